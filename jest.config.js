@@ -1,0 +1,10 @@
+// Tests run on what tsc emitted: the code that ships, as native ES modules, without a transform.
+export default {
+  testEnvironment: "node",
+  roots: ["<rootDir>/build/test"],
+  testMatch: ["**/*.test.js"],
+  transform: {},
+  coverageProvider: "v8",
+  testTimeout: 120_000,
+  reporters: ["default", "<rootDir>/test/support/summary-reporter.js"],
+};

@@ -1,0 +1,130 @@
+/**
+ * The plan's statement: the one value that decides everything about a plan. Its canonical bytes
+ * (`base/canonical.ts`) are what the requester signs, what the plan's id is taken from and what an
+ * approval names. Nothing that changes the effect stands outside it. Format page: `docs/formats/plan.md`.
+ *
+ * Apply believes nothing that it claims about itself: verdict, decision, counts and shares are computed
+ * again from rows, target and pinned bundle.
+ */
+import type { Digest } from "../base/digest.js";
+
+/** How the requester is known. */
+export interface Requester {
+  /** The person found by key in the bundle; null when no key was used. */
+  readonly person: string | null;
+  /** `SHA256:…` fingerprint of the signing key, as OpenSSH prints it; null when unsigned. */
+  readonly key: string | null;
+  /** `ssh-key`, or `none` where policy asks for no approval. */
+  readonly how: "ssh-key" | "none";
+  /** Login, host and CI facts as the requester's machine tells them: shown, never trusted. */
+  readonly claims: Readonly<Record<string, string>>;
+}
+
+/** What was run. */
+export interface PlannedJob {
+  readonly name: string;
+  readonly kind: "sql" | "module" | "command";
+  /** Digest of the file that was run; of the argument list's canonical form for a bare command. */
+  readonly source: Digest;
+  /** Path as given, for people. */
+  readonly path: string | null;
+  /** Typed parameters in their text form. */
+  readonly parameters: Readonly<Record<string, string>>;
+  /** Arguments of a command. */
+  readonly arguments: readonly string[];
+  /** Declared tables; null when none were declared. */
+  readonly scope: readonly string[] | null;
+  /** Declared counts: table → op → `[least, most]`; null when none were declared. */
+  readonly expect: Readonly<Record<string, Readonly<Record<string, readonly [number, number]>>>> | null;
+}
+
+/** Where the plan comes from when it is not a job's: which runs it takes back, which snapshot it draws on. */
+export interface PlanOrigin {
+  readonly kind: "undo" | "rescue";
+  readonly runs: readonly string[];
+  readonly plans: readonly Digest[];
+  readonly snapshot: string | null;
+  readonly manifest: Digest | null;
+  /** Rows put back although others had changed other columns, and what was left alone. */
+  readonly counts: {
+    readonly put_back: number;
+    readonly merged: number;
+    readonly nothing_to_do: number;
+    readonly conflict: number;
+  };
+  /** The whole run, each row exactly as it was written: what a covering approval allows. */
+  readonly clean: boolean;
+}
+
+/** A table's share of the effect. */
+export interface PlannedTable {
+  readonly name: string;
+  readonly insert: number;
+  readonly update: number;
+  readonly delete: number;
+  /** Rows before the job; what shares are of. */
+  readonly rows_before: number;
+  readonly origin: "job" | "cascade" | "trigger" | "unknown";
+}
+
+/** Format version 1. */
+export interface PlanStatement {
+  readonly format: "holdpoint-plan/1";
+  readonly requester: Requester;
+  readonly job: PlannedJob | null;
+  readonly from: PlanOrigin | null;
+  readonly target: {
+    readonly name: string;
+    readonly adapter: string;
+    /** The marker's identity; null when the target was not pinned. */
+    readonly identity: string | null;
+    /** What the requester's machine found; recomputed at apply. */
+    readonly verdict: "production" | "staging" | "development" | "unproven";
+  };
+  readonly rehearsal: {
+    readonly where: "in-place" | "copy" | "clone" | "merge";
+    readonly at: string;
+    readonly lock_ms: number;
+  };
+  readonly schema: {
+    readonly fingerprint: Digest;
+    readonly changes: readonly {
+      readonly action: "create" | "drop" | "alter";
+      readonly object: string;
+      readonly name: string;
+      readonly before: string | null;
+      readonly after: string | null;
+      readonly undo: string;
+    }[];
+  };
+  readonly settings: Readonly<Record<string, string>>;
+  readonly mode: "rows" | "script";
+  /** Mode script: the statements that run again, bound values in their text form. */
+  readonly script: readonly { readonly text: string; readonly values: Readonly<Record<string, string>> }[];
+  /** Shares of the rows after which checks run, e.g. `["1%", "10%", "100%"]`; null for one transaction. */
+  readonly waves: readonly string[] | null;
+  readonly pace: { readonly max_rows_per_second: number | null };
+  readonly checks: readonly string[];
+  readonly hooks: readonly string[];
+  readonly snapshot: { readonly level: "rows" | "tables" | "database" };
+  readonly bundle: Digest;
+  readonly changeset: {
+    /** Digest of the canonical stream (`docs/formats/changeset.md`). */
+    readonly digest: Digest;
+    readonly rows: number;
+    readonly tables: readonly PlannedTable[];
+  };
+  readonly sequences: readonly { readonly name: string; readonly before: string; readonly after: string }[];
+  readonly volatile: readonly { readonly table: string; readonly column: string; readonly rows: number }[];
+  readonly notices: readonly string[];
+  /** What the requester's policy run said; recomputed at apply. */
+  readonly decision: "allow" | "needs-approval" | "deny";
+  readonly reason: string | null;
+  readonly ticket: string | null;
+  readonly created_at: string;
+  /** Nobody may apply it after this. */
+  readonly expires_at: string;
+  readonly ledger: { readonly id: string; readonly head: Digest } | null;
+  /** Random: two plans of the same effect are two plans. */
+  readonly nonce: string;
+}

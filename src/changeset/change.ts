@@ -1,0 +1,120 @@
+/**
+ * A change of production as a value: which rows of which tables, with their images before and after.
+ * A ChangeSet holds at most one change per table and key, tables in code-unit order of their names and
+ * changes in the order of {@link ./key.ts keyBytes}; so equal effects have equal bytes and one digest.
+ */
+import type { Row, Value } from "./value.js";
+
+/** One column: its name and the target's own word for its type (`""` where none was declared). */
+export interface Column {
+  readonly name: string;
+  readonly type: string;
+  /** Computed by the target from other columns: compared, never written. */
+  readonly generated?: boolean;
+}
+
+/**
+ * How rows of a table are told apart.
+ * - `primary`: by the columns listed in `key`.
+ * - `none`: not at all; the whole row is the key and equal rows are counted.
+ */
+export type KeyKind = "primary" | "none";
+
+/** What a change needs to know of its table. */
+export interface TableShape {
+  /** Unquoted, qualified as the adapter defines (`orders`, `public.orders`). */
+  readonly name: string;
+  readonly columns: readonly Column[];
+  readonly keyKind: KeyKind;
+  /** Indices into `columns`, in key order. All columns when `keyKind` is `none`. */
+  readonly key: readonly number[];
+}
+
+/** The values of a row's key columns, in the order of `TableShape.key`. */
+export type RowKey = readonly Value[];
+
+/** How a row came to change, where that is known. Nothing in apply depends on it. */
+export type Origin = "job" | "cascade" | "trigger" | "unknown";
+
+interface ChangeFacts {
+  readonly table: string;
+  readonly key: RowKey;
+  readonly origin: Origin;
+  /** The key at the other end of a changed key: this delete and that insert are one entity. */
+  readonly link?: RowKey;
+  /** How many equal rows, for tables without a key; absent means one. */
+  readonly count?: number;
+}
+
+/** A row that appears. */
+export interface Insert extends ChangeFacts {
+  readonly op: "insert";
+  readonly after: Row;
+}
+/** A row that goes away. */
+export interface Delete extends ChangeFacts {
+  readonly op: "delete";
+  readonly before: Row;
+}
+/** A row that keeps its key and changes other cells. Never an update that changes nothing. */
+export interface Update extends ChangeFacts {
+  readonly op: "update";
+  readonly before: Row;
+  readonly after: Row;
+}
+
+/** One row's change. */
+export type Change = Insert | Delete | Update;
+
+/** What happens to a row, one word each. */
+export type Op = Change["op"];
+
+/** All changes of one operation, in canonical order, small enough to hold. */
+export interface ChangeSet {
+  readonly tables: readonly TableShape[];
+  readonly changes: readonly Change[];
+}
+
+/**
+ * A ChangeSet of any size, read in canonical order, as often as asked. `changes(table)` streams.
+ * Everything that reads a plan works on this; a {@link ChangeSet} in memory is one through `sourceOf`.
+ */
+export interface ChangeSource {
+  readonly tables: readonly TableShape[];
+  readonly changes: (table: string) => Iterable<Change>;
+}
+
+/** Takes changes in any order; whoever implements it puts them into canonical order. */
+export interface ChangeSink {
+  /** Declares a table; before its first change. */
+  readonly table: (shape: TableShape) => void;
+  readonly add: (change: Change) => void;
+}
+
+/** The row before the change; `null` when there was none. */
+export function beforeOf(c: Change): Row | null {
+  return c.op === "insert" ? null : c.before;
+}
+
+/** The row after the change; `null` when there is none. */
+export function afterOf(c: Change): Row | null {
+  return c.op === "delete" ? null : c.after;
+}
+
+/** How many rows the change stands for. */
+export function countOf(c: Change): number {
+  return c.count ?? 1;
+}
+
+/** The key of a row by its table's shape. */
+export function keyOf(shape: TableShape, row: Row): RowKey {
+  return shape.key.map((i) => row[i] ?? null);
+}
+
+/** How many rows of a table each operation touches. */
+export interface TableCounts {
+  readonly name: string;
+  readonly insert: number;
+  readonly update: number;
+  readonly delete: number;
+}

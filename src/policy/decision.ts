@@ -1,0 +1,80 @@
+/** What policy sees and what it says. */
+import type { Requirement } from "../approval/requirement.js";
+import type { Environment, VerdictName } from "../environment/evidence.js";
+
+/**
+ * The plan as rules see it. Built anew at plan and at apply from rows, target and pinned bundle; a rule
+ * never sees what a plan merely claims. Whole numbers are `bigint` because CEL's `int` is.
+ */
+export interface PolicyInput {
+  readonly environment: VerdictName;
+  readonly guardedAs: Environment;
+  readonly contradicted: boolean;
+  readonly target: { readonly name: string; readonly adapter: string; readonly pinned: boolean };
+  readonly kind: "job" | "undo" | "rescue";
+  readonly job: {
+    readonly name: string;
+    readonly kind: string;
+    readonly source: string;
+    readonly declaresScope: boolean;
+    readonly declaresExpect: boolean;
+    /** False when some DELETE or UPDATE of an SQL job has no WHERE; true when that is not known. */
+    readonly selective: boolean;
+  };
+  readonly requester: {
+    readonly person: string;
+    readonly known: boolean;
+    readonly groups: readonly string[];
+    readonly kind: "person" | "ci" | "agent";
+  };
+  readonly rows: {
+    readonly total: bigint;
+    readonly insert: bigint;
+    readonly update: bigint;
+    readonly delete: bigint;
+    readonly tables: bigint;
+  };
+  readonly tables: readonly PolicyTable[];
+  readonly schemaChanges: bigint;
+  readonly reason: string;
+  readonly ticket: string;
+  readonly mode: "rows" | "script";
+  readonly now: Date;
+}
+
+/** One table's share, as rules see it. */
+export interface PolicyTable {
+  readonly name: string;
+  readonly insert: bigint;
+  readonly update: bigint;
+  readonly delete: bigint;
+  readonly rowsBefore: bigint;
+  readonly rowsAfter: bigint;
+  /** Share of the rows before that is deleted or updated, 0 to 1; 0 for a table that was empty. */
+  readonly deletedShare: number;
+  readonly updatedShare: number;
+  /** Columns that change in some row, by name. */
+  readonly columns: readonly string[];
+  /** Columns that end with one and the same value in every row of the table, updates covering the whole table. */
+  readonly levelled: readonly string[];
+  readonly origin: string;
+}
+
+/** One rule that fired, or stood aside. */
+export interface RuleResult {
+  readonly rule: string;
+  /** `policies/production.yaml:41`. */
+  readonly at: string;
+  readonly effect: "allow" | "require" | "deny" | "pass" | "error";
+  readonly because: string;
+  /** What the rule looked at, in words, and what would flip it, for deny and require. */
+  readonly saw: string;
+  readonly flips: string;
+}
+
+/** The decision: deny beats needs-approval beats allow; no rule that matches means deny. */
+export interface Decision {
+  readonly kind: "allow" | "needs-approval" | "deny";
+  readonly requirement: Requirement;
+  readonly rules: readonly RuleResult[];
+}

@@ -1,0 +1,190 @@
+/**
+ * What every adapter offers. One adapter per kind of target, the same file names in each; operations
+ * see only this. An adapter never decides whether something is allowed: it identifies, rehearses,
+ * reads and writes exactly, or says by name what it cannot hold.
+ */
+import type { Digest } from "../base/digest.js";
+import type { Change, ChangeSink, Origin, RowKey, TableShape } from "../changeset/change.js";
+import type { Row, Value } from "../changeset/value.js";
+import type { Evidence } from "../environment/evidence.js";
+import type { BatchMark, Marker, Note, SpentMark } from "./marker.js";
+
+/** What a kind of target can do; the default of a new adapter is the careful answer. */
+export interface Capabilities {
+  /** Schema changes roll back with the transaction. */
+  readonly transactionalDdl: boolean;
+  /** The engine can keep triggers and cascades silent while rows are written. */
+  readonly silentTriggers: boolean;
+}
+
+/** Who the target says it is, before any comparison with what was pinned. */
+export interface Identification {
+  readonly marker: Marker | null;
+  /** What the engine tells about the place now, under the same names as `Marker.place`. */
+  readonly place: Readonly<Record<string, string>>;
+  /** Signals besides marker and place: role, other clients, age of data … */
+  readonly signals: readonly Evidence[];
+  /** One line for people: `SQLite 3.53.2, /srv/state/elb.db, 6.1 MB, WAL`. */
+  readonly description: string;
+}
+
+/** The meaning-changing state of a target's schema at one moment. */
+export interface SchemaFacts {
+  /** Covers schema, triggers, foreign keys, row security; our own tables left out. */
+  readonly fingerprint: Digest;
+  /** Connection settings that change what a job means, e.g. `{ "foreign_keys": "on" }`. */
+  readonly settings: Readonly<Record<string, string>>;
+  readonly tables: readonly TableShape[];
+}
+
+/** A job as an adapter runs it. Statements are bound, never pasted. */
+export type RunnableJob =
+  | {
+      readonly kind: "sql";
+      readonly statements: readonly SqlStatement[];
+    }
+  | {
+      /** Runs in a child, on a private copy whose address `run` receives; resolves when the child is done. */
+      readonly kind: "program";
+      readonly run: (copy: { readonly url: string; readonly path: string }) => Promise<void>;
+    };
+
+/** One statement of a job with its values. */
+export interface SqlStatement {
+  readonly text: string;
+  /** 1-based line in the job's file. */
+  readonly line: number;
+  /** By parameter name without its sigil; only the names that the statement uses. */
+  readonly values: Readonly<Record<string, Value>>;
+}
+
+/** A change of the schema that the job makes. */
+export interface SchemaChange {
+  readonly action: "create" | "drop" | "alter";
+  /** `table`, `index`, `trigger`, `view`. */
+  readonly object: string;
+  readonly name: string;
+  /** The object's SQL before and after; null where there is none. */
+  readonly before: string | null;
+  readonly after: string | null;
+  /** Whether undo can take it back, and if not, why. */
+  readonly undo: "yes" | string;
+}
+
+/** A sequence that the job moved; shown, and at apply only ever moved forward. */
+export interface SequenceMove {
+  readonly name: string;
+  readonly before: string;
+  readonly after: string;
+}
+
+/** A value that differs from run to run and is assigned at apply. */
+export interface Volatile {
+  readonly table: string;
+  readonly column: string;
+  readonly rows: number;
+}
+
+/** What a rehearsal found. The rows went into the sink. */
+export interface Rehearsal {
+  readonly where: "in-place" | "copy" | "clone";
+  readonly schema: SchemaFacts;
+  readonly schemaChanges: readonly SchemaChange[];
+  readonly sequences: readonly SequenceMove[];
+  readonly volatile: readonly Volatile[];
+  /** Rows of each touched table before the job, for shares. */
+  readonly rowsBefore: Readonly<Record<string, number>>;
+  /** Where rows of a table come from, when all come from one place. */
+  readonly origins: Readonly<Record<string, Origin>>;
+  /** How long the target's write lock was held. */
+  readonly lockMs: number;
+  /** Things a reader should know, e.g. `INSERT OR REPLACE replaced 3 rows of backends`. */
+  readonly notices: readonly string[];
+}
+
+/** A row asked for by key. */
+export interface ReadRow {
+  readonly key: RowKey;
+  readonly row: Row | null;
+  /** For tables without a key: how many equal rows there are. */
+  readonly count: number;
+}
+
+/** What cannot be written, found while writing: the run stops and nothing of the batch stays. */
+export type WriteProblem =
+  | { readonly kind: "drift"; readonly change: Change; readonly now: Row | null; readonly nowCount: number }
+  | { readonly kind: "constraint"; readonly change: Change; readonly message: string }
+  | { readonly kind: "foreign-key"; readonly table: string; readonly message: string };
+
+/** How one batch went. */
+export interface BatchOutcome {
+  readonly written: number;
+  /** Rows that were already as the plan leaves them. */
+  readonly alreadyDone: number;
+  readonly problems: readonly WriteProblem[];
+}
+
+/**
+ * One run on the target: a held session in which batches are written. Each batch is one transaction that
+ * reads identity again, checks before-images as it writes, and leaves its marks.
+ */
+export interface WriteSession {
+  /** Starts a batch's transaction and takes the write lock within the adapter's bound (ERR_TARGET_BUSY). */
+  readonly begin: () => Promise<void>;
+  readonly marker: () => Promise<Marker | null>;
+  readonly spentFor: (planDigest: Digest) => Promise<SpentMark | null>;
+  readonly nonceSpent: (nonce: string) => Promise<boolean>;
+  readonly notes: () => Promise<readonly Note[]>;
+  readonly batches: (run: string) => Promise<readonly BatchMark[]>;
+  readonly schema: () => Promise<SchemaFacts>;
+  readonly readRows: (shape: TableShape, keys: Iterable<RowKey>) => AsyncIterable<ReadRow>;
+  /**
+   * Writes the changes with triggers and cascades silent, in an order the engine accepts. A row that is
+   * neither as before nor as after is a problem; with problems the caller rolls back.
+   * `source` is read several times.
+   */
+  readonly write: (source: {
+    readonly tables: readonly TableShape[];
+    readonly changes: (table: string) => Iterable<Change>;
+  }, sequences: readonly SequenceMove[]) => Promise<BatchOutcome>;
+  /** After {@link WriteSession.write}, before commit: every row as the plan leaves it, no other row changed. */
+  readonly verify: (source: {
+    readonly tables: readonly TableShape[];
+    readonly changes: (table: string) => Iterable<Change>;
+  }) => Promise<readonly WriteProblem[]>;
+  readonly spend: (mark: SpentMark) => Promise<void>;
+  readonly markBatch: (mark: BatchMark) => Promise<void>;
+  readonly addNote: (note: Note) => Promise<void>;
+  readonly anchor: (ledger: { readonly sequence: number; readonly head: Digest }) => Promise<void>;
+  readonly commit: () => Promise<void>;
+  readonly rollback: () => Promise<void>;
+  readonly close: () => Promise<void>;
+}
+
+/** An open target. Close it in `finally`. */
+export interface Target {
+  readonly name: string;
+  readonly adapter: string;
+  readonly capabilities: Capabilities;
+  readonly identify: () => Promise<Identification>;
+  readonly schema: () => Promise<SchemaFacts>;
+  /** Runs the job where nothing is kept and puts its net effect into `sink`. Leaves the target equal. */
+  readonly rehearse: (job: RunnableJob, sink: ChangeSink) => Promise<Rehearsal>;
+  /** Rows by key, as they are now. */
+  readonly readRows: (shape: TableShape, keys: Iterable<RowKey>) => AsyncIterable<ReadRow>;
+  /** All rows of a table in key order. */
+  readonly scan: (shape: TableShape) => AsyncIterable<Row>;
+  readonly countRows: (table: string) => Promise<number>;
+  readonly spentFor: (planDigest: Digest) => Promise<SpentMark | null>;
+  readonly notes: () => Promise<readonly Note[]>;
+  readonly batches: (run: string) => Promise<readonly BatchMark[]>;
+  /** The SQL that makes the marker, for `env pin --print-sql`. */
+  readonly markerSql: (marker: Marker) => readonly string[];
+  /** Writes the marker in one transaction; only `env pin` calls it. */
+  readonly pin: (marker: Marker) => Promise<void>;
+  /** Opens the one session that may write; ERR_TARGET_BUSY when another run has the target. */
+  readonly openWriter: () => Promise<WriteSession>;
+  /** Paths that are the target itself; a store inside them would go down with it. */
+  readonly ownPaths: () => readonly string[];
+  readonly close: () => Promise<void>;
+}
