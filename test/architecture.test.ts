@@ -26,7 +26,16 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   config: ["base", "approval", "policy", "environment", "jobs"],
   storage: ["base", "changeset", "ledger", "snapshot", "jobs"],
   operations: [
-    "base", "changeset", "environment", "policy", "approval", "ledger", "target", "jobs", "snapshot", "config",
+    "base",
+    "changeset",
+    "environment",
+    "policy",
+    "approval",
+    "ledger",
+    "target",
+    "jobs",
+    "snapshot",
+    "config",
   ],
   render: ["base"],
   cli: ["operations", "render", "base", "config"],
@@ -34,8 +43,29 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 
 /** `import type` reaches further: types are erased, so no arrow exists at run time. */
 const MAY_IMPORT_TYPES: Readonly<Record<string, readonly string[]>> = {
-  render: ["changeset", "environment", "policy", "approval", "ledger", "target", "snapshot", "operations", "config", "jobs"],
-  cli: ["changeset", "environment", "policy", "approval", "ledger", "target", "snapshot", "machine", "storage"],
+  render: [
+    "changeset",
+    "environment",
+    "policy",
+    "approval",
+    "ledger",
+    "target",
+    "snapshot",
+    "operations",
+    "config",
+    "jobs",
+  ],
+  cli: [
+    "changeset",
+    "environment",
+    "policy",
+    "approval",
+    "ledger",
+    "target",
+    "snapshot",
+    "machine",
+    "storage",
+  ],
 };
 
 /** The one file of `cli` that may import adapters, machine and storage. */
@@ -47,18 +77,25 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   re2js: ["policy"],
   luxon: ["policy"],
   "better-sqlite3": ["adapters/sqlite", "storage"],
-  yaml: ["config", "operations"],
+  yaml: ["config"],
+  ora: ["cli"],
   zod: ["config"],
   chalk: ["render"],
   "string-width": ["render"],
   commander: ["cli"],
   inquirer: ["cli"],
-  ora: ["cli"],
 };
 
 /** What makes a folder impure. Hashing, signature checks and compression are pure functions. */
 const PURE_BUILTINS = new Set(["node:crypto", "node:zlib", "node:buffer"]);
-const IMPURE_WORDS = [/\bprocess\s*\./, /\bDate\.now\b/, /\bMath\.random\b/, /\bnew Date\(\)/, /\bsetTimeout\b/, /\bfetch\(/];
+const IMPURE_WORDS = [
+  /\bprocess\s*\./,
+  /\bDate\.now\b/,
+  /\bMath\.random\b/,
+  /\bnew Date\(\)/,
+  /\bsetTimeout\b/,
+  /\bfetch\(/,
+];
 
 interface Import {
   readonly from: string;
@@ -154,13 +191,22 @@ function isPure(path: string): boolean {
 function importsOf(file: string): Import[] {
   const code = withoutComments(readFileSync(file, "utf8"));
   const found: Import[] = [];
-  for (const [, type, , fromStatic, fromDynamic] of code.matchAll(
+  for (const [, type, names, fromStatic, fromDynamic] of code.matchAll(
     /\b(?:import|export)\s+(type\s+)?([^;"']*?\bfrom\s+)?["']([^"']+)["']|\bimport\(\s*["']([^"']+)["']\s*\)/g,
   )) {
     const specifier = fromStatic ?? fromDynamic;
-    if (specifier !== undefined) found.push({ from: pathInSrc(file), specifier, typeOnly: type !== undefined });
+    if (specifier !== undefined)
+      found.push({ from: pathInSrc(file), specifier, typeOnly: type !== undefined || isTypesOnly(names ?? "") });
   }
   return found;
+}
+
+/** `{ type A, type B } from` and nothing beside. */
+function isTypesOnly(names: string): boolean {
+  const inside = /^\{([\s\S]*)\}\s*from\s*$/.exec(names.trim())?.[1];
+  if (inside === undefined) return false;
+  const parts = inside.split(",").map((p) => p.trim()).filter((p) => p !== "");
+  return parts.length > 0 && parts.every((p) => p.startsWith("type "));
 }
 
 function localTarget(i: Import): string | undefined {

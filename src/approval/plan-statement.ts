@@ -32,6 +32,8 @@ export interface PlannedJob {
   readonly parameters: Readonly<Record<string, string>>;
   /** Arguments of a command. */
   readonly arguments: readonly string[];
+  /** False when some DELETE or UPDATE of an SQL job has no WHERE. A claim that can only make rules stricter. */
+  readonly selective: boolean;
   /** Declared tables; null when none were declared. */
   readonly scope: readonly string[] | null;
   /** Declared counts: table → op → `[least, most]`; null when none were declared. */

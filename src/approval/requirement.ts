@@ -63,7 +63,13 @@ export type Discount =
   | "altered"
   | "no-touch"
   | "not-reviewed"
-  | "no-reason";
+  | "no-reason"
+  /** In none of the groups that must approve. */
+  | "group"
+  /** Good, and its person is counted already. */
+  | "same-person"
+  /** Good, and others fill the places that it could fill. */
+  | "not-needed";
 
 /** SSH signature namespaces, one for each purpose: a signature for one is worth nothing for another. */
 export const NAMESPACES = {

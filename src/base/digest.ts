@@ -10,7 +10,10 @@ export function digestOf(data: string | Uint8Array): Digest {
 }
 
 /** A digest over many parts, without holding them. */
-export function digestStream(): { readonly update: (data: string | Uint8Array) => void; readonly end: () => Digest } {
+export function digestStream(): {
+  readonly update: (data: string | Uint8Array) => void;
+  readonly end: () => Digest;
+} {
   const hash: Hash = createHash("sha256");
   return {
     update: (data) => void hash.update(data),

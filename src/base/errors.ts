@@ -23,6 +23,7 @@ export interface NextStep {
 export const ERROR_CODES = [
   // 1: fault of ours
   "ERR_INTERNAL",
+  "ERR_STORE_FAILED",
   // 2: usage, configuration, malformed input
   "ERR_USAGE",
   "ERR_CONFIG_MISSING",
@@ -46,6 +47,7 @@ export const ERROR_CODES = [
   "ERR_UNDO_NOTHING",
   "ERR_RESOLUTIONS_INVALID",
   "ERR_STORE_UNSAFE",
+  "ERR_STORE_MISSING",
   "ERR_SNAPSHOT_UNKNOWN",
   // 21: waiting for a person
   "ERR_APPROVAL_NEEDED",
@@ -77,6 +79,8 @@ export const ERROR_CODES = [
   "ERR_APPROVAL_ALTERED",
   "ERR_APPROVAL_NO_TOUCH",
   "ERR_APPROVAL_GROUP",
+  "ERR_APPROVAL_NOT_REVIEWED",
+  "ERR_APPROVAL_NO_REASON",
   "ERR_APPROVAL_CLOCK",
   "ERR_PLAN_EXPIRED",
   // 32: identity: key, login, role
@@ -108,6 +112,7 @@ export const ERROR_CODES = [
   // 38
   "ERR_TARGET_BUSY",
   "ERR_TARGET_HELD",
+  "ERR_STORE_BUSY",
   // 39
   "ERR_TARGET_UNREACHABLE",
   // 40

@@ -3,7 +3,7 @@
  * A ChangeSet holds at most one change per table and key, tables in code-unit order of their names and
  * changes in the order of {@link ./key.ts keyBytes}; so equal effects have equal bytes and one digest.
  */
-import type { Row, Value } from "./value.js";
+import { sameRow, type Row, type Value } from "./value.js";
 
 /** One column: its name and the target's own word for its type (`""` where none was declared). */
 export interface Column {
@@ -99,6 +99,23 @@ export function beforeOf(c: Change): Row | null {
 /** The row after the change; `null` when there is none. */
 export function afterOf(c: Change): Row | null {
   return c.op === "delete" ? null : c.after;
+}
+
+/**
+ * The change of one row from one image to the other, without link or count; undefined when nothing changes.
+ * Built from literals, not spreads: it is made for every row of a plan, and with spreads taking a row back
+ * took four times as long (measured).
+ */
+export function changeBetween(
+  table: string,
+  key: RowKey,
+  origin: Origin,
+  before: Row | null,
+  after: Row | null,
+): Change | undefined {
+  if (before === null) return after === null ? undefined : { table, key, origin, op: "insert", after };
+  if (after === null) return { table, key, origin, op: "delete", before };
+  return sameRow(before, after) ? undefined : { table, key, origin, op: "update", before, after };
 }
 
 /** How many rows the change stands for. */

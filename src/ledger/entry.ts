@@ -50,8 +50,7 @@ export interface Entry {
 }
 
 /** What a caller gives; the store adds ledger, sequence, time and previous. */
-export type NewEntry = Pick<Entry, "kind" | "facts"> &
-  Partial<Pick<Entry, "target" | "plan" | "run">>;
+export type NewEntry = Pick<Entry, "kind" | "facts"> & Partial<Pick<Entry, "target" | "plan" | "run">>;
 
 /** An entry with its own digest. */
 export interface SealedEntry {

@@ -20,6 +20,11 @@ export interface PolicyInput {
     readonly declaresExpect: boolean;
     /** False when some DELETE or UPDATE of an SQL job has no WHERE; true when that is not known. */
     readonly selective: boolean;
+    /** The declared tables; null when none were declared. Absent: whoever decides holds the scope before policy is asked. */
+    readonly scope?: readonly string[] | null;
+    /** The commit that the job's file stands in, and whether the file is as committed. */
+    readonly commit?: string;
+    readonly clean?: boolean;
   };
   readonly requester: {
     readonly person: string;
@@ -40,6 +45,17 @@ export interface PolicyInput {
   readonly ticket: string;
   readonly mode: "rows" | "script";
   readonly now: Date;
+  // Facts that not every caller has. A rule that reads one which is absent is an error, and an error denies.
+  /** What is being decided; absent is judged as `apply`, the stricter. */
+  readonly act?: "plan" | "apply";
+  /** Who runs the command now; absent is judged as the requester's kind. */
+  readonly caller?: "person" | "ci" | "agent";
+  readonly planAgeSeconds?: bigint;
+  /** Whether rows are written in waves, and how many checks run between them. */
+  readonly waves?: boolean;
+  readonly checks?: bigint;
+  /** From the ledger: completed runs of this job on this target; rows that this requester changed there in the last 24 hours. */
+  readonly history?: { readonly jobRuns: bigint; readonly rowsLastDay: bigint };
 }
 
 /** One table's share, as rules see it. */

@@ -1,0 +1,203 @@
+/** SQLite database files as targets. What they cannot hold, lock or undo: `docs/fine-print.md`. */
+import { statSync } from "node:fs";
+import type { Clock, Random } from "../../base/clock.js";
+import type { Digest } from "../../base/digest.js";
+import { HoldpointError, RefusedError } from "../../base/errors.js";
+import type { ChangeSink, RowKey, TableShape } from "../../changeset/change.js";
+import type { Row } from "../../changeset/value.js";
+import type { BatchMark, Marker, Note, SpentMark } from "../../target/marker.js";
+import type {
+  Identification,
+  ReadRow,
+  Rehearsal,
+  RunnableJob,
+  SchemaFacts,
+  Target,
+  WriteSession,
+} from "../../target/target.js";
+import { asTargetError, loadDriver, locate, openFile, type Connection, type Driver } from "./driver.js";
+import { identify } from "./identify.js";
+import { markerSql, readBatches, readMarker, readNotes, readSpent } from "./marker.js";
+import { main } from "./names.js";
+import { prepareForReading, readerFor, readRows } from "./read.js";
+import { rehearse } from "./rehearse.js";
+import { runLockPath } from "./run-lock.js";
+import { readCatalogue, schemaFacts, tableFor } from "./schema.js";
+import { openWriteSession } from "./write.js";
+
+/** How an SQLite target is opened. */
+export interface SqliteOptions {
+  /** The target's name in the configuration. */
+  readonly name: string;
+  /** The database file. It is never created. */
+  readonly path: string;
+  /** What the job means by foreign keys: SQLite has them off on every connection that does not ask. */
+  readonly foreignKeys: boolean;
+  readonly clock: Clock;
+  readonly random: Random;
+  /** Where private copies go, in folders of mode 0700 that are removed afterwards. */
+  readonly scratchDir: string;
+  /** Refuse every write, and rehearse on a copy always. */
+  readonly readonly?: boolean;
+  /** How long a lock is waited for, in milliseconds; 5 seconds when absent. */
+  readonly busyMs?: number;
+}
+
+const BUSY_MS = 5_000;
+
+/**
+ * Opens the database file as a target.
+ * @throws TargetError ERR_TARGET_UNREACHABLE when there is no such file, it is no database, or it cannot be read;
+ * ERR_TARGET_BUSY when it stays locked; ERR_TARGET_UNSUPPORTED when the driver does not run on this Node.
+ */
+export async function openSqlite(options: SqliteOptions): Promise<Target> {
+  const driver = await loadDriver();
+  return new SqliteTarget(driver, locate(options.path), options);
+}
+
+class SqliteTarget implements Target {
+  readonly adapter = "sqlite";
+  readonly capabilities = { transactionalDdl: true, silentTriggers: true };
+  readonly name: string;
+  readonly #driver: Driver;
+  readonly #path: string;
+  readonly #options: SqliteOptions;
+  readonly #busyMs: number;
+  /** Whether a write-ahead log lay beside the file when it was opened: then the file is left with it. */
+  readonly #hadWal: boolean;
+  /**
+   * Opened first, closed last: a connection that cannot write cannot checkpoint either, so what stands in the log of a
+   * process that died stays there until somebody writes.
+   */
+  readonly #reader: Connection;
+  #closed = false;
+
+  constructor(driver: Driver, path: string, options: SqliteOptions) {
+    this.name = options.name;
+    this.#driver = driver;
+    this.#path = path;
+    this.#options = options;
+    this.#busyMs = options.busyMs ?? BUSY_MS;
+    this.#hadWal = statSync(`${path}-wal`, { throwIfNoEntry: false }) !== undefined;
+    const { foreignKeys } = options;
+    this.#reader = openFile(driver, path, { readonly: true, busyMs: this.#busyMs, foreignKeys });
+    prepareForReading(this.#reader);
+  }
+
+  identify = async (): Promise<Identification> => this.#reading(() => identify(this.#reader));
+  schema = async (): Promise<SchemaFacts> =>
+    this.#reading(() => schemaFacts(this.#reader, this.#options.foreignKeys));
+
+  rehearse = async (job: RunnableJob, sink: ChangeSink): Promise<Rehearsal> =>
+    rehearse(
+      {
+        ...this.#options,
+        driver: this.#driver,
+        path: this.#path,
+        reader: this.#reader,
+        readonly: this.#options.readonly ?? false,
+        busyMs: this.#busyMs,
+      },
+      job,
+      sink,
+    );
+
+  readRows = (shape: TableShape, keys: Iterable<RowKey>): AsyncIterable<ReadRow> => this.#rows(shape, keys);
+
+  async *#rows(shape: TableShape, keys: Iterable<RowKey>): AsyncGenerator<ReadRow, undefined> {
+    const catalogue = readCatalogue(this.#reader);
+    yield* readRows(readerFor(this.#reader, catalogue, tableFor(catalogue, shape)), shape, keys);
+  }
+
+  scan = (shape: TableShape): AsyncIterable<Row> => this.#scan(shape);
+
+  async *#scan(shape: TableShape): AsyncGenerator<Row, undefined> {
+    const catalogue = readCatalogue(this.#reader);
+    yield* readerFor(this.#reader, catalogue, tableFor(catalogue, shape)).inKeyOrder(shape);
+  }
+
+  countRows = async (table: string): Promise<number> =>
+    this.#reading(() => Number(this.#reader.value(`SELECT count(*) FROM ${main(table)}`)));
+  spentFor = async (planDigest: Digest): Promise<SpentMark | null> =>
+    this.#reading(() => readSpent(this.#reader, planDigest));
+  notes = async (): Promise<readonly Note[]> => this.#reading(() => readNotes(this.#reader));
+  batches = async (run: string): Promise<readonly BatchMark[]> =>
+    this.#reading(() => readBatches(this.#reader, run));
+
+  markerSql = (marker: Marker): readonly string[] => markerSql(marker);
+
+  pin = async (marker: Marker): Promise<void> => {
+    this.#assertWritable();
+    const writer = this.#openWritable();
+    try {
+      for (const sql of markerSql(marker)) writer.exec(sql);
+    } catch (e) {
+      throw asTargetError(e, this.#path);
+    } finally {
+      writer.rollback();
+      writer.close();
+    }
+    // Read back over the other connection: what a later command will see.
+    this.#reading(() => readMarker(this.#reader));
+  };
+
+  openWriter = async (): Promise<WriteSession> => {
+    this.#assertWritable();
+    return openWriteSession({
+      driver: this.#driver,
+      path: this.#path,
+      foreignKeys: this.#options.foreignKeys,
+      busyMs: this.#busyMs,
+    });
+  };
+
+  ownPaths = (): readonly string[] => [
+    this.#path,
+    ...["-wal", "-shm", "-journal"].map((suffix) => `${this.#path}${suffix}`),
+    runLockPath(this.#path),
+  ];
+
+  close = async (): Promise<void> => {
+    if (this.#closed) return;
+    this.#closed = true;
+    const last = this.#lastConnection();
+    this.#reader.close();
+    last?.close();
+  };
+
+  /**
+   * Reading a database in WAL mode makes a log and its index beside it, which only a connection that could write removes
+   * when it goes last. Where there was no log before us there shall be none after us.
+   */
+  #lastConnection(): Connection | null {
+    const hasWal = statSync(`${this.#path}-wal`, { throwIfNoEntry: false }) !== undefined;
+    if (this.#hadWal || !hasWal || this.#options.readonly === true) return null;
+    try {
+      return this.#openWritable();
+    } catch {
+      return null; // We may not write here, or somebody else is at it: then the empty log stays, and harms nobody.
+    }
+  }
+
+  #openWritable(): Connection {
+    const { foreignKeys } = this.#options;
+    return openFile(this.#driver, this.#path, { readonly: false, busyMs: this.#busyMs, foreignKeys });
+  }
+
+  #reading<T>(work: () => T): T {
+    try {
+      return work();
+    } catch (e) {
+      if (e instanceof HoldpointError) throw e;
+      throw asTargetError(e, this.#path);
+    }
+  }
+
+  #assertWritable(): void {
+    if (this.#options.readonly !== true) return;
+    throw new RefusedError({
+      code: "ERR_TARGET_UNSUPPORTED",
+      message: `target ${this.name} was opened for reading only`,
+    });
+  }
+}

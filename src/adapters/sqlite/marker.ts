@@ -1,0 +1,246 @@
+/**
+ * The marker's tables in an SQLite database. `env pin` makes them, or a DBA who runs the same SQL; everything
+ * else only reads them, and writes marks in the transaction of the batch they belong to.
+ */
+import { canonical, parseCanonical } from "../../base/canonical.js";
+import { isDigest, type Digest } from "../../base/digest.js";
+import { RefusedError, TargetError } from "../../base/errors.js";
+import { ENVIRONMENTS, type Environment } from "../../environment/evidence.js";
+import type { BatchMark, Marker, Note, SpentMark } from "../../target/marker.js";
+import type { Cell, Connection } from "./driver.js";
+import { literal } from "./names.js";
+
+const TABLES: readonly string[] = [
+  `CREATE TABLE IF NOT EXISTS holdpoint_marker (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  format TEXT NOT NULL, identity TEXT NOT NULL, name TEXT NOT NULL, environment TEXT NOT NULL,
+  place TEXT NOT NULL, bundle TEXT NOT NULL,
+  ledger TEXT NOT NULL, ledger_sequence INTEGER NOT NULL, ledger_head TEXT NOT NULL,
+  pinned_at TEXT NOT NULL, pinned_by TEXT NOT NULL)`,
+  `CREATE TABLE IF NOT EXISTS holdpoint_spent (
+  plan_digest TEXT NOT NULL PRIMARY KEY, plan TEXT NOT NULL, run TEXT NOT NULL, nonces TEXT NOT NULL, at TEXT NOT NULL)`,
+  `CREATE TABLE IF NOT EXISTS holdpoint_batches (
+  run TEXT NOT NULL, wave INTEGER NOT NULL, batch INTEGER NOT NULL, rows INTEGER NOT NULL, at TEXT NOT NULL,
+  PRIMARY KEY (run, wave, batch))`,
+  `CREATE TABLE IF NOT EXISTS holdpoint_notes (
+  number INTEGER PRIMARY KEY, kind TEXT NOT NULL, subject TEXT NOT NULL, at TEXT NOT NULL, by TEXT NOT NULL, reason TEXT NOT NULL)`,
+];
+
+/**
+ * The SQL that makes the marker, or replaces the one row that says who the target is; spent tokens, batches and
+ * notes stay. One transaction, to be run whole. Law: `pin(m)` leaves what these statements leave.
+ */
+export function markerSql(marker: Marker): readonly string[] {
+  const values = [
+    "1",
+    ...[
+      marker.format,
+      marker.identity,
+      marker.name,
+      marker.environment,
+      canonical(marker.place),
+      marker.bundle,
+    ].map(literal),
+    literal(marker.ledger),
+    String(marker.ledgerSequence),
+    ...[marker.ledgerHead, marker.pinnedAt, marker.pinnedBy].map(literal),
+  ];
+  return [
+    "BEGIN IMMEDIATE",
+    ...TABLES,
+    `INSERT OR REPLACE INTO holdpoint_marker VALUES (${values.join(", ")})`,
+    "COMMIT",
+  ];
+}
+
+/** Whether the marker's tables are there. */
+export function isPinned(connection: Connection): boolean {
+  return connection.value("SELECT count(*) FROM main.sqlite_schema WHERE name = 'holdpoint_marker'") === 1n;
+}
+
+/**
+ * Who the target says it is; null when it was never pinned.
+ * @throws RefusedError ERR_ENV_CONTRADICTED when the marker is there and cannot be read: a damaged marker must
+ * never pass for a missing one.
+ */
+export function readMarker(connection: Connection): Marker | null {
+  if (!isPinned(connection)) return null;
+  const row = connection.row(
+    `SELECT format, identity, name, environment, place, bundle, ledger, ledger_sequence, ledger_head, pinned_at, pinned_by
+     FROM main.holdpoint_marker`,
+  );
+  if (row === undefined) throw unreadable("its row is missing");
+  const [format, identity, name, environment, place, bundle, ledger, sequence, head, pinnedAt, pinnedBy] =
+    row;
+  if (format !== "holdpoint-marker/1") throw unreadable(`its format is ${String(format)}`);
+  return {
+    format,
+    identity: textOf(identity, "identity"),
+    name: textOf(name, "name"),
+    environment: environmentOf(environment),
+    place: placeOf(place),
+    bundle: digest(bundle, "bundle"),
+    ledger: textOf(ledger, "ledger"),
+    ledgerSequence: numberOf(sequence, "ledger_sequence"),
+    ledgerHead: digest(head, "ledger_head"),
+    pinnedAt: textOf(pinnedAt, "pinned_at"),
+    pinnedBy: textOf(pinnedBy, "pinned_by"),
+  };
+}
+
+/** The run that spent a token for that plan here. */
+export function readSpent(connection: Connection, planDigest: Digest): SpentMark | null {
+  if (!isPinned(connection)) return null;
+  const row = connection.row(
+    "SELECT plan, run, nonces, at FROM main.holdpoint_spent WHERE plan_digest = ?",
+    planDigest,
+  );
+  if (row === undefined) return null;
+  const [plan, run, nonces, at] = row;
+  return {
+    plan: textOf(plan, "plan"),
+    planDigest,
+    run: textOf(run, "run"),
+    nonces: noncesOf(nonces),
+    at: textOf(at, "at"),
+  };
+}
+
+/** Whether an approval with that nonce was used here, for any plan. */
+export function readNonceSpent(connection: Connection, nonce: string): boolean {
+  if (!isPinned(connection)) return false;
+  const sql = "SELECT EXISTS (SELECT 1 FROM main.holdpoint_spent, json_each(nonces) AS n WHERE n.value = ?)";
+  return connection.value(sql, nonce) === 1n;
+}
+
+/** How far a run is. */
+export function readBatches(connection: Connection, run: string): readonly BatchMark[] {
+  if (!isPinned(connection)) return [];
+  return connection
+    .rows("SELECT wave, batch, rows, at FROM main.holdpoint_batches WHERE run = ? ORDER BY wave, batch", run)
+    .map(([wave, batch, rows, at]) => ({
+      run,
+      wave: numberOf(wave, "wave"),
+      batch: numberOf(batch, "batch"),
+      rows: numberOf(rows, "rows"),
+      at: textOf(at, "at"),
+    }));
+}
+
+/** The negative facts kept here, in the order they were written. */
+export function readNotes(connection: Connection): readonly Note[] {
+  if (!isPinned(connection)) return [];
+  return connection
+    .rows("SELECT kind, subject, at, by, reason FROM main.holdpoint_notes ORDER BY number")
+    .map(([kind, subject, at, by, reason]) => ({
+      kind: kindOf(kind),
+      subject: textOf(subject, "subject"),
+      at: textOf(at, "at"),
+      by: textOf(by, "by"),
+      reason: textOf(reason, "reason"),
+    }));
+}
+
+/** Marks a token as spent. A plan is spent once: a second mark for it fails. */
+export function writeSpent(connection: Connection, mark: SpentMark): void {
+  assertPinned(connection);
+  connection.run(
+    "INSERT INTO main.holdpoint_spent (plan_digest, plan, run, nonces, at) VALUES (?, ?, ?, ?, ?)",
+    mark.planDigest,
+    mark.plan,
+    mark.run,
+    canonical(mark.nonces),
+    mark.at,
+  );
+}
+
+/** Marks a batch as written. */
+export function writeBatch(connection: Connection, mark: BatchMark): void {
+  assertPinned(connection);
+  const values = [mark.run, BigInt(mark.wave), BigInt(mark.batch), BigInt(mark.rows), mark.at];
+  connection.run(
+    "INSERT INTO main.holdpoint_batches (run, wave, batch, rows, at) VALUES (?, ?, ?, ?, ?)",
+    ...values,
+  );
+}
+
+/** Keeps a negative fact. */
+export function writeNote(connection: Connection, note: Note): void {
+  assertPinned(connection);
+  const values = [note.kind, note.subject, note.at, note.by, note.reason];
+  connection.run(
+    "INSERT INTO main.holdpoint_notes (kind, subject, at, by, reason) VALUES (?, ?, ?, ?, ?)",
+    ...values,
+  );
+}
+
+/** Anchors the ledger's head, so that a ledger without it is known to be another or cut short. */
+export function writeAnchor(
+  connection: Connection,
+  ledger: { readonly sequence: number; readonly head: Digest },
+): void {
+  assertPinned(connection);
+  const sql = "UPDATE main.holdpoint_marker SET ledger_sequence = ?, ledger_head = ?";
+  connection.run(sql, BigInt(ledger.sequence), ledger.head);
+}
+
+function assertPinned(connection: Connection): void {
+  if (isPinned(connection)) return;
+  throw new TargetError({
+    code: "ERR_ENV_NOT_PINNED",
+    message: "the target holds no marker",
+    why: "spent tokens, batches and notes are kept in the marker's tables, which only a pin makes",
+    next: [{ actor: "dba", text: "holdpoint env pin TARGET" }],
+  });
+}
+
+const KINDS = ["rejected", "revoked", "held", "debt", "undone"] as const;
+
+function kindOf(cell: Cell | undefined): Note["kind"] {
+  const kind = KINDS.find((k) => k === cell);
+  if (kind === undefined) throw unreadable(`a note's kind is ${String(cell)}`);
+  return kind;
+}
+
+function environmentOf(cell: Cell | undefined): Environment {
+  const environment = ENVIRONMENTS.find((e) => e === cell);
+  if (environment === undefined) throw unreadable(`its environment is ${String(cell)}`);
+  return environment;
+}
+
+function placeOf(cell: Cell | undefined): Readonly<Record<string, string>> {
+  const parsed = typeof cell === "string" ? parseCanonical(cell) : undefined;
+  if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed))
+    throw unreadable("its place is no object");
+  return Object.fromEntries(Object.entries(parsed).map(([name, value]) => [name, String(value)]));
+}
+
+function noncesOf(cell: Cell | undefined): readonly string[] {
+  const parsed = typeof cell === "string" ? parseCanonical(cell) : undefined;
+  if (!Array.isArray(parsed)) throw unreadable("the nonces of a spent token are no list");
+  return parsed.map(String);
+}
+
+function digest(cell: Cell | undefined, what: string): Digest {
+  if (typeof cell === "string" && isDigest(cell)) return cell;
+  throw unreadable(`${what} is no digest`);
+}
+
+function textOf(cell: Cell | undefined, what: string): string {
+  if (typeof cell === "string") return cell;
+  throw unreadable(`${what} is no text`);
+}
+
+function numberOf(cell: Cell | undefined, what: string): number {
+  if (typeof cell === "bigint") return Number(cell);
+  throw unreadable(`${what} is no number`);
+}
+
+function unreadable(why: string): RefusedError {
+  return new RefusedError({
+    code: "ERR_ENV_CONTRADICTED",
+    message: "the target's marker cannot be read",
+    why,
+    next: [{ actor: "dba", text: "find out who changed the tables holdpoint_*, then pin the target again" }],
+  });
+}

@@ -1,0 +1,412 @@
+/**
+ * Rehearsing a job where nothing is kept.
+ *
+ * | job | where | how |
+ * | --- | --- | --- |
+ * | SQL, few rows | in place: `BEGIN IMMEDIATE` … `ROLLBACK` | capture by temporary triggers, write lock held at most 2 s |
+ * | SQL, else | on a private copy | capture by temporary triggers; by comparison what they cannot see |
+ * | program | on a private copy | comparison with a second copy |
+ *
+ * In place nothing reaches the file: no dirty page leaves the cache (`cache_spill`), and in rollback-journal mode
+ * the journal is kept in memory, so that even a kill leaves the file as it was, with no journal to roll back.
+ */
+import { statSync } from "node:fs";
+import { join } from "node:path";
+import type { Clock, Random } from "../../base/clock.js";
+import { digestStream, type Digest } from "../../base/digest.js";
+import { messageOf, RefusedError, UsageError } from "../../base/errors.js";
+import { afterOf, type Change, type ChangeSink, type TableShape } from "../../changeset/change.js";
+import { sameRow, type Row } from "../../changeset/value.js";
+import type { Rehearsal, RunnableJob, SchemaFacts, SqlStatement } from "../../target/target.js";
+import { compareTable, sharedShape, tableNames, type Side } from "./compare.js";
+import { cloneFile, copyDatabase, makeScratch } from "./copy.js";
+import { asTargetError, isBusy, openFile, type Connection, type Driver } from "./driver.js";
+import { JobRun, markerObjects, markerTouched, type Bounds, type Emit, type RunFacts } from "./job-run.js";
+import { fold, isOurs, main, quote } from "./names.js";
+import { prepareForReading, readerFor } from "./read.js";
+import { assertSupported, readCatalogue, readObjects, schemaFacts, unsupported } from "./schema.js";
+import { readSequences, schemaChanges, sequenceMoves } from "./schema-changes.js";
+import { checkTexts } from "./statements.js";
+
+/** How long a rehearsal in place may hold the write lock. */
+const IN_PLACE_MS = 2_000;
+/** Rows that a rehearsal in place may touch, and bytes of values it may hold until the lock is given back. */
+const IN_PLACE_ROWS = 20_000;
+const IN_PLACE_VALUE_BYTES = 64 * 1024 * 1024;
+/** A larger file is not rehearsed in place: one scan of it could take longer than the bound, and cannot be stopped. */
+const IN_PLACE_FILE_BYTES = 256 * 1024 * 1024;
+/** Up to this size a statement may read several tables from end to end in place. */
+const FREE_SCAN_BYTES = 4 * 1024 * 1024;
+
+/** What a rehearsal works with. */
+export interface RehearsalSetting {
+  readonly driver: Driver;
+  readonly path: string;
+  /** A read-only connection to the target, outside any transaction. */
+  readonly reader: Connection;
+  readonly foreignKeys: boolean;
+  readonly readonly: boolean;
+  readonly busyMs: number;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly scratchDir: string;
+}
+
+/** `Target.rehearse`. */
+export async function rehearse(
+  setting: RehearsalSetting,
+  job: RunnableJob,
+  sink: ChangeSink,
+): Promise<Rehearsal> {
+  if (job.kind === "program") return rehearseProgram(setting, job.run, sink);
+  const { schema } = checkTexts(job.statements);
+  const inPlace = schema || setting.readonly ? null : rehearseInPlace(setting, job.statements, sink);
+  return inPlace ?? rehearseOnCopy(setting, job.statements, sink);
+}
+
+/** Thrown to end a rehearsal in place that takes too long or cannot see everything; the copy takes over. */
+class NeedsCopy extends Error {}
+
+function rehearseInPlace(
+  setting: RehearsalSetting,
+  statements: readonly SqlStatement[],
+  sink: ChangeSink,
+): Rehearsal | null {
+  const bytes = fileBytes(setting.path);
+  if (bytes > IN_PLACE_FILE_BYTES) return null;
+  const { writer, started } = lockedWriter(setting) ?? { writer: null, started: 0 };
+  if (writer === null) return null;
+  const held: { readonly shape: TableShape; readonly change: Change }[] = [];
+  let result: { readonly facts: RunFacts; readonly schema: SchemaFacts };
+  try {
+    const before: Side = { connection: setting.reader, catalogue: readCatalogue(setting.reader) };
+    const bounds = boundsInPlace(setting.clock, started, bytes);
+    const run = new JobRun(setting.driver, writer, before, statements, bounds);
+    const facts = run.rehearse(setting.clock.now(), holdInMemory(held), () => {
+      throw new NeedsCopy();
+    });
+    result = { facts, schema: schemaFacts(setting.reader, setting.foreignKeys) };
+  } catch (e) {
+    if (e instanceof NeedsCopy) return null;
+    throw e;
+  } finally {
+    writer.rollback();
+    writer.close();
+  }
+  const lockMs = setting.clock.now().getTime() - started;
+  const emit = into(sink);
+  for (const { shape, change } of held) emit(shape, change);
+  return { where: "in-place", schema: result.schema, ...result.facts, lockMs };
+}
+
+/** A connection that holds the write lock and writes nothing to disk; null when the lock is not to be had. */
+function lockedWriter(
+  setting: RehearsalSetting,
+): { readonly writer: Connection; readonly started: number } | null {
+  const writer = openFile(setting.driver, setting.path, {
+    readonly: false,
+    busyMs: Math.min(setting.busyMs, IN_PLACE_MS),
+    foreignKeys: setting.foreignKeys,
+  });
+  try {
+    prepareForReading(writer);
+    writer.exec("PRAGMA cache_spill = OFF");
+    // In WAL mode this word would try to leave WAL, and there pages that do not spill are not written anyway.
+    if (writer.value("PRAGMA journal_mode") !== "wal") writer.value("PRAGMA journal_mode = MEMORY");
+    writer.exec("BEGIN IMMEDIATE");
+    return { writer, started: setting.clock.now().getTime() };
+  } catch (e) {
+    writer.close();
+    // Somebody else is writing, or we may not: a copy needs neither.
+    if (isBusy(e) || /READONLY/.test(messageOf(e).toUpperCase())) return null;
+    throw asTargetError(e, setting.path);
+  }
+}
+
+function boundsInPlace(clock: Clock, started: number, bytes: number): Bounds {
+  let rows = 0;
+  const inTime = (): void => {
+    if (clock.now().getTime() - started > IN_PLACE_MS) throw new NeedsCopy();
+  };
+  return {
+    row: () => {
+      if (++rows > IN_PLACE_ROWS) throw new NeedsCopy();
+      inTime();
+    },
+    statement: ({ scans }) => {
+      if (scans === Number.POSITIVE_INFINITY || (scans > 1 && bytes > FREE_SCAN_BYTES)) throw new NeedsCopy();
+      inTime();
+    },
+  };
+}
+
+function holdInMemory(held: { readonly shape: TableShape; readonly change: Change }[]): Emit {
+  let bytes = 0;
+  return (shape, change) => {
+    bytes += imageBytes(change);
+    if (held.length >= IN_PLACE_ROWS || bytes > IN_PLACE_VALUE_BYTES) throw new NeedsCopy();
+    held.push({ shape, change });
+  };
+}
+
+function imageBytes(change: Change): number {
+  const images = [...(change.op === "insert" ? [] : change.before), ...(afterOf(change) ?? [])];
+  return images.reduce<number>(
+    (sum, v) => sum + (typeof v === "string" ? 2 * v.length : v instanceof Uint8Array ? v.length : 8),
+    0,
+  );
+}
+
+function fileBytes(path: string): number {
+  return size(path) + size(`${path}-wal`);
+}
+
+function size(path: string): number {
+  return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+}
+
+/** Declares each table before its first change. */
+function into(sink: ChangeSink): Emit {
+  const declared = new Set<string>();
+  return (shape, change) => {
+    if (!declared.has(shape.name)) sink.table(shape);
+    declared.add(shape.name);
+    sink.add(change);
+  };
+}
+
+// ---- on a copy
+
+async function rehearseOnCopy(
+  setting: RehearsalSetting,
+  statements: readonly SqlStatement[],
+  sink: ChangeSink,
+): Promise<Rehearsal> {
+  const scratch = makeScratch(setting.scratchDir, setting.random);
+  try {
+    const { path, notices } = await timedCopy(setting, join(scratch.path, "copy"));
+    const writer = openCopy(setting, path);
+    // With a write-ahead log one connection keeps seeing the state before, while the other writes.
+    writer.value("PRAGMA journal_mode = WAL");
+    const before = openCopy(setting, path);
+    try {
+      before.exec("BEGIN");
+      const side: Side = { connection: before, catalogue: readCatalogue(before) };
+      const schema = schemaFacts(before, setting.foreignKeys);
+      writer.exec("BEGIN IMMEDIATE");
+      const run = new JobRun(setting.driver, writer, side, statements, {
+        row: () => undefined,
+        statement: () => undefined,
+      });
+      const facts = run.rehearse(setting.clock.now(), into(sink), () => undefined);
+      return { where: "copy", schema, ...facts, notices: [...notices, ...facts.notices], lockMs: 0 };
+    } finally {
+      writer.rollback();
+      before.rollback();
+      before.close();
+      writer.close();
+    }
+  } finally {
+    scratch.remove();
+  }
+}
+
+async function timedCopy(
+  setting: RehearsalSetting,
+  folder: string,
+): Promise<{ readonly path: string; readonly notices: readonly string[] }> {
+  const started = setting.clock.now().getTime();
+  try {
+    const path = await copyDatabase(setting.reader, folder);
+    const took = setting.clock.now().getTime() - started;
+    const blocked = setting.reader.value("PRAGMA journal_mode") !== "wal" && took > NOTABLE_MS;
+    return {
+      path,
+      notices: blocked
+        ? [`copying the database took ${took} ms, in which no other process could commit`]
+        : [],
+    };
+  } catch (e) {
+    throw asTargetError(e, setting.path);
+  }
+}
+
+/** A copy that takes longer than this is worth a word where it holds writers up. */
+const NOTABLE_MS = 100;
+
+function openCopy(setting: RehearsalSetting, path: string): Connection {
+  const connection = openFile(setting.driver, path, {
+    readonly: false,
+    busyMs: 0,
+    foreignKeys: setting.foreignKeys,
+  });
+  connection.exec("PRAGMA synchronous = OFF");
+  prepareForReading(connection);
+  return connection;
+}
+
+// ---- programs
+
+async function rehearseProgram(
+  setting: RehearsalSetting,
+  run: (copy: { readonly url: string; readonly path: string }) => Promise<void>,
+  sink: ChangeSink,
+): Promise<Rehearsal> {
+  const scratch = makeScratch(setting.scratchDir, setting.random);
+  try {
+    const version = setting.reader.value("PRAGMA data_version");
+    const { path: pristine, notices } = await timedCopy(setting, join(scratch.path, "before"));
+    const path = cloneFile(pristine, join(scratch.path, "job"));
+    await run({ url: `sqlite:${path}`, path });
+    const before = openCopy(setting, pristine);
+    const after = openResult(setting, path, before);
+    try {
+      const written = setting.reader.value("PRAGMA data_version") !== version;
+      const facts = compareCopies(setting, before, after, sink, written);
+      return {
+        where: "copy",
+        schema: schemaFacts(before, setting.foreignKeys),
+        ...facts,
+        notices: [...notices, ...facts.notices],
+        lockMs: 0,
+      };
+    } finally {
+      after.close();
+      before.close();
+    }
+  } finally {
+    scratch.remove();
+  }
+}
+
+function openResult(setting: RehearsalSetting, path: string, before: Connection): Connection {
+  try {
+    return openCopy(setting, path);
+  } catch (e) {
+    before.close();
+    throw new UsageError({
+      code: "ERR_JOB_FAILED",
+      message: "the job left no readable database behind",
+      why: messageOf(e),
+      cause: e,
+    });
+  }
+}
+
+function compareCopies(
+  setting: RehearsalSetting,
+  before: Connection,
+  after: Connection,
+  sink: ChangeSink,
+  written: boolean,
+): RunFacts {
+  const [was, is] = [sideOf(before), sideOf(after)];
+  refuseUnheld(was, is);
+  const emit = into(sink);
+  const rowsBefore: Record<string, number> = {};
+  const rival = written ? new RivalWrites(setting.reader) : null;
+  for (const name of tableNames(was.catalogue, is.catalogue)) {
+    const shape = sharedShape(name, was, is);
+    if (shape === null || isUnheld(name, was, is)) continue;
+    let changes = 0;
+    for (const change of compareTable(name, was, is)) {
+      changes++;
+      rival?.look(shape, change);
+      emit(shape, change);
+    }
+    if (changes > 0)
+      rowsBefore[shape.name] = was.catalogue.byName.has(fold(name)) ? countRows(before, name) : 0;
+  }
+  return {
+    schemaChanges: schemaChanges(
+      { before: readObjects(before), after: readObjects(after) },
+      { before: was.catalogue, after: is.catalogue },
+      after,
+    ),
+    sequences: sequenceMoves(
+      { before: readSequences(before), after: readSequences(after) },
+      new Set(is.catalogue.byName.keys()),
+    ),
+    volatile: [],
+    rowsBefore,
+    origins: {},
+    notices: written ? ["another process wrote to the target while the job was rehearsed"] : [],
+  };
+}
+
+function sideOf(connection: Connection): Side {
+  return { connection, catalogue: readCatalogue(connection) };
+}
+
+function countRows(connection: Connection, table: string): number {
+  return Number(connection.value(`SELECT count(*) FROM ${main(table)}`));
+}
+
+/** @throws RefusedError ERR_MARKER_TOUCHED, TargetError ERR_TARGET_UNSUPPORTED when the program wrote what it may not. */
+function refuseUnheld(was: Side, is: Side): void {
+  if (markerObjects(was.connection) !== markerObjects(is.connection)) throw markerTouched();
+  const tables = was.connection
+    .rows("SELECT name FROM main.sqlite_schema WHERE type = 'table'")
+    .map((r) => String(r[0]));
+  if (tables.filter(isOurs).some((name) => contents(was, name) !== contents(is, name))) throw markerTouched();
+  for (const name of tableNames(was.catalogue, is.catalogue)) {
+    if (!isUnheld(name, was, is) || kindOf(name, was) === "virtual") continue;
+    for (const side of [was, is]) {
+      const info = side.catalogue.byName.get(fold(name));
+      if (info !== undefined && contents(was, name) !== contents(is, name)) assertSupported(info);
+    }
+  }
+}
+
+function isUnheld(name: string, was: Side, is: Side): boolean {
+  return [was, is].some((side) => {
+    const info = side.catalogue.byName.get(fold(name));
+    return info !== undefined && unsupported(info) !== undefined;
+  });
+}
+
+function kindOf(name: string, side: Side): string | undefined {
+  return side.catalogue.byName.get(fold(name))?.kind;
+}
+
+/** One digest of all rows of a table, for telling whether anything was written there at all. */
+function contents({ connection }: Side, table: string): Digest {
+  const digest = digestStream();
+  const exists =
+    connection.value("SELECT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE name = ?)", table) === 1n;
+  const columns = exists ? connection.rows("SELECT name FROM pragma_table_info(?, 'main')", table) : [];
+  const cells = columns.map(([name]) => `quote(${quote(String(name))})`).join(" || ',' || ");
+  if (exists)
+    for (const [row] of connection.iterate(`SELECT ${cells} AS r FROM ${main(table)} ORDER BY r`))
+      digest.update(`${String(row)}\n`);
+  return digest.end();
+}
+
+/**
+ * Somebody wrote to the target while a program was rehearsed. If the target now holds what the program was to
+ * bring about, it was the program, which found its way past the copy.
+ */
+class RivalWrites {
+  readonly #now: Side;
+
+  constructor(reader: Connection) {
+    this.#now = sideOf(reader);
+  }
+
+  /** @throws RefusedError ERR_JOB_FAILED when the change has happened on the target already. */
+  look(shape: TableShape, change: Change): void {
+    const info = this.#now.catalogue.byName.get(fold(shape.name));
+    if (shape.keyKind === "none" || info === undefined) return;
+    const now: Row | null =
+      readerFor(this.#now.connection, this.#now.catalogue, info).byKey(shape, change.key)?.row ?? null;
+    if (!sameRow(now, afterOf(change))) return;
+    throw new RefusedError({
+      code: "ERR_JOB_FAILED",
+      message: `a row of ${shape.name} changed on the target itself while the job was rehearsed on a copy`,
+      why: "it is now as the job would leave it: the job wrote to the target past the copy, or another process did the same work",
+      targetChanged: "unknown",
+      state: "holdpoint wrote nothing; something else wrote to the target during the rehearsal.",
+      next: [{ actor: "requester", text: "let the job take its database from the address it is given" }],
+    });
+  }
+}

@@ -1,0 +1,242 @@
+/** The one session that may write to an SQLite target. */
+import type { Digest } from "../../base/digest.js";
+import { codeOf, HoldpointError, messageOf, RefusedError, TargetError } from "../../base/errors.js";
+import type { ChangeSource, RowKey, TableShape } from "../../changeset/change.js";
+import { sortedTables } from "../../changeset/source.js";
+import type { BatchMark, Marker, Note, SpentMark } from "../../target/marker.js";
+import type {
+  BatchOutcome,
+  ReadRow,
+  SchemaFacts,
+  SequenceMove,
+  WriteProblem,
+  WriteSession,
+} from "../../target/target.js";
+import { asTargetError, busy, isBusy, openFile, type Connection, type Driver } from "./driver.js";
+import { ForeignKeyCheck } from "./foreign-keys.js";
+import * as marks from "./marker.js";
+import { prepareForReading, readerFor, readRows } from "./read.js";
+import { takeRunLock, type RunLock } from "./run-lock.js";
+import { readCatalogue, schemaFacts, tableFor, type Catalogue } from "./schema.js";
+import { SilencedTriggers } from "./silence.js";
+import { isAsAfter, TableWriter } from "./table-writer.js";
+
+/** What a session is opened with. */
+export interface WriteSetting {
+  readonly driver: Driver;
+  readonly path: string;
+  /** Whether references count: they are then checked by ourselves, for the written keys. */
+  readonly foreignKeys: boolean;
+  /** How long the write lock is waited for. */
+  readonly busyMs: number;
+}
+
+/**
+ * Opens the session and takes the lock that keeps a second run out.
+ * @throws TargetError ERR_TARGET_BUSY while another run has the target.
+ */
+export function openWriteSession(setting: WriteSetting): WriteSession {
+  const lock = takeRunLock(setting.driver, setting.path);
+  try {
+    return new SqliteWriteSession(setting, lock);
+  } catch (e) {
+    lock.release();
+    throw e;
+  }
+}
+
+class SqliteWriteSession implements WriteSession {
+  readonly #setting: WriteSetting;
+  readonly #lock: RunLock;
+  readonly #connection: Connection;
+  /** Set when a batch found problems: it must not be committed. */
+  #problems = 0;
+  #closed = false;
+
+  constructor(setting: WriteSetting, lock: RunLock) {
+    this.#setting = setting;
+    this.#lock = lock;
+    // Cascades and immediate checks would act while rows are written; the references are checked afterwards. The
+    // switch works only outside a transaction.
+    this.#connection = openFile(setting.driver, setting.path, {
+      ...setting,
+      readonly: false,
+      foreignKeys: false,
+    });
+    prepareForReading(this.#connection);
+    // The driver's default for WAL would let a power cut take back what we said was committed.
+    this.#connection.exec("PRAGMA synchronous = FULL");
+  }
+
+  begin = async (): Promise<void> => {
+    try {
+      this.#connection.exec("BEGIN IMMEDIATE");
+      this.#problems = 0;
+    } catch (e) {
+      throw asTargetError(e, this.#setting.path);
+    }
+  };
+
+  marker = async (): Promise<Marker | null> => marks.readMarker(this.#connection);
+  spentFor = async (planDigest: Digest): Promise<SpentMark | null> =>
+    marks.readSpent(this.#connection, planDigest);
+  nonceSpent = async (nonce: string): Promise<boolean> => marks.readNonceSpent(this.#connection, nonce);
+  notes = async (): Promise<readonly Note[]> => marks.readNotes(this.#connection);
+  batches = async (run: string): Promise<readonly BatchMark[]> => marks.readBatches(this.#connection, run);
+  schema = async (): Promise<SchemaFacts> => schemaFacts(this.#connection, this.#setting.foreignKeys);
+
+  readRows = (shape: TableShape, keys: Iterable<RowKey>): AsyncIterable<ReadRow> => this.#rows(shape, keys);
+
+  async *#rows(shape: TableShape, keys: Iterable<RowKey>): AsyncGenerator<ReadRow, undefined> {
+    const catalogue = readCatalogue(this.#connection);
+    yield* readRows(readerFor(this.#connection, catalogue, tableFor(catalogue, shape)), shape, keys);
+  }
+
+  write = async (source: ChangeSource, sequences: readonly SequenceMove[]): Promise<BatchOutcome> => {
+    this.#assertInTransaction();
+    const catalogue = readCatalogue(this.#connection);
+    const tables = sortedTables(source.tables);
+    const triggers = new SilencedTriggers(
+      this.#connection,
+      tables.map((t) => t.name),
+    );
+    const outcome = this.#writeTables(catalogue, tables, source);
+    const references = outcome.problems.length > 0 ? [] : this.#brokenReferences(catalogue, tables, source);
+    const problems = [...outcome.problems, ...references];
+    this.#problems += problems.length;
+    for (const move of sequences) this.#moveForward(move);
+    triggers.restore();
+    return { ...outcome, problems };
+  };
+
+  verify = async (source: ChangeSource): Promise<readonly WriteProblem[]> => {
+    const catalogue = readCatalogue(this.#connection);
+    const problems: WriteProblem[] = [];
+    for (const shape of sortedTables(source.tables)) {
+      if (shape.keyKind === "none") continue;
+      const reader = readerFor(this.#connection, catalogue, tableFor(catalogue, shape));
+      for (const change of source.changes(shape.name)) {
+        const now = reader.byKey(shape, change.key)?.row ?? null;
+        if (isAsAfter(shape, change, now)) continue;
+        problems.push({ kind: "drift", change, now, nowCount: now === null ? 0 : 1 });
+      }
+    }
+    this.#problems += problems.length;
+    return problems;
+  };
+
+  spend = async (mark: SpentMark): Promise<void> => marks.writeSpent(this.#connection, mark);
+  markBatch = async (mark: BatchMark): Promise<void> => marks.writeBatch(this.#connection, mark);
+  addNote = async (note: Note): Promise<void> => marks.writeNote(this.#connection, note);
+  anchor = async (ledger: { readonly sequence: number; readonly head: Digest }): Promise<void> =>
+    marks.writeAnchor(this.#connection, ledger);
+
+  commit = async (): Promise<void> => {
+    this.#assertInTransaction();
+    if (this.#problems > 0) {
+      this.#connection.rollback();
+      throw new HoldpointError({
+        code: "ERR_INTERNAL",
+        message: `a batch with ${this.#problems} problems was to be committed`,
+        why: "a batch is written whole or not at all",
+      });
+    }
+    try {
+      this.#connection.exec("COMMIT");
+    } catch (e) {
+      throw this.#failedCommit(e);
+    }
+  };
+
+  rollback = async (): Promise<void> => this.#connection.rollback();
+
+  close = async (): Promise<void> => {
+    if (this.#closed) return;
+    this.#closed = true;
+    try {
+      this.#connection.rollback();
+      this.#connection.close();
+    } finally {
+      this.#lock.release();
+    }
+  };
+
+  #assertInTransaction(): void {
+    if (this.#connection.db.inTransaction) return;
+    throw new HoldpointError({ code: "ERR_INTERNAL", message: "no batch is open" });
+  }
+
+  #writeTables(catalogue: Catalogue, tables: readonly TableShape[], source: ChangeSource): BatchOutcome {
+    let [written, alreadyDone, executed] = [0, 0, 0];
+    const problems: WriteProblem[] = [];
+    const before = this.#totalChanges();
+    for (const shape of tables) {
+      const reader = readerFor(this.#connection, catalogue, tableFor(catalogue, shape));
+      const writer = new TableWriter(this.#setting.driver, reader, shape);
+      const outcome = writer.write(() => source.changes(shape.name));
+      written += outcome.written;
+      alreadyDone += outcome.alreadyDone;
+      executed += writer.executed;
+      problems.push(...outcome.problems);
+    }
+    const total = this.#totalChanges() - before;
+    if (total !== executed) throw this.#strayWrites(executed, total);
+    return { written, alreadyDone, problems };
+  }
+
+  /** Counts what triggers and cascades change too, which `changes` does not. */
+  #totalChanges(): number {
+    return Number(this.#connection.value("SELECT total_changes()"));
+  }
+
+  #strayWrites(executed: number, total: number): RefusedError {
+    this.#problems++;
+    return new RefusedError({
+      code: "ERR_EFFECT_DIFFERS",
+      message: `${total} rows changed where ${executed} were written`,
+      why: "something else acts on these tables when a row is written; the batch is rolled back",
+    });
+  }
+
+  #brokenReferences(
+    catalogue: Catalogue,
+    tables: readonly TableShape[],
+    source: ChangeSource,
+  ): readonly WriteProblem[] {
+    if (!this.#setting.foreignKeys || catalogue.tables.every((t) => t.foreignKeys.length === 0)) return [];
+    const check = new ForeignKeyCheck(this.#connection, catalogue);
+    try {
+      for (const shape of tables) for (const change of source.changes(shape.name)) check.look(change);
+      return check.problems();
+    } finally {
+      check.close();
+    }
+  }
+
+  /** Ids that were given out are never given out again: counters go forward only. */
+  #moveForward({ name, after }: SequenceMove): void {
+    const row = this.#connection.row("SELECT seq FROM main.sqlite_sequence WHERE name = ?", name);
+    if (row === undefined) {
+      this.#connection.run("INSERT INTO main.sqlite_sequence (name, seq) VALUES (?, ?)", name, BigInt(after));
+    } else if (BigInt(String(row[0] ?? 0n)) < BigInt(after)) {
+      this.#connection.run("UPDATE main.sqlite_sequence SET seq = ? WHERE name = ?", BigInt(after), name);
+    }
+  }
+
+  /** What is certain after a COMMIT that failed: an open transaction can still be rolled back, a closed one tells nothing. */
+  #failedCommit(e: unknown): TargetError {
+    const open = this.#connection.db.inTransaction;
+    const nothing = open || /^SQLITE_(BUSY|FULL|CONSTRAINT)/.test(codeOf(e) ?? "");
+    this.#connection.rollback();
+    if (isBusy(e))
+      return busy(this.#setting.path, `a reader held up the commit for ${this.#setting.busyMs} ms`, e);
+    if (nothing) return asTargetError(e, this.#setting.path);
+    return new TargetError({
+      code: "ERR_OUTCOME_UNKNOWN",
+      message: `the commit on ${this.#setting.path} failed: ${messageOf(e)}`,
+      why: "whether the batch reached the disk cannot be told from here; the marks in the target tell",
+      targetChanged: "unknown",
+      cause: e,
+    });
+  }
+}

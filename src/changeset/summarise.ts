@@ -1,0 +1,363 @@
+/**
+ * A ChangeSet as people see it: every row in a handful of lines, and a few rows in full. One pass in
+ * canonical order with bounded memory, so ten million rows cost no more than ten thousand, and every
+ * machine says the same.
+ */
+import { hash } from "node:crypto";
+import type { Digest } from "../base/digest.js";
+import {
+  countOf,
+  type Change,
+  type ChangeSource,
+  type Op,
+  type Origin,
+  type RowKey,
+  type TableCounts,
+  type TableShape,
+} from "./change.js";
+import { keyBytes } from "./key.js";
+import { countRows, sortedTables } from "./source.js";
+import { isRawText, sameValue, type Row, type Value } from "./value.js";
+
+/** What to show, and how much of it. */
+export interface SummaryOptions {
+  /** Chooses the sample: the plan's digest, so that nobody picks the pretty rows. */
+  readonly sampleSeed: Digest;
+  /** Rows in the sample. */
+  readonly sampleSize: number;
+  /** A column with more distinct transitions than this is shown as a number of distinct ones. */
+  readonly patternLimit: number;
+}
+
+/** One changed column of a pattern. */
+export type PatternColumn =
+  | { readonly kind: "transition"; readonly column: string; readonly from: Value; readonly to: Value }
+  | {
+      readonly kind: "many";
+      readonly column: string;
+      /** Distinct transitions of the column in its table; at least so many when `exact` is false. */
+      readonly distinct: number;
+      readonly exact: boolean;
+    };
+
+/** Rows that change in the same way. Inserts and deletes are whole rows and have no columns. */
+export interface Pattern {
+  readonly table: string;
+  readonly op: Op;
+  readonly origin: Origin;
+  readonly rows: number;
+  readonly columns: readonly PatternColumn[];
+  /** Rows of too many different sets of columns in one line: each row changes some of `columns`. */
+  readonly various?: boolean;
+}
+
+/** One table's share. */
+export interface TableSummary extends TableCounts {
+  /** Columns that some update changes, in the table's order. */
+  readonly columns: readonly string[];
+  /** Columns that some update changes and that end with one value in every inserted or updated row. */
+  readonly levelledTo: readonly { readonly column: string; readonly value: Value }[];
+  /** Where all its changes come from; `unknown` when they come from several places. */
+  readonly origin: Origin;
+}
+
+/** See {@link summarise}. */
+export interface Summary {
+  readonly rows: number;
+  /** Tables with a change, in canonical order. */
+  readonly tables: readonly TableSummary[];
+  /** Largest first. */
+  readonly patterns: readonly Pattern[];
+  /** In canonical order. */
+  readonly sample: readonly Change[];
+}
+
+/** Lines that one table may have before its columns are shown as numbers of distinct values. */
+const MOST_PATTERNS = 200;
+/** Distinct transitions are counted up to here; beyond it is "more than". */
+const MOST_COUNTED = 1_000;
+/** A longer value is never held for display. */
+const LONGEST_SHOWN_BYTES = 1_024;
+
+/**
+ * Law: the rows of `patterns` add up to `rows`, which is the sum of all counts: nothing is left out.
+ * Law: the sample depends on the seed and the set of changed keys, and on nothing else.
+ */
+export function summarise(source: ChangeSource, options: SummaryOptions): Summary {
+  const sample = new Sample(options);
+  const tables: TableSummary[] = [];
+  const patterns: Pattern[] = [];
+  for (const shape of sortedTables(source.tables)) {
+    const table = new TableView(shape, options.patternLimit);
+    for (const c of source.changes(shape.name)) {
+      table.add(c);
+      sample.offer(c);
+    }
+    if (table.isEmpty) continue;
+    tables.push(table.summary());
+    patterns.push(...table.patterns());
+  }
+  const rows = tables.reduce((sum, t) => sum + t.insert + t.update + t.delete, 0);
+  return { rows, tables, patterns: patterns.sort((a, b) => b.rows - a.rows), sample: sample.rows() };
+}
+
+/** One table while its changes pass. */
+class TableView {
+  readonly #shape: TableShape;
+  readonly #counter: ReturnType<typeof countRows>;
+  readonly #patterns: Patterns;
+  readonly #levels: Levels;
+  #origin: Origin | undefined;
+
+  constructor(shape: TableShape, limit: number) {
+    this.#shape = shape;
+    this.#counter = countRows(shape.name);
+    this.#patterns = new Patterns(shape, limit);
+    this.#levels = new Levels(shape);
+  }
+
+  get isEmpty(): boolean {
+    return this.#origin === undefined;
+  }
+
+  add(c: Change): void {
+    this.#counter.add(c);
+    this.#origin = this.#origin === undefined || this.#origin === c.origin ? c.origin : "unknown";
+    this.#patterns.add(c);
+    if (c.op !== "delete") this.#levels.add(c.after);
+  }
+
+  summary(): TableSummary {
+    const changed = this.#patterns.changedColumns();
+    const columns = this.#shape.columns.filter((_, i) => changed.has(i)).map((c) => c.name);
+    const levelledTo = this.#levels.values().filter((l) => columns.includes(l.column));
+    return { ...this.#counter.counts(), columns, levelledTo, origin: this.#origin ?? "unknown" };
+  }
+
+  patterns(): readonly Pattern[] {
+    return this.#patterns.list();
+  }
+}
+
+/** Which columns end with one value in all rows seen. */
+class Levels {
+  readonly #shape: TableShape;
+  #level: readonly number[];
+  #first: Row | undefined;
+
+  constructor(shape: TableShape) {
+    this.#shape = shape;
+    this.#level = shape.columns.map((_, i) => i);
+  }
+
+  add(row: Row): void {
+    const first = this.#first;
+    const isLevel = (i: number): boolean => {
+      const value = row[i] ?? null;
+      return first === undefined ? sizeOf(value) <= LONGEST_SHOWN_BYTES : sameValue(first[i] ?? null, value);
+    };
+    if (this.#level.every(isLevel) && first !== undefined) return;
+    this.#level = this.#level.filter(isLevel);
+    this.#first ??= row.map((v, i) => (this.#level.includes(i) ? v : null));
+  }
+
+  values(): readonly { readonly column: string; readonly value: Value }[] {
+    return this.#level.map((i) => ({
+      column: this.#shape.columns[i]?.name ?? "",
+      value: this.#first?.[i] ?? null,
+    }));
+  }
+}
+
+interface Transition {
+  readonly id: number;
+  readonly from: Value;
+  readonly to: Value;
+}
+
+/** One column's transitions: each of them while they are few, later only how many. */
+interface ColumnView {
+  readonly few: Map<string, Transition>;
+  readonly counted: Set<string>;
+  many: boolean;
+}
+
+/** One changed column of a group: its index, and its transition unless the column has many. */
+type Part = readonly [column: number, transition: Transition | undefined];
+
+interface Group {
+  readonly op: Op;
+  readonly origin: Origin;
+  readonly parts: readonly Part[];
+  rows: number;
+}
+
+/**
+ * Groups rows by (operation, origin, column: from → to). When a table would have too many groups, the
+ * column with the most transitions is shown as a number, then the next; at last sets of columns are
+ * joined. Rows are only ever moved to a wider group, so the sum stays exact.
+ */
+class Patterns {
+  readonly #shape: TableShape;
+  readonly #limit: number;
+  readonly #columns: readonly ColumnView[];
+  #groups = new Map<string, Group>();
+  #various = false;
+
+  constructor(shape: TableShape, limit: number) {
+    this.#shape = shape;
+    this.#limit = Math.min(limit, MOST_COUNTED - 1);
+    this.#columns = shape.columns.map(() => ({ few: new Map(), counted: new Set(), many: false }));
+  }
+
+  add(c: Change): void {
+    const parts = c.op === "update" ? this.#partsOf(c.before, c.after) : [];
+    this.#join(this.#groups, { op: c.op, origin: c.origin, parts, rows: countOf(c) });
+    while (this.#groups.size > MOST_PATTERNS && this.#widen());
+  }
+
+  changedColumns(): ReadonlySet<number> {
+    return new Set(this.#columns.flatMap((c, i) => (c.many || c.few.size > 0 ? [i] : [])));
+  }
+
+  list(): readonly Pattern[] {
+    return [...this.#groups.values()].map(({ op, origin, parts, rows }) => ({
+      table: this.#shape.name,
+      op,
+      origin,
+      rows,
+      columns: parts.map((p) => this.#shown(p)),
+      ...(this.#various && op === "update" ? { various: true } : {}),
+    }));
+  }
+
+  #shown([index, transition]: Part): PatternColumn {
+    const column = this.#shape.columns[index]?.name ?? "";
+    if (transition !== undefined)
+      return { kind: "transition", column, from: transition.from, to: transition.to };
+    const counted = this.#columns[index]?.counted.size ?? 0;
+    return { kind: "many", column, distinct: counted, exact: counted < MOST_COUNTED };
+  }
+
+  #partsOf(before: Row, after: Row): readonly Part[] {
+    const parts: Part[] = [];
+    let overflown = false;
+    this.#columns.forEach((view, i) => {
+      const [from, to] = [before[i] ?? null, after[i] ?? null];
+      if (sameValue(from, to)) return;
+      const wasMany = view.many;
+      parts.push([i, this.#transition(view, from, to)]);
+      overflown ||= view.many && !wasMany;
+    });
+    if (overflown) this.#regroup();
+    return parts;
+  }
+
+  /** The transition while its column has few; undefined from the moment it has many. */
+  #transition(view: ColumnView, from: Value, to: Value): Transition | undefined {
+    if (view.counted.size >= MOST_COUNTED) return undefined;
+    const key = `${labelOf(from)}>${labelOf(to)}`;
+    view.counted.add(key);
+    if (view.many) return undefined;
+    const known = view.few.get(key);
+    if (known !== undefined) return known;
+    if (view.few.size >= this.#limit || Math.max(sizeOf(from), sizeOf(to)) > LONGEST_SHOWN_BYTES) {
+      view.many = true;
+      return undefined;
+    }
+    const transition = { id: view.few.size, from, to };
+    view.few.set(key, transition);
+    return transition;
+  }
+
+  /** Makes groups fewer; false when nothing is left to join. */
+  #widen(): boolean {
+    const widest = this.#columns.reduce<ColumnView | undefined>(
+      (most, c) => (!c.many && c.few.size > (most?.few.size ?? 0) ? c : most),
+      undefined,
+    );
+    if (widest === undefined && this.#various) return false;
+    if (widest === undefined) this.#various = true;
+    else widest.many = true;
+    this.#regroup();
+    return true;
+  }
+
+  #regroup(): void {
+    const groups = new Map<string, Group>();
+    for (const group of this.#groups.values()) this.#join(groups, group);
+    this.#groups = groups;
+  }
+
+  #join(groups: Map<string, Group>, group: Group): void {
+    const parts = group.parts.map(([i, t]): Part => [i, this.#columns[i]?.many === true ? undefined : t]);
+    const columns = this.#various ? "" : parts.map(([i, t]) => `${i}:${t?.id ?? "*"}`).join(",");
+    const key = `${group.op} ${group.origin} ${columns}`;
+    const known = groups.get(key);
+    if (known === undefined) groups.set(key, { ...group, parts });
+    else {
+      known.rows += group.rows;
+      if (this.#various) groups.set(key, { ...known, parts: united(known.parts, parts) });
+    }
+  }
+}
+
+function united(a: readonly Part[], b: readonly Part[]): readonly Part[] {
+  const columns = new Set([...a, ...b].map(([i]) => i));
+  return columns.size === a.length ? a : [...columns].sort((x, y) => x - y).map((i): Part => [i, undefined]);
+}
+
+/** The rows whose keyed digests are smallest: a fair choice that needs no second pass. */
+class Sample {
+  readonly #seed: Buffer;
+  readonly #size: number;
+  /** Ascending by rank. */
+  readonly #chosen: { readonly rank: string; readonly at: number; readonly change: Change }[] = [];
+  #seen = 0;
+
+  constructor(options: SummaryOptions) {
+    this.#seed = Buffer.from(options.sampleSeed, "latin1");
+    this.#size = options.sampleSize;
+  }
+
+  offer(change: Change): void {
+    const at = this.#seen++;
+    if (this.#size === 0) return;
+    const rank = this.#rank(change.table, change.key);
+    const last = this.#chosen[this.#size - 1];
+    if (last !== undefined && rank >= last.rank) return;
+    const place = this.#chosen.findIndex((c) => c.rank > rank);
+    this.#chosen.splice(place === -1 ? this.#chosen.length : place, 0, { rank, at, change });
+    if (this.#chosen.length > this.#size) this.#chosen.pop();
+  }
+
+  rows(): readonly Change[] {
+    return [...this.#chosen].sort((a, b) => a.at - b.at).map((c) => c.change);
+  }
+
+  #rank(table: string, key: RowKey): string {
+    return hash(
+      "sha256",
+      Buffer.concat([this.#seed, Buffer.from(`\0${table}\0`, "utf8"), keyBytes(key)]),
+      "hex",
+    );
+  }
+}
+
+/** A short text per value, another one for every other value; long content by its digest. */
+function labelOf(v: Value): string {
+  if (v === null) return "null";
+  if (typeof v === "bigint") return `i${v}`;
+  if (typeof v === "number") return Object.is(v, -0) ? "r-0" : `r${v}`;
+  if (typeof v === "string") return v.length > 64 ? `T${hash("sha256", v, "hex")}` : `t${v.length}:${v}`;
+  const kind = isRawText(v) ? "x" : "b";
+  const bytes = isRawText(v) ? v.bytes : v;
+  return `${kind}${bytes.length > 64 ? hash("sha256", bytes, "hex") : Buffer.from(bytes).toString("hex")}`;
+}
+
+/** Bytes of a text (about) or blob; 8 for everything else. */
+function sizeOf(v: Value): number {
+  if (typeof v === "string") return v.length;
+  if (typeof v !== "object" || v === null) return 8;
+  return isRawText(v) ? v.bytes.length : v.length;
+}

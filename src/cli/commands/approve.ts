@@ -1,0 +1,473 @@
+/** `approve`: a second person looks, and signs exactly this effect. Human by design; nothing here has a default. */
+import { readFile, writeFile } from "node:fs/promises";
+import { parseDuration, formatDuration } from "../../base/clock.js";
+import { codeOf, RefusedError, UsageError } from "../../base/errors.js";
+import {
+  APPROVAL_LIFETIME_SECONDS,
+  approverOf,
+  type Approved,
+  type ApproveOptions,
+  prepareApproval,
+  refuseDenied,
+  type Review,
+  review,
+  signApproval,
+  takeInApproval,
+} from "../../operations/approve.js";
+import { rejectPlan } from "../../operations/reject.js";
+import type { SigningKey, Toolbox } from "../../operations/toolbox.js";
+import {
+  type Question,
+  renderApprovalEnd,
+  renderAuthor,
+  renderReview,
+  renderReviewer,
+  renderSigning,
+  reviewQuestion,
+} from "../../render/approve.js";
+import { agreement } from "../../render/envcheck.js";
+import type { Context, Outcome, Register } from "../command.js";
+import { describeCommand } from "../help.js";
+import { cardFacts, planCard, type PlanFactsView } from "../views/plan.js";
+import { patternViews, rowViews, showing } from "../views/rows.js";
+import { textOf } from "./plan.js";
+
+interface ApproveFlags {
+  readonly key?: string;
+  readonly expires?: string;
+  readonly coverUndo?: string;
+  readonly reason?: string;
+  readonly out?: string;
+  readonly prepare?: string;
+  readonly as?: string;
+  readonly prepared?: string;
+  readonly signature?: string;
+}
+
+export const registerApprove: Register = (program, run) => {
+  const command = program
+    .command("approve")
+    .argument("<plan>", "an id, the beginning of one, or a plan file")
+    .option(
+      "--key <file>",
+      "the SSH key that you sign with; without it, the agent's or ~/.ssh key that the people file knows",
+    )
+    .option(
+      "--expires <duration>",
+      "how long the approval may be used",
+      formatDuration(APPROVAL_LIFETIME_SECONDS),
+    )
+    .option("--cover-undo <duration>", "also allow one clean undo of the whole run for so long")
+    .option("--reason <text>", "why you approve; part of what you sign")
+    .option("--out <file>", "write the token to this file; - for stdout, which is the default")
+    .option("--prepare <file>", "write the exact bytes to sign, for a key that lives elsewhere")
+    .option("--as <person>", "with --prepare: who will sign")
+    .option("--prepared <file>", "take in what was prepared and signed elsewhere")
+    .option("--signature <file>", "with --prepared: the signature that ssh-keygen wrote")
+    .action((plan: string, flags: ApproveFlags) => run("approve", (cx) => approve(cx, plan, flags)));
+  describeCommand(command, {
+    group: "Lifecycle",
+    summary: "look at a plan and sign exactly its effect",
+    description:
+      "Shows what the plan does, computed on this machine from its bytes, asks what only a reader of it can answer, and signs.\n" +
+      "The token is printed and kept in the ledger. It opens this plan, once.",
+    examples: [
+      { line: "holdpoint approve pl_k7q2m9xw", what: "at a terminal" },
+      {
+        line: "holdpoint approve pl_k7q2m9xw --prepare a.txt --as ravi",
+        what: "the bytes to sign, readable text",
+      },
+      { line: "ssh-keygen -Y sign -n holdpoint-approval -f KEY a.txt", what: "where the key lives" },
+      {
+        line: "holdpoint approve pl_k7q2m9xw --prepared a.txt --signature a.txt.sig",
+        what: "take the signature in",
+      },
+    ],
+    exits: [22, 30, 31, 32, 33, 35, 39, 130],
+  });
+};
+
+async function approve(cx: Context, plan: string, flags: ApproveFlags): Promise<Outcome> {
+  const tools = await cx.tools();
+  const options = optionsOf(flags);
+  if (flags.prepare !== undefined && flags.prepared !== undefined) {
+    throw new UsageError({ code: "ERR_USAGE", message: "give --prepare or --prepared, not both" });
+  }
+  return review(tools, plan, async (reviewed) => {
+    if (flags.prepare !== undefined) return prepare(cx, tools, reviewed, flags, options);
+    if (flags.prepared !== undefined) return takeIn(cx, tools, reviewed, flags);
+    return atTerminal(cx, tools, reviewed, flags, options);
+  });
+}
+
+async function prepare(
+  cx: Context,
+  tools: Toolbox,
+  reviewed: Review,
+  flags: ApproveFlags,
+  options: ApproveOptions,
+): Promise<Outcome> {
+  if (flags.as === undefined) {
+    throw new UsageError({ code: "ERR_USAGE", message: "--prepare needs --as PERSON: who will sign" });
+  }
+  const file = flags.prepare ?? "";
+  const { statement, bytes } = await prepareApproval(tools, reviewed, flags.as, options);
+  await writeNew(file, bytes);
+  const { id } = reviewed.plan;
+  return {
+    result: { plan: id, person: statement.approver, file, expires_at: statement.expiresAt, token: null },
+    text: cx.screen(renderApprovalEnd, {
+      end: { kind: "prepared", plan: id, file },
+      next: [
+        {
+          actor: "approver",
+          argv: ["ssh-keygen", "-Y", "sign", "-n", "holdpoint-approval", "-f", "KEY", file],
+        },
+        {
+          actor: "anyone",
+          argv: ["holdpoint", "approve", id, "--prepared", file, "--signature", `${file}.sig`],
+        },
+      ],
+    }),
+  };
+}
+
+async function takeIn(cx: Context, tools: Toolbox, reviewed: Review, flags: ApproveFlags): Promise<Outcome> {
+  if (flags.signature === undefined) {
+    throw new UsageError({
+      code: "ERR_USAGE",
+      message: "--prepared needs --signature FILE: what ssh-keygen wrote",
+    });
+  }
+  const bytes = await readGiven("--prepared", flags.prepared ?? "");
+  const approved = await takeInApproval(
+    tools,
+    reviewed,
+    bytes,
+    await readGiven("--signature", flags.signature),
+  );
+  return approvedOutcome(cx, approved, flags, { reviewedSeconds: 0, wrongAnswers: 0 });
+}
+
+interface Reviewing {
+  readonly reviewedSeconds: number;
+  readonly wrongAnswers: number;
+}
+
+/** Screen on stderr, questions, signature; only the token goes to stdout. */
+async function atTerminal(
+  cx: Context,
+  tools: Toolbox,
+  reviewed: Review,
+  flags: ApproveFlags,
+  options: ApproveOptions,
+): Promise<Outcome> {
+  refuseDenied(reviewed.decision, reviewed.plan.id);
+  requireTerminal(cx, reviewed.plan.id);
+  const key = await tools.findKey(flags.key, "holdpoint-approval");
+  const person = approverOf(key, reviewed.plan);
+  const started = tools.clock.now().getTime();
+  const facts = factsOf(tools, reviewed);
+  showReview(cx, tools, reviewed, facts, person, key);
+  const decided = await decide(cx, facts);
+  switch (decided) {
+    case "leave":
+      return left(reviewed.plan.id);
+    case "reject":
+      return rejectHere(cx, tools, reviewed, flags);
+    case "sign":
+      return signHere(cx, tools, { reviewed, facts, key, person, started }, flags, options);
+  }
+}
+
+function requireTerminal(cx: Context, plan: string): void {
+  if (cx.streams.isInteractive) return;
+  throw new UsageError({
+    code: "ERR_INPUT_NEEDED",
+    message: "approving needs a person at a terminal, and there is none",
+    why: cx.streams.stderrIsTty ? "CI is set or --no-input was given" : "no terminal",
+    next: [
+      { actor: "approver", argv: ["holdpoint", "approve", plan] },
+      {
+        actor: "approver",
+        argv: ["holdpoint", "approve", plan, "--prepare", "FILE", "--as", "PERSON"],
+        text: "for a key that lives elsewhere",
+      },
+    ],
+  });
+}
+
+function factsOf(tools: Toolbox, reviewed: Review): PlanFactsView {
+  const { plan, examined } = reviewed;
+  const masked = tools.project.config.targets[plan.statement.target.name]?.mask ?? [];
+  return {
+    id: plan.id,
+    file: plan.path,
+    statement: plan.statement,
+    summary: reviewed.summary,
+    shapes: plan.changes.tables,
+    decision: reviewed.decision,
+    verdict: examined.verdict,
+    description: examined.identification.description,
+    how: showing(masked),
+    next: [],
+  };
+}
+
+function showReview(
+  cx: Context,
+  tools: Toolbox,
+  reviewed: Review,
+  facts: PlanFactsView,
+  person: string,
+  key: SigningKey,
+): void {
+  const { streams } = cx;
+  const { plan, examined } = reviewed;
+  const groups = tools.project.people.find((p) => p.name === person)?.groups ?? [];
+  const requester = plan.statement.requester.person ?? "an unknown person";
+  streams.err(
+    renderReviewer(
+      { approver: person, groups, key: key.fingerprint, requester, plan: plan.id },
+      streams.errPalette,
+      streams.width,
+    ),
+  );
+  streams.err("\n");
+  streams.err(
+    renderReview(
+      {
+        banner: {
+          verdict: examined.verdict.name,
+          target: plan.statement.target.name,
+          note: `${agreement(examined.verdict.evidence)}; ${reviewed.moved === 0 ? "re-read now, no drift" : `${reviewed.moved} rows moved since`}`,
+        },
+        card: planCard(facts),
+        odd: [],
+        patterns: patternViews(reviewed.summary, facts.how),
+        sample: rowViews(reviewed.summary.sample, facts.shapes, facts.how),
+        rows: reviewed.summary.rows,
+        against: reviewed.given.length === 0 ? null : `Approved already by ${reviewed.given.join(", ")}.`,
+      },
+      streams.errPalette,
+      streams.width,
+    ),
+  );
+}
+
+async function decide(cx: Context, facts: PlanFactsView): Promise<"sign" | "reject" | "leave"> {
+  const { streams } = cx;
+  for (;;) {
+    const word = await cx.prompter.ask({
+      message: "Decide: sign, reject, leave.  More: author.  >",
+      needs: "approving needs a person",
+      flag: null,
+    });
+    const typed = word.trim();
+    if (typed === "sign" || typed === "reject" || typed === "leave") return typed;
+    if (typed === "author") {
+      const { requester, reason, ticket } = facts.statement;
+      streams.err(
+        renderAuthor(
+          { requester: requester.person ?? "an unknown person", reason, ticket },
+          streams.errPalette,
+          streams.width,
+        ),
+      );
+    } else {
+      streams.err("  Type one of these words: sign, reject, leave, author.\n");
+    }
+  }
+}
+
+interface Signing {
+  readonly reviewed: Review;
+  readonly facts: PlanFactsView;
+  readonly key: SigningKey;
+  readonly person: string;
+  readonly started: number;
+}
+
+/** Two wrong answers end the review without a signature. */
+const WRONG_ANSWERS_ALLOWED = 1;
+
+async function signHere(
+  cx: Context,
+  tools: Toolbox,
+  s: Signing,
+  flags: ApproveFlags,
+  options: ApproveOptions,
+): Promise<Outcome> {
+  const question = reviewQuestion(cardFacts(s.facts), planCard(s.facts));
+  const wrongAnswers = await answerRight(cx, question);
+  const target = s.facts.statement.target.name;
+  const typed = await cx.prompter.ask({
+    message: "Question  Type the name of the target this will run on. >",
+    needs: "approving needs a person",
+    flag: null,
+  });
+  if (typed !== target) throw wrongAnswer(s.reviewed.plan.id, "that is not the plan's target");
+  showSigning(cx, tools, s, options);
+  const reviewedSeconds = Math.max(1, Math.round((tools.clock.now().getTime() - s.started) / 1000));
+  const approved = await signApproval(tools, s.reviewed, s.key, options, reviewedSeconds);
+  return approvedOutcome(cx, approved, flags, { reviewedSeconds, wrongAnswers });
+}
+
+async function answerRight(cx: Context, question: Question): Promise<number> {
+  for (let wrong = 0; ; wrong++) {
+    const typed = await cx.prompter.ask({
+      message: `Question  ${question.text} >`,
+      needs: "approving needs a person",
+      flag: null,
+    });
+    if (typed.trim().replaceAll(",", "") === question.answer) return wrong;
+    if (wrong >= WRONG_ANSWERS_ALLOWED)
+      throw wrongAnswer("", `the answer stands on the card, in the line ${question.slot}`);
+    cx.streams.err(`  That is not what the card says. Look at the line ${question.slot} again.\n`);
+  }
+}
+
+function wrongAnswer(plan: string, why: string): RefusedError {
+  return new RefusedError({
+    code: "ERR_INTERRUPTED",
+    message: "the review ended without a signature",
+    why,
+    state: "Nothing was signed.",
+    next: plan === "" ? [] : [{ actor: "approver", argv: ["holdpoint", "approve", plan] }],
+  });
+}
+
+function showSigning(cx: Context, tools: Toolbox, s: Signing, options: ApproveOptions): void {
+  const { streams } = cx;
+  const ends = new Date(tools.clock.now().getTime() + options.expiresSeconds * 1000);
+  const { statement } = s.facts;
+  const view = {
+    planDigest: s.reviewed.plan.digest,
+    target: statement.target.name,
+    environment: s.reviewed.examined.verdict.guardedAs,
+    requester: statement.requester.person ?? "an unknown person",
+    expiresAt: `${ends.toISOString().slice(0, 19)}Z`,
+    coverUndo: options.coverUndoSeconds === null ? null : formatDuration(options.coverUndoSeconds),
+  };
+  streams.err(`\n${renderSigning(view, streams.errPalette, streams.width)}`);
+}
+
+function left(plan: string): Outcome {
+  return {
+    result: { plan, person: null, token: null },
+    text: "",
+    error: new RefusedError({
+      code: "ERR_INTERRUPTED",
+      message: "left without a decision",
+      why: `${plan} is as it was`,
+      state: "Nothing was signed.",
+      next: [{ actor: "approver", argv: ["holdpoint", "approve", plan] }],
+    }),
+  };
+}
+
+async function rejectHere(
+  cx: Context,
+  tools: Toolbox,
+  reviewed: Review,
+  flags: ApproveFlags,
+): Promise<Outcome> {
+  const reason = await cx.prompter.ask({
+    message: "Reason (the requester sees this): ",
+    needs: "a rejection needs a reason",
+    flag: null,
+  });
+  const rejected = await rejectPlan(tools, { ref: reviewed.plan.id, reason, key: flags.key });
+  const end = { kind: "rejected" as const, plan: rejected.plan, by: rejected.by, reason: reason.trim() };
+  cx.say(renderApprovalEnd({ end, next: [] }, cx.streams.errPalette, cx.streams.width));
+  return { result: { plan: rejected.plan, person: rejected.by, token: null, rejected: true }, text: "" };
+}
+
+async function approvedOutcome(
+  cx: Context,
+  approved: Approved,
+  flags: ApproveFlags,
+  how: Reviewing,
+): Promise<Outcome> {
+  const toFile = flags.out !== undefined && flags.out !== "-";
+  if (toFile) await writeNew(flags.out ?? "", Buffer.from(`${approved.token}\n`));
+  cx.say(
+    renderApprovalEnd(
+      {
+        end: {
+          kind: "signed",
+          plan: approved.plan,
+          approver: approved.person,
+          ...how,
+          where: toFile ? `in ${flags.out ?? ""} and in the ledger` : "on stdout and in the ledger",
+        },
+        next: [
+          {
+            actor: "requester",
+            argv: ["holdpoint", "apply", approved.plan, "--confirm", approved.statement.target],
+          },
+        ],
+      },
+      cx.streams.errPalette,
+      cx.streams.width,
+    ),
+  );
+  const { statement } = approved;
+  return {
+    result: {
+      plan: approved.plan,
+      person: approved.person,
+      token: approved.token,
+      expires_at: statement.expiresAt,
+      cover_undo: statement.coverUndo === "no" ? null : statement.coverUndo,
+      reviewed: statement.reviewed,
+    },
+    text: toFile ? "" : `${approved.token}\n`,
+  };
+}
+
+function optionsOf(flags: ApproveFlags): ApproveOptions {
+  return {
+    expiresSeconds: durationOf("--expires", flags.expires) ?? APPROVAL_LIFETIME_SECONDS,
+    coverUndoSeconds: durationOf("--cover-undo", flags.coverUndo),
+    reason: textOf("--reason", flags.reason),
+  };
+}
+
+function durationOf(flag: string, text: string | undefined): number | null {
+  if (text === undefined) return null;
+  const seconds = parseDuration(text);
+  if (seconds !== undefined) return seconds;
+  throw new UsageError({
+    code: "ERR_USAGE",
+    message: `${flag} ${text} is no duration`,
+    why: "write 30m, 48h or 7d",
+  });
+}
+
+async function readGiven(flag: string, file: string): Promise<Uint8Array> {
+  try {
+    return await readFile(file);
+  } catch (e) {
+    throw new UsageError({
+      code: "ERR_USAGE",
+      message: `${flag} ${file} cannot be read`,
+      why: codeOf(e) ?? "it is no file",
+      cause: e,
+    });
+  }
+}
+
+/** A file that is there is never overwritten. */
+async function writeNew(file: string, bytes: Uint8Array): Promise<void> {
+  try {
+    await writeFile(file, bytes, { flag: "wx", mode: 0o600 });
+  } catch (e) {
+    throw new UsageError({
+      code: "ERR_USAGE",
+      message: `${file} cannot be written`,
+      why: codeOf(e) === "EEXIST" ? "it is there already, and is not overwritten" : (codeOf(e) ?? "unknown"),
+      cause: e,
+    });
+  }
+}

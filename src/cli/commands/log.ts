@@ -1,0 +1,144 @@
+/** `log`: what happened, and whether the chain holds. */
+import { shortDigest } from "../../base/digest.js";
+import { isDigest } from "../../base/digest.js";
+import { listLog, type LogListing, showRun, verifyLog } from "../../operations/log.js";
+import type { RunRecord } from "../../operations/runs.js";
+import { renderChain, renderEntries, renderLog, type LogLine } from "../../render/log.js";
+import { when } from "../../render/numbers.js";
+import type { Context, Outcome, Register } from "../command.js";
+import { describeCommand } from "../help.js";
+import { runJson } from "./status.js";
+
+export const registerLog: Register = (program, run) => {
+  const log = program
+    .command("log")
+    .option("--on <target>", "this target only")
+    .action((flags: { readonly on?: string }) => run("log", (cx) => list(cx, flags.on ?? null)));
+  describeCommand(log, {
+    group: "Understand",
+    summary: "what happened, newest first; show a run; verify the chain",
+    examples: [
+      { line: "holdpoint log --on elb-prod", what: "one target's runs" },
+      { line: "holdpoint log show rn_5c0e2fqa", what: "every entry about one run" },
+      { line: "holdpoint log verify", what: "check every entry and every anchored head" },
+    ],
+    exits: [35],
+  });
+  const show = log
+    .command("show")
+    .argument("<run>", "a run's id, or the beginning of one")
+    .action((ref: string) => run("log-show", (cx) => showOne(cx, ref)));
+  describeCommand(show, {
+    group: "Understand",
+    summary: "every entry about one run",
+    examples: [{ line: "holdpoint log show rn_5c0e2fqa", what: "from plan to end" }],
+    exits: [35],
+  });
+  const verify = log.command("verify").action(() => run("log-verify", verifyChain));
+  describeCommand(verify, {
+    group: "Understand",
+    summary: "check the chain from its first entry, and the heads that targets anchor",
+    examples: [{ line: "holdpoint log verify", what: "0 when it is whole, 35 when it is not" }],
+    exits: [35],
+  });
+};
+
+async function list(cx: Context, on: string | null): Promise<Outcome> {
+  const found = await listLog(await cx.tools(), on);
+  return {
+    result: {
+      runs: found.runs.map(runJson),
+      rejected: found.rejected,
+      entries: found.entries,
+      head: found.head,
+    },
+    text: cx.screen(renderLog, {
+      lines: logLines(found),
+      chain: chainOf(found.entries, found.head),
+      next: [],
+    }),
+  };
+}
+
+function logLines(found: LogListing): LogLine[] {
+  const runs = found.runs.map((r) => ({
+    at: r.endedAt ?? r.startedAt,
+    run: r.id,
+    target: r.target,
+    job: r.job,
+    rows: r.state === "failed" ? null : r.rows,
+    requester: r.by ?? "-",
+    approvers: r.approvers,
+    result: resultWords(r),
+  }));
+  const rejected = found.rejected.map((r) => ({
+    at: r.at,
+    run: null,
+    target: r.target,
+    job: r.job,
+    rows: null,
+    requester: r.requester ?? "-",
+    approvers: [r.by],
+    result: `rejected: ${r.reason}`,
+  }));
+  return [...runs, ...rejected].sort((a, b) => (a.at < b.at ? 1 : a.at > b.at ? -1 : 0));
+}
+
+function resultWords(r: RunRecord): string {
+  switch (r.state) {
+    case "started":
+      return "began, and its end is not recorded";
+    case "failed":
+      return `stopped, ${r.code ?? ""}, nothing written`;
+    case "undone":
+      return `undone by ${r.undoneBy ?? ""}`;
+    case "done":
+      return r.undoes.length > 0
+        ? `done, takes back ${r.undoes.join(", ")}`
+        : r.coverUntil === null
+          ? "done"
+          : `done, undo covered until ${when(r.coverUntil)} UTC`;
+  }
+}
+
+async function showOne(cx: Context, ref: string): Promise<Outcome> {
+  const { run, entries } = await showRun(await cx.tools(), ref);
+  const last = entries.at(-1);
+  return {
+    result: {
+      run: runJson(run),
+      entries: entries.map((e) => ({ ...e.entry, digest: e.digest })),
+    },
+    text: cx.screen(renderEntries, {
+      title: `${run.id} on ${run.target}`,
+      entries: entries.map(({ entry }) => ({
+        sequence: entry.sequence,
+        at: entry.at,
+        kind: entry.kind,
+        facts: Object.entries(entry.facts).flatMap(([k, v]) => factWords(k, v)),
+      })),
+      chain: last === undefined ? { kind: "none" } : chainOf(last.entry.sequence + 1, last.digest),
+    }),
+  };
+}
+
+/** Facts in words; a token is too long for a line and stands whole in `--json`. */
+function factWords(name: string, value: unknown): string[] {
+  if (value === null || name === "token") return [];
+  if (typeof value === "string") return [`${name} ${isDigest(value) ? shortDigest(value) : value}`];
+  if (Array.isArray(value)) return value.length === 0 ? [] : [`${name} ${value.join(", ")}`];
+  return typeof value === "number" || typeof value === "boolean" ? [`${name} ${String(value)}`] : [];
+}
+
+async function verifyChain(cx: Context): Promise<Outcome> {
+  const verified = await verifyLog(await cx.tools());
+  return {
+    result: { entries: verified.entries, head: verified.head, first_bad: null, anchors: verified.anchors },
+    text: cx.screen(renderChain, chainOf(verified.entries, verified.head)),
+  };
+}
+
+function chainOf(entries: number, head: string | null): Parameters<typeof renderChain>[0] {
+  if (head === null || !isDigest(head)) return { kind: "none" };
+  return { kind: "intact", entries, head: shortDigest(head) };
+}

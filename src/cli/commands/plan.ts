@@ -1,0 +1,160 @@
+/** `plan`: what would happen, row by row, before anything does. */
+import { parseDuration } from "../../base/clock.js";
+import { type NextStep, RefusedError, UsageError } from "../../base/errors.js";
+import { makePlan, PLAN_LIFETIME_SECONDS, type PlanMade } from "../../operations/plan.js";
+import type { JobRequest } from "../../operations/toolbox.js";
+import { renderPlan } from "../../render/plan.js";
+import { collect, type Context, type Outcome, type Register } from "../command.js";
+import { describeCommand } from "../help.js";
+import { planResult, planView, type PlanFactsView } from "../views/plan.js";
+import { showing } from "../views/rows.js";
+
+interface PlanFlags {
+  readonly on: string;
+  readonly set: readonly string[];
+  readonly key?: string;
+  readonly reason?: string;
+  readonly ticket?: string;
+  readonly out?: string;
+  readonly expires?: string;
+  readonly detailedExitcode?: boolean;
+}
+
+export const registerPlan: Register = (program, run, tail) => {
+  const command = program
+    .command("plan")
+    .argument("[job]", "a job of holdpoint.yaml, or a file (.sql, .js, .ts)")
+    .requiredOption("--on <target>", "the target; there is no default")
+    .option("--set <name=value>", "a parameter of the job, bound and never pasted; repeatable", collect, [])
+    .option("--key <file>", "the SSH key that you sign the plan with")
+    .option("--reason <text>", "why, for the approver and the ledger")
+    .option("--ticket <id>", "the ticket it belongs to")
+    .option("--out <file>", "also write the plan to this file, to carry it elsewhere")
+    .option("--expires <duration>", "how long the plan may be applied", "24h")
+    .option("--detailed-exitcode", "end with 20 when there are changes")
+    .action((job: string | undefined, flags: PlanFlags) => run("plan", (cx) => plan(cx, job, tail, flags)));
+  describeCommand(command, {
+    group: "Lifecycle",
+    summary: "show row by row what a job would do; nothing is kept",
+    examples: [
+      {
+        line: "holdpoint plan purge-idle --on elb-prod --set older_than_days=90",
+        what: "a job of holdpoint.yaml",
+      },
+      { line: "holdpoint plan jobs/fix.sql --on elb-prod --ticket OPS-1", what: "an SQL file" },
+      {
+        line: "holdpoint plan --on elb-prod -- ./purge.sh {database}",
+        what: "any command line, on a private copy",
+      },
+    ],
+    exits: [20, 30, 32, 33, 34, 35, 38, 39],
+  });
+};
+
+async function plan(
+  cx: Context,
+  job: string | undefined,
+  tail: readonly string[] | null,
+  flags: PlanFlags,
+): Promise<Outcome> {
+  const tools = await cx.tools();
+  const prepared = await tools.prepareJob(flags.on, requestOf(job, tail), flags.set);
+  const made = await makePlan(tools, {
+    on: flags.on,
+    job: prepared,
+    reason: textOf("--reason", flags.reason),
+    ticket: textOf("--ticket", flags.ticket),
+    key: flags.key,
+    out: flags.out,
+    lifetimeSeconds: lifetimeOf(flags.expires),
+  });
+  return planOutcome(
+    cx,
+    made,
+    tools.project.config.targets[flags.on]?.mask ?? [],
+    flags.detailedExitcode === true,
+  );
+}
+
+/** A plan's screen and document; a plan that policy denies ends with 30 and is shown all the same. */
+export function planOutcome(
+  cx: Context,
+  made: PlanMade,
+  masked: Parameters<typeof showing>[0],
+  detailedExitcode: boolean,
+): Outcome {
+  const facts: PlanFactsView = {
+    ...made,
+    verdict: made.examined.verdict,
+    description: made.examined.identification.description,
+    how: showing(masked),
+    next: nextSteps(made),
+  };
+  const denied = made.decision.kind === "deny" ? deniedError(made) : undefined;
+  const hasChanges = made.summary.rows > 0;
+  return {
+    result: planResult(facts),
+    text: cx.screen(renderPlan, planView(facts)),
+    ...(denied === undefined ? {} : { error: denied }),
+    ...(denied === undefined && detailedExitcode && hasChanges ? { exit: 20 as const } : {}),
+  };
+}
+
+function nextSteps(made: PlanMade): readonly NextStep[] {
+  switch (made.decision.kind) {
+    case "allow":
+      return [{ actor: "requester", argv: ["holdpoint", "apply", made.id] }];
+    case "needs-approval":
+      return [
+        { actor: "approver", argv: ["holdpoint", "approve", made.id] },
+        { actor: "requester", argv: ["holdpoint", "apply", made.id] },
+      ];
+    case "deny":
+      return [];
+  }
+}
+
+function deniedError(made: PlanMade): RefusedError {
+  const rules = made.decision.rules.filter((r) => r.effect === "deny" || r.effect === "error");
+  return new RefusedError({
+    code: "ERR_POLICY_DENIED",
+    message: `policy denies ${made.id}`,
+    why: rules.map((r) => `${r.rule} (${r.at}): ${r.because}; ${r.saw}`).join("; ") || "no rule allows it",
+    next: rules
+      .filter((r) => r.flips !== "")
+      .map((r) => ({ actor: "requester", text: `${r.rule}: ${r.flips}` })),
+    details: rules.map((r) => ({ rule: r.rule, at: r.at, because: r.because, saw: r.saw, flips: r.flips })),
+  });
+}
+
+function requestOf(job: string | undefined, tail: readonly string[] | null): JobRequest {
+  if (job !== undefined && tail !== null) {
+    throw new UsageError({ code: "ERR_USAGE", message: "give a job or a command after --, not both" });
+  }
+  if (tail !== null) return { kind: "command", argv: tail };
+  if (job === undefined) {
+    throw new UsageError({
+      code: "ERR_USAGE",
+      message: "say what to plan: a job, or a command after --",
+      next: [{ actor: "requester", argv: ["holdpoint", "plan", "--help"] }],
+    });
+  }
+  return { kind: "job", job };
+}
+
+/** Blank is refused: empty never stands for anything. */
+export function textOf(flag: string, value: string | undefined): string | null {
+  if (value === undefined) return null;
+  if (value.trim() !== "") return value.trim();
+  throw new UsageError({ code: "ERR_USAGE", message: `${flag} is blank` });
+}
+
+function lifetimeOf(text: string | undefined): number {
+  const seconds = parseDuration(text ?? "24h");
+  if (seconds !== undefined && seconds <= 30 * PLAN_LIFETIME_SECONDS) return seconds;
+  throw new UsageError({
+    code: "ERR_USAGE",
+    message: `--expires ${text ?? ""} is no lifetime for a plan`,
+    why: "a duration such as 4h or 2d, at most 30d",
+  });
+}

@@ -1,0 +1,174 @@
+/** `show`: a plan as anyone may read it, always; also one that can no longer be applied. */
+import { Option } from "commander";
+import { UsageError } from "../../base/errors.js";
+import type { Change } from "../../changeset/change.js";
+import type { Row } from "../../changeset/value.js";
+import { decideShown } from "../../operations/show-decision.js";
+import { type Shown, showPlan } from "../../operations/show.js";
+import { findRun } from "../../operations/runs.js";
+import type { QueryAnswer, Toolbox } from "../../operations/toolbox.js";
+import { renderMarkdown } from "../../render/markdown.js";
+import { renderPlan } from "../../render/plan.js";
+import { renderRows } from "../../render/rows.js";
+import { renderAnswer } from "../../render/answer.js";
+import type { Context, Outcome, Register } from "../command.js";
+import { describeCommand } from "../help.js";
+import { valueJson } from "../../render/json.js";
+import { planCard, planResult, planView, type PlanFactsView } from "../views/plan.js";
+import { patternViews, rowViews, showing, type Showing } from "../views/rows.js";
+
+interface ShowFlags {
+  readonly rows?: boolean;
+  readonly sql?: string;
+  readonly format: "text" | "json" | "markdown" | "github";
+}
+
+export const registerShow: Register = (program, run) => {
+  const command = program
+    .command("show")
+    .argument("<plan>", "a plan's or run's id, the beginning of one, or a plan file")
+    .option("--rows", "every row")
+    .option(
+      "--sql <query>",
+      "ask the plan's rows: one SELECT over tables with op, before_… and after_… columns",
+    )
+    .addOption(
+      new Option("--format <format>", "how").choices(["text", "json", "markdown", "github"]).default("text"),
+    )
+    .action((ref: string, flags: ShowFlags) => run("show", (cx) => show(cx, ref, flags)));
+  describeCommand(command, {
+    group: "Understand",
+    summary: "read a plan: its card, patterns, sample, rows",
+    examples: [
+      { line: "holdpoint show pl_k7q2m9xw", what: "the screen that plan printed" },
+      { line: "holdpoint show pl_k7q2m9xw --rows", what: "row by row" },
+      {
+        line: "holdpoint show pl_k7q2m9xw --sql 'SELECT op, count(*) FROM orders GROUP BY op'",
+        what: "a question",
+      },
+      { line: "holdpoint show plan.hpplan --format markdown", what: "for a pull request" },
+    ],
+    exits: [32, 35],
+  });
+};
+
+async function show(cx: Context, ref: string, flags: ShowFlags): Promise<Outcome> {
+  const tools = await cx.tools();
+  const plan = ref.startsWith("rn_") ? (await findRun(tools, ref)).plan : ref;
+  return showPlan(tools, plan, async (shown, rows) => {
+    const mask = tools.project.config.targets[shown.statement.target.name]?.mask ?? [];
+    const how = showing(mask);
+    if (flags.sql !== undefined) return answered(cx, shown, await ask(rows.ask, flags.sql, mask.length > 0));
+    if (flags.rows === true) return everyRow(cx, shown, rows.all(), how);
+    return wholePlan(cx, tools, shown, how, flags);
+  });
+}
+
+function wholePlan(cx: Context, tools: Toolbox, shown: Shown, how: Showing, flags: ShowFlags): Outcome {
+  const facts: PlanFactsView = {
+    ...shown,
+    file: null,
+    decision: decideShown(tools, shown),
+    verdict: null,
+    description: null,
+    how,
+    next: [{ actor: "approver", argv: ["holdpoint", "approve", shown.id] }],
+  };
+  const result = planResult(facts);
+  switch (flags.format) {
+    case "text":
+      return { result, text: cx.screen(renderPlan, planView(facts)) };
+    case "json":
+      return { result, text: `${JSON.stringify(result, null, 2)}\n` };
+    case "markdown":
+    case "github":
+      return { result, text: markdownOf(facts, flags.format) };
+  }
+}
+
+function markdownOf(f: PlanFactsView, format: "markdown" | "github"): string {
+  const { statement } = f;
+  return renderMarkdown(
+    {
+      target: statement.target.name,
+      environment: statement.target.verdict,
+      job: statement.job?.name ?? statement.from?.kind ?? "",
+      rows: f.summary.rows,
+      card: planCard(f),
+      odd: [],
+      patterns: patternViews(f.summary, f.how),
+      decision: f.decision,
+      reason: statement.reason,
+      plan: f.id,
+      digest: statement.changeset.digest,
+    },
+    format,
+  );
+}
+
+function everyRow(cx: Context, shown: Shown, changes: Iterable<Change>, how: Showing): Outcome {
+  if (cx.json)
+    return { result: { plan: shown.id, rows: [...changes].map((c) => rowJson(c, shown, how)) }, text: "" };
+  // Rows stream to stdout in portions; a plan of ten million rows never stands in memory.
+  const { streams } = cx;
+  let portion: Change[] = [];
+  const flush = (): void => {
+    if (portion.length > 0)
+      streams.out(renderRows(rowViews(portion, shown.shapes, how), streams.outPalette, streams.width));
+    portion = [];
+  };
+  for (const change of changes) {
+    const last = portion.at(-1);
+    if (portion.length >= 200 || (last !== undefined && last.table !== change.table)) flush();
+    portion.push(change);
+    if (streams.outClosed()) break;
+  }
+  flush();
+  return { result: null, text: "" };
+}
+
+function rowJson(c: Change, shown: Shown, how: Showing): Record<string, unknown> {
+  const shape = shown.shapes.find((s) => s.name === c.table);
+  const image = (row: Row | null): Record<string, unknown> | null =>
+    row === null || shape === undefined
+      ? null
+      : Object.fromEntries(
+          shape.columns.map((col, i) => {
+            const v = row[i] ?? null;
+            return [col.name, how.isMasked(c.table, col.name) ? `····@${how.mask(v).tag}` : valueJson(v)];
+          }),
+        );
+  return {
+    table: c.table,
+    op: c.op,
+    origin: c.origin,
+    count: c.count ?? 1,
+    before: image(c.op === "insert" ? null : c.before),
+    after: image(c.op === "delete" ? null : c.after),
+  };
+}
+
+async function ask(
+  query: (sql: string) => Promise<QueryAnswer>,
+  sql: string,
+  masked: boolean,
+): Promise<QueryAnswer> {
+  if (!masked) return query(sql);
+  throw new UsageError({
+    code: "ERR_USAGE",
+    message: "this plan's target masks columns, so its rows cannot be asked in free SQL",
+    why: "an answer could show what the configuration masks",
+  });
+}
+
+function answered(cx: Context, shown: Shown, answer: QueryAnswer): Outcome {
+  return {
+    result: {
+      plan: shown.id,
+      columns: answer.columns,
+      rows: answer.rows.map((r) => r.map(valueJson)),
+      truncated: answer.truncated,
+    },
+    text: cx.screen(renderAnswer, answer),
+  };
+}

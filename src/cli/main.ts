@@ -1,0 +1,230 @@
+/** The command line: parse, run one command, print its screen or its one document, and say the exit code. */
+import { Command, CommanderError } from "commander";
+import { HoldpointError, messageOf, UsageError } from "../base/errors.js";
+import { renderError } from "../render/error.js";
+import type { Context, Outcome, Run } from "./command.js";
+import { COMMANDS } from "./commands/index.js";
+import { envelope, envelopeText, failureEnvelope } from "./envelope.js";
+import { exitOf } from "./exit-codes.js";
+import { createProgress } from "./progress.js";
+import { createPrompter } from "./prompts.js";
+import { guardSignals } from "./signals.js";
+import { openStreams, type Stdio, type Streams } from "./streams.js";
+import { versionText } from "./version.js";
+
+/** The process as `main` sees it. */
+export interface Process extends Stdio {
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly cwd: () => string;
+  readonly exit: (code: number) => never;
+  readonly on: (signal: "SIGINT" | "SIGTERM", listener: () => void) => unknown;
+}
+
+/** Runs one command. Never throws; the exit code is what it returns. */
+export async function main(argv: readonly string[], process: Process): Promise<number> {
+  const streams = openStreams(argv, process.env, process);
+  const [own, tail] = splitTail(argv);
+  const session = {
+    streams,
+    process,
+    json: own.includes("--json"),
+    verbose: isVerbose(own),
+    quiet: isQuiet(own),
+  };
+  let exit = 0;
+  let command = "holdpoint";
+  const run: Run = async (name, act) => {
+    command = name;
+    exit = await runCommand(session, name, act);
+  };
+  try {
+    const program = build(streams, run, tail);
+    await program.parseAsync([...own], { from: "user" });
+  } catch (e) {
+    exit = isPrinted(e) ? 0 : failed(session, command, asHoldpointError(e));
+  }
+  await streams.flush();
+  return exit;
+}
+
+interface Session {
+  readonly streams: Streams;
+  readonly process: Process;
+  readonly json: boolean;
+  readonly verbose: boolean;
+  readonly quiet: boolean;
+}
+
+/** What follows the first `--` belongs to somebody else's command. */
+function splitTail(argv: readonly string[]): readonly [readonly string[], readonly string[] | null] {
+  const at = argv.indexOf("--");
+  return at === -1 ? [argv, null] : [argv.slice(0, at), argv.slice(at + 1)];
+}
+
+function isVerbose(own: readonly string[]): boolean {
+  return own.some((a) => a === "--verbose" || /^-v+$/.test(a));
+}
+
+function isQuiet(own: readonly string[]): boolean {
+  return own.includes("--quiet") || own.includes("-q");
+}
+
+function build(streams: Streams, run: Run, tail: readonly string[] | null): Command {
+  const program = new Command("holdpoint")
+    .description(
+      "Stands between people and production state: shows the effect of a maintenance job row by row,\n" +
+        "lets it happen once a second person has signed exactly that effect, and takes it back.",
+    )
+    .version(versionText(), "-V, --version", "print the version")
+    .option("--json", "one JSON document on stdout, on failure too")
+    .option("--no-input", "never ask; refuse and name the flag instead")
+    .option("--color [when]", "always, never or auto")
+    .option("--no-color", "no colour")
+    .option("--plain", "ASCII only")
+    .option("--accessible", "one sentence a line, no redraw")
+    .option("--width <columns>", "lay screens out for this many columns")
+    .option("-q, --quiet", "no narration on stderr")
+    .option("-v, --verbose", "show causes of errors")
+    .configureOutput({
+      writeOut: (text) => streams.out(text),
+      // Errors are worded by this program, as text or as a document.
+      writeErr: () => undefined,
+      getOutHelpWidth: () => streams.width,
+    })
+    .configureHelp({ showGlobalOptions: true })
+    .showSuggestionAfterError(true)
+    .exitOverride();
+  for (const register of COMMANDS) register(program, run, tail);
+  for (const c of everyCommand(program)) c.exitOverride().configureOutput({ writeErr: () => undefined });
+  program.action(() => {
+    streams.out(program.helpInformation());
+  });
+  return program;
+}
+
+function everyCommand(c: Command): readonly Command[] {
+  return [c, ...c.commands.flatMap((child) => everyCommand(child))];
+}
+
+async function runCommand(
+  session: Session,
+  name: string,
+  act: (cx: Context) => Promise<Outcome>,
+): Promise<number> {
+  const { streams, process } = session;
+  const progress = createProgress(
+    streams,
+    { now: () => new Date() },
+    { quiet: session.quiet || session.json },
+  );
+  const signals = guardSignals(process, (e) => failed(session, name, e));
+  let close = (): void => undefined;
+  let wired: ReturnType<Context["tools"]> | undefined;
+  const cx: Context = {
+    streams,
+    cwd: process.cwd(),
+    env: process.env,
+    json: session.json,
+    prompter: createPrompter(streams, { json: session.json }),
+    progress,
+    tools: () => {
+      wired ??= (async () => {
+        const { wire } = await import("./wiring.js");
+        const made = await wire({
+          cwd: process.cwd(),
+          env: process.env,
+          isInteractive: streams.isInteractive && !session.json,
+          progress,
+          narrate: (text) => streams.err(text),
+          interruption: signals.requested,
+        });
+        close = made.close;
+        return made.tools;
+      })();
+      return wired;
+    },
+    screen: (render, view) => render(view, streams.outPalette, streams.width),
+    say: (text) => {
+      if (!session.quiet && !session.json) streams.err(text);
+    },
+  };
+  try {
+    return ended(session, name, await act(cx));
+  } catch (e) {
+    return failed(session, name, asHoldpointError(e));
+  } finally {
+    progress.end();
+    close();
+    signals.end();
+  }
+}
+
+function ended(session: Session, name: string, outcome: Outcome): number {
+  const exit = outcome.exit ?? (outcome.error === undefined ? 0 : exitOf(outcome.error));
+  if (session.json) {
+    const document = envelope(name, {
+      exit,
+      targetChanged: outcome.targetChanged ?? outcome.error?.targetChanged ?? "no",
+      result: outcome.result,
+      ...(outcome.error === undefined ? {} : { error: outcome.error }),
+      ...(outcome.warnings === undefined ? {} : { warnings: outcome.warnings }),
+    });
+    session.streams.out(envelopeText(document));
+    return exit;
+  }
+  session.streams.out(outcome.text);
+  for (const warning of outcome.warnings ?? []) session.streams.err(`  Warning  ${warning}\n`);
+  if (outcome.error !== undefined) showError(session, outcome.error);
+  return exit;
+}
+
+function failed(session: Session, name: string, error: HoldpointError): number {
+  if (session.json) session.streams.out(envelopeText(failureEnvelope(name, error)));
+  else showError(session, error);
+  return exitOf(error);
+}
+
+function showError(session: Session, error: HoldpointError): void {
+  const { streams } = session;
+  const cause = session.verbose && error.cause !== undefined ? messageOf(error.cause) : undefined;
+  const view = {
+    code: error.code,
+    message: error.message,
+    next: error.next,
+    targetChanged: error.targetChanged,
+    ...(error.why === undefined ? {} : { why: error.why }),
+    ...(error.state === undefined ? {} : { state: error.state }),
+    ...(cause === undefined ? {} : { cause }),
+  };
+  streams.err(renderError(view, streams.errPalette, streams.width));
+}
+
+/** Anything that is not an error of ours: a wrong command line, or a fault that is ours to mend. */
+function asHoldpointError(e: unknown): HoldpointError {
+  if (e instanceof HoldpointError) return e;
+  if (e instanceof CommanderError) return usageError(e);
+  return new HoldpointError({
+    code: "ERR_INTERNAL",
+    message: `something failed that should not: ${messageOf(e)}`,
+    why: "this is a fault of holdpoint, not of your command",
+    next: [{ actor: "anyone", text: "Run it again with --verbose and report what it says." }],
+    cause: e,
+  });
+}
+
+/** Help and version end with 0 and have been printed already. */
+function isPrinted(e: unknown): boolean {
+  return e instanceof CommanderError && e.exitCode === 0;
+}
+
+function usageError(e: CommanderError): HoldpointError {
+  const message = e.message
+    .replace(/^error: /, "")
+    .replace(/\n\(Did you mean (.*)\?\)$/s, "; did you mean $1?");
+  return new UsageError({
+    code: "ERR_USAGE",
+    message,
+    next: [{ actor: "anyone", argv: ["holdpoint", "--help"] }],
+    cause: e,
+  });
+}

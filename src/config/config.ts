@@ -1,0 +1,334 @@
+/**
+ * holdpoint.yaml: data only, found upwards from the working directory, read into types that cannot be wrong.
+ * Paths in it are relative to its own folder. Every key: `docs/configuration.md`.
+ */
+import { readFile, stat } from "node:fs/promises";
+import { dirname, join, resolve } from "node:path";
+import { z } from "zod";
+import type { Json } from "../base/canonical.js";
+import { codeOf, messageOf, UsageError } from "../base/errors.js";
+import { nearest } from "../base/suggest.js";
+import { type Environment, ENVIRONMENTS } from "../environment/evidence.js";
+import { type JobBook, type JobDeclaration, kindOfFile } from "../jobs/job.js";
+import {
+  commandSchema,
+  durationSchema,
+  jobDeclaration,
+  jobSchema,
+  nameSchema,
+  tableName,
+} from "./jobs-section.js";
+import { type Environ, fillUrl, targetKind, urlFault, type ValueOrigin } from "./target-url.js";
+import { parseYaml, type Path, plainText } from "./yaml-file.js";
+
+export { targetKind, type TargetKind, type ValueOrigin } from "./target-url.js";
+export { writeIdentity } from "./write-identity.js";
+
+/** The file's name. */
+export const CONFIG_FILE = "holdpoint.yaml";
+
+/** The largest configuration that is read. */
+const MAX_BYTES = 1024 * 1024;
+
+/** A program that holdpoint starts itself: a check, a hook. An argument array, no shell. */
+export interface GuardCommand {
+  readonly command: readonly string[];
+  readonly timeoutSeconds: number;
+}
+
+/** A column whose values are never shown. */
+export interface MaskedColumn {
+  readonly table: string;
+  readonly column: string;
+}
+
+/** One target as the configuration has it. */
+export interface TargetConfig {
+  readonly name: string;
+  /** As it stands in the file, variables not filled in. */
+  readonly url: string;
+  /** A claim: it can raise the environment that the target proves, never lower it. Null when nothing is claimed. */
+  readonly environment: Environment | null;
+  /** Written by `env pin`; null before. */
+  readonly identity: string | null;
+  readonly foreignKeys: boolean;
+  readonly appendOnly: readonly string[];
+  readonly mask: readonly MaskedColumn[];
+  /** Another target of the file, whose database is a clone to rehearse on. */
+  readonly rehearseOn: string | null;
+  readonly checks: Readonly<Record<string, GuardCommand>>;
+  readonly hooks: Readonly<Record<string, GuardCommand>>;
+  readonly snapshot: { readonly level: "rows" | "tables" | "database"; readonly keepSeconds: number | null };
+}
+
+/** A configuration that was read. All paths are absolute. */
+export interface Config extends JobBook {
+  /** The path of holdpoint.yaml. */
+  readonly file: string;
+  /** Its folder: what relative paths in it are relative to. */
+  readonly root: string;
+  readonly targets: Readonly<Record<string, TargetConfig>>;
+  readonly jobs: Readonly<Record<string, JobDeclaration>>;
+  /** Folder. */
+  readonly policies: string;
+  /** The allowed-signers file. */
+  readonly people: string;
+  /** `groups.yaml` beside it. */
+  readonly groups: string;
+  /** Folder of ledger, plans and snapshots. */
+  readonly store: string;
+  /** `holdpoint.yaml:line:column` of a value, or of its nearest ancestor. */
+  readonly at: (path: Path) => string;
+}
+
+// --- the file --------------------------------------------------------------------------------------
+
+/**
+ * The nearest holdpoint.yaml, in `from` or above it.
+ * @throws UsageError ERR_CONFIG_MISSING with every folder that was looked at.
+ */
+export async function findConfig(from: string): Promise<string> {
+  const looked: string[] = [];
+  for (let folder = resolve(from); ; folder = dirname(folder)) {
+    const file = join(folder, CONFIG_FILE);
+    if (await isFile(file)) return file;
+    looked.push(folder);
+    if (folder === dirname(folder)) break;
+  }
+  throw new UsageError({
+    code: "ERR_CONFIG_MISSING",
+    message: `there is no ${CONFIG_FILE} here`,
+    why: `looked in ${looked.join(", ")}`,
+    next: [{ actor: "anyone", argv: ["holdpoint", "init"] }],
+  });
+}
+
+/**
+ * Reads and checks a configuration. No other file is read, no variable is looked at.
+ * @throws UsageError ERR_CONFIG_MISSING when there is no such file; ERR_CONFIG_INVALID with `file:line:column`.
+ */
+export async function loadConfig(file: string): Promise<Config> {
+  const path = resolve(file);
+  return parseConfig(await readText(path), path);
+}
+
+/** {@link loadConfig} on text that was read. Pure. */
+export function parseConfig(text: string, path: string): Config {
+  const { value, at } = parseYaml(text, CONFIG_FILE, configSchema);
+  const root = dirname(path);
+  const targets = Object.entries(value.targets).map(
+    ([name, raw]) => [name, targetConfig(name, raw)] as const,
+  );
+  const jobs = Object.entries(value.jobs ?? {}).map(
+    ([name, raw]) => [name, jobDeclaration(name, raw, root, at(["jobs", name]))] as const,
+  );
+  const people = resolve(root, value.people ?? "people/allowed_signers");
+  return {
+    file: path,
+    root,
+    targets: Object.fromEntries(targets),
+    jobs: Object.fromEntries(jobs),
+    policies: resolve(root, value.policies ?? "policies"),
+    people,
+    groups: join(dirname(people), "groups.yaml"),
+    store: resolve(root, value.store ?? ".holdpoint"),
+    at,
+  };
+}
+
+async function isFile(path: string): Promise<boolean> {
+  try {
+    return (await stat(path)).isFile();
+  } catch (e) {
+    if (codeOf(e) === "ENOENT" || codeOf(e) === "ENOTDIR") return false;
+    throw unreadable(path, e);
+  }
+}
+
+async function readText(path: string): Promise<string> {
+  let bytes: Uint8Array;
+  try {
+    bytes = await readFile(path);
+  } catch (e) {
+    throw unreadable(path, e);
+  }
+  if (bytes.length > MAX_BYTES) {
+    const why = `it has ${bytes.length} bytes, and at most ${MAX_BYTES} are read`;
+    throw new UsageError({ code: "ERR_CONFIG_INVALID", message: `${path} is too large`, why });
+  }
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw new UsageError({ code: "ERR_CONFIG_INVALID", message: `${path} is not UTF-8 text`, cause });
+  }
+}
+
+function unreadable(path: string, cause: unknown): UsageError {
+  const missing = codeOf(cause) === "ENOENT";
+  return new UsageError({
+    code: missing ? "ERR_CONFIG_MISSING" : "ERR_CONFIG_INVALID",
+    message: missing ? `there is no ${path}` : `${path} cannot be read`,
+    why: messageOf(cause),
+    cause,
+  });
+}
+
+// --- what it may say -------------------------------------------------------------------------------
+
+const guardCommand = z.strictObject({ command: commandSchema(), timeout: durationSchema().optional() });
+
+const urlText = z.string().superRefine((text, context) => {
+  const what = text.trim() === "" ? "is empty" : urlFault(text);
+  if (what !== null) context.addIssue({ code: "custom", message: what });
+});
+
+const targetSchema = z.strictObject({
+  url: urlText,
+  environment: z.enum(ENVIRONMENTS).optional(),
+  identity: plainText().optional(),
+  foreign_keys: z.boolean().optional(),
+  append_only: z.array(tableName()).min(1).optional(),
+  mask: z
+    .array(tableName().refine((s) => /^.+\..+$/.test(s), { error: "wants table.column" }))
+    .min(1)
+    .optional(),
+  rehearse_on: nameSchema().optional(),
+  checks: z.record(nameSchema(), guardCommand).optional(),
+  hooks: z.strictObject({ hold: guardCommand.optional(), release: guardCommand.optional() }).optional(),
+  snapshot: z
+    .strictObject({
+      level: z.enum(["rows", "tables", "database"]).optional(),
+      keep: durationSchema().optional(),
+    })
+    .optional(),
+});
+
+const configSchema = z
+  .strictObject({
+    targets: z.record(nameSchema(), targetSchema),
+    jobs: z.record(nameSchema(), jobSchema).optional(),
+    policies: plainText().optional(),
+    people: plainText().optional(),
+    store: plainText().optional(),
+  })
+  .superRefine((config, context) => {
+    for (const [name, target] of Object.entries(config.targets)) {
+      const clone = target.rehearse_on;
+      if (clone === undefined || (clone !== name && Object.hasOwn(config.targets, clone))) continue;
+      const message =
+        clone === name ? "is the target itself, not a clone of it" : `names no target of this file: ${clone}`;
+      context.addIssue({ code: "custom", message, path: ["targets", name, "rehearse_on"] });
+    }
+    for (const name of Object.keys(config.jobs ?? {})) {
+      // A bare file keeps its ending as its name, so that it can never pass for a declared job.
+      if (kindOfFile(name) === null) continue;
+      context.addIssue({
+        code: "custom",
+        message: "ends like a file: that is no name of a job",
+        path: ["jobs", name],
+      });
+    }
+  });
+
+type RawTarget = z.infer<typeof targetSchema>;
+
+/** How long a check or hook may take when nothing is said. */
+const GUARD_TIMEOUT_SECONDS = 60;
+
+function targetConfig(name: string, raw: RawTarget): TargetConfig {
+  return {
+    name,
+    url: raw.url,
+    environment: raw.environment ?? null,
+    identity: raw.identity ?? null,
+    foreignKeys: raw.foreign_keys ?? false,
+    appendOnly: raw.append_only ?? [],
+    mask: (raw.mask ?? []).map(maskedColumn),
+    rehearseOn: raw.rehearse_on ?? null,
+    checks: guardCommands(raw.checks ?? {}),
+    hooks: guardCommands(raw.hooks ?? {}),
+    snapshot: { level: raw.snapshot?.level ?? "rows", keepSeconds: raw.snapshot?.keep ?? null },
+  };
+}
+
+function maskedColumn(text: string): MaskedColumn {
+  const dot = text.lastIndexOf(".");
+  return { table: text.slice(0, dot), column: text.slice(dot + 1) };
+}
+
+function guardCommands(
+  raw: Readonly<
+    Record<string, { readonly command: readonly string[]; readonly timeout?: number | undefined } | undefined>
+  >,
+): Readonly<Record<string, GuardCommand>> {
+  return Object.fromEntries(
+    Object.entries(raw).flatMap(([name, guard]) =>
+      guard === undefined
+        ? []
+        : [[name, { command: guard.command, timeoutSeconds: guard.timeout ?? GUARD_TIMEOUT_SECONDS }]],
+    ),
+  );
+}
+
+// --- what is asked of it ---------------------------------------------------------------------------
+
+/**
+ * The target of that name.
+ * @throws UsageError ERR_TARGET_UNKNOWN with the names there are; also for a blank name: there is no default target.
+ */
+export function targetConfigOf(config: Config, name: string): TargetConfig {
+  const target = Object.hasOwn(config.targets, name) ? config.targets[name] : undefined;
+  if (target !== undefined) return target;
+  const names = Object.keys(config.targets);
+  const guess = nearest(name, names);
+  const has = names.length === 0 ? `${CONFIG_FILE} has no targets` : `${CONFIG_FILE} has ${names.join(", ")}`;
+  throw new UsageError({
+    code: "ERR_TARGET_UNKNOWN",
+    message: name.trim() === "" ? "no target is named" : `there is no target ${JSON.stringify(name)}`,
+    why: guess === undefined ? has : `${has}; did you mean ${guess}?`,
+    next: [{ actor: "anyone", argv: ["holdpoint", "env", "list"] }],
+  });
+}
+
+/**
+ * The part of a target's configuration that guards it, for the trust bundle: what a requester could otherwise
+ * edit to get past a rule. Never `url`, which differs from machine to machine, and never `identity`, which is
+ * compared with the marker itself. Configurations that mean the same give the same value.
+ * @throws UsageError ERR_TARGET_UNKNOWN
+ */
+export function guardingOf(config: Config, name: string): Json {
+  const target = targetConfigOf(config, name);
+  const guards = (commands: Readonly<Record<string, GuardCommand>>): Json =>
+    Object.fromEntries(
+      Object.entries(commands).map(([n, c]) => [
+        n,
+        { command: [...c.command], timeout_seconds: c.timeoutSeconds },
+      ]),
+    );
+  return {
+    environment: target.environment,
+    foreign_keys: target.foreignKeys,
+    append_only: [...target.appendOnly].sort(),
+    mask: target.mask.map((m) => `${m.table}.${m.column}`).sort(),
+    rehearse_on: target.rehearseOn,
+    checks: guards(target.checks),
+    hooks: guards(target.hooks),
+    snapshot: { level: target.snapshot.level, keep_seconds: target.snapshot.keepSeconds },
+  };
+}
+
+/**
+ * The address of a target with its variables filled in, and where each part came from. A relative SQLite path
+ * is made absolute.
+ * @throws UsageError ERR_TARGET_UNKNOWN, ERR_CONFIG_VARIABLE, ERR_TARGET_UNSUPPORTED.
+ */
+export function resolveUrl(
+  config: Config,
+  name: string,
+  env: Environ,
+): { readonly url: string; readonly origins: readonly ValueOrigin[] } {
+  const target = targetConfigOf(config, name);
+  const { url, origins } = fillUrl(target.url, env, config.at(["targets", name, "url"]), name);
+  const kind = targetKind(url, config.root);
+  return { url: kind.kind === "sqlite" ? `sqlite:${kind.path}` : kind.url, origins };
+}

@@ -1,0 +1,74 @@
+/** The people of a project: the allowed-signers file, and groups.yaml beside it. */
+import { readFile } from "node:fs/promises";
+import { relative } from "node:path";
+import { z } from "zod";
+import { parseAllowedSigners } from "../approval/allowed-signers.js";
+import { people } from "../approval/people.js";
+import type { Person } from "../approval/requirement.js";
+import { codeOf, messageOf, UsageError } from "../base/errors.js";
+import type { Config } from "./config.js";
+import { parseYaml, plainText } from "./yaml-file.js";
+
+/** The largest file of people that is read. */
+const MAX_BYTES = 4 * 1024 * 1024;
+
+const groupsSchema = z.strictObject({ groups: z.record(z.string(), z.array(plainText()).min(1)) });
+
+/**
+ * Reads who may sign and which groups they are in. Nobody is in a group that does not name them.
+ * @throws UsageError ERR_PEOPLE_INVALID with `file:line` when a file is missing, unreadable, or not understood
+ * completely. A missing file is no empty one.
+ */
+export async function readPeople(
+  config: Pick<Config, "root" | "people" | "groups">,
+): Promise<readonly Person[]> {
+  const signers = parseAllowedSigners(
+    await textOf(config.people, config.root),
+    shown(config.people, config.root),
+  );
+  return people(
+    signers,
+    parseGroups(await textOf(config.groups, config.root), shown(config.groups, config.root)),
+  );
+}
+
+/** Reads groups.yaml: `groups: { dba: [ravi, lee] }`. Pure. */
+export function parseGroups(text: string, file: string): Readonly<Record<string, readonly string[]>> {
+  return parseYaml(text, file, groupsSchema, { code: "ERR_PEOPLE_INVALID" }).value.groups;
+}
+
+async function textOf(path: string, root: string): Promise<string> {
+  let bytes: Uint8Array;
+  try {
+    bytes = await readFile(path);
+  } catch (cause) {
+    const what =
+      codeOf(cause) === "ENOENT" ? `there is no ${shown(path, root)}` : `${shown(path, root)} cannot be read`;
+    throw invalid(
+      what,
+      codeOf(cause) === "ENOENT" ? "a missing file is no empty one" : messageOf(cause),
+      cause,
+    );
+  }
+  if (bytes.length > MAX_BYTES)
+    throw invalid(`${shown(path, root)} is too large`, `it has ${bytes.length} bytes`);
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw invalid(`${shown(path, root)} is not UTF-8 text`, "a name could be read two ways", cause);
+  }
+}
+
+function shown(path: string, root: string): string {
+  const inside = relative(root, path);
+  return inside.startsWith("..") ? path : inside;
+}
+
+function invalid(message: string, why: string, cause?: unknown): UsageError {
+  return new UsageError({
+    code: "ERR_PEOPLE_INVALID",
+    message,
+    why,
+    ...(cause === undefined ? {} : { cause }),
+  });
+}

@@ -1,0 +1,126 @@
+/** The ledger, read: what happened, one run in full, and whether the chain is whole. */
+import { IntegrityError } from "../base/errors.js";
+import type { Anchor, SealedEntry } from "../ledger/entry.js";
+import { textFact } from "../ledger/facts.js";
+import { anchorOf } from "./examine.js";
+import { allRuns, findRun, type RunRecord } from "./runs.js";
+import type { Toolbox } from "./toolbox.js";
+
+/** A plan that somebody refused for good. */
+export interface RejectedPlan {
+  readonly at: string;
+  readonly plan: string;
+  readonly target: string;
+  readonly job: string;
+  readonly requester: string | null;
+  readonly by: string;
+  readonly reason: string;
+}
+
+/** What `log` lists: runs, and what was refused a run (rejections), newest first. */
+export interface LogListing {
+  readonly runs: readonly RunRecord[];
+  readonly rejected: readonly RejectedPlan[];
+  readonly entries: number;
+  readonly head: string | null;
+}
+
+/** Lists what happened, on one target or on all. */
+export async function listLog(tools: Toolbox, on: string | null): Promise<LogListing> {
+  const ledger = await tools.ledger();
+  const head = ledger.head();
+  const runs = (await allRuns(tools)).filter((r) => on === null || r.target === on);
+  const rejected: RejectedPlan[] = [];
+  const planned = new Map<string, SealedEntry>();
+  for (const sealed of ledger.entries({ kinds: ["planned", "rejected"] })) {
+    const { entry } = sealed;
+    if (entry.kind === "planned" && entry.plan !== null) planned.set(entry.plan, sealed);
+    if (entry.kind !== "rejected" || (on !== null && entry.target !== on)) continue;
+    const made = planned.get(entry.plan ?? "")?.entry;
+    rejected.push({
+      at: entry.at,
+      plan: entry.plan ?? "",
+      target: entry.target ?? "",
+      job: (made === undefined ? null : textFact(made, "job")) ?? "",
+      requester: made === undefined ? null : textFact(made, "by"),
+      by: textFact(entry, "by") ?? "",
+      reason: textFact(entry, "reason") ?? "",
+    });
+  }
+  return {
+    runs: [...runs].reverse(),
+    rejected: rejected.reverse(),
+    entries: head === null ? 0 : head.sequence + 1,
+    head: head?.head ?? null,
+  };
+}
+
+/** One run with every entry about it and its plan. */
+export async function showRun(
+  tools: Toolbox,
+  ref: string,
+): Promise<{ readonly run: RunRecord; readonly entries: readonly SealedEntry[] }> {
+  const run = await findRun(tools, ref);
+  const entries = [...(await tools.ledger()).entries({ plan: run.plan })].filter(
+    (e) => e.entry.run === null || e.entry.run === run.id,
+  );
+  return { run, entries };
+}
+
+/** A ledger that is whole. */
+export interface LogVerified {
+  readonly entries: number;
+  readonly head: string;
+  readonly anchors: readonly string[];
+}
+
+/**
+ * Checks the chain from its first entry, and against the heads that every reachable target anchors.
+ * @throws IntegrityError ERR_LEDGER_BROKEN (35), naming the first bad entry; ERR_LEDGER_MISSING.
+ */
+export async function verifyLog(tools: Toolbox): Promise<LogVerified> {
+  const ledger = await tools.ledger();
+  const { anchors, unreachable } = await anchorsOf(tools);
+  const verification = ledger.verify(anchors);
+  if (!verification.ok) {
+    throw new IntegrityError({
+      code: "ERR_LEDGER_BROKEN",
+      message: `the ledger is not intact from entry ${verification.firstBad} on`,
+      why: verification.why,
+      next: [
+        {
+          actor: "anyone",
+          text: "Do not retry. Keep the store as it is and compare it with a copy kept elsewhere.",
+        },
+      ],
+      details: { entries: verification.entries, first_bad: verification.firstBad, head: null },
+    });
+  }
+  return {
+    entries: verification.entries,
+    head: verification.head,
+    anchors: [...anchors.map((a) => a.where), ...unreachable.map((t) => `${t} was not asked`)],
+  };
+}
+
+/** The heads anchored in the configured targets; a target that cannot be reached anchors nothing, and is named. */
+async function anchorsOf(
+  tools: Toolbox,
+): Promise<{ readonly anchors: readonly Anchor[]; readonly unreachable: readonly string[] }> {
+  const anchors: Anchor[] = [];
+  const unreachable: string[] = [];
+  for (const name of Object.keys(tools.project.config.targets)) {
+    try {
+      const { target } = await tools.openTarget(name);
+      try {
+        const { marker } = await target.identify();
+        if (marker !== null) anchors.push(anchorOf(marker, name));
+      } finally {
+        await target.close();
+      }
+    } catch {
+      unreachable.push(name);
+    }
+  }
+  return { anchors, unreachable };
+}

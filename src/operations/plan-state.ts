@@ -1,0 +1,119 @@
+/** Where a plan stands: approvals given, rejected, spent, expired, and whether this is the place it was made for. */
+import type { Token } from "../approval/approval-statement.js";
+import { parseToken, type PlanInApproval } from "../approval/token.js";
+import { parseStamp, stamp } from "../base/clock.js";
+import { RefusedError } from "../base/errors.js";
+import { textFact } from "../ledger/facts.js";
+import type { Examined } from "./examine.js";
+import type { LoadedPlan, Toolbox } from "./toolbox.js";
+
+/** Tokens for a plan that this ledger recorded. They are verified like any other before they count. */
+export async function approvalsInLedger(tools: Toolbox, planId: string): Promise<readonly Token[]> {
+  const tokens: Token[] = [];
+  for (const { entry } of (await tools.ledger()).entries({ plan: planId, kinds: ["approved"] })) {
+    const text = textFact(entry, "token");
+    if (text !== null) tokens.push(parseToken(text));
+  }
+  return tokens;
+}
+
+/** Who rejected a plan, if anyone; final for the plan. */
+export async function rejectionOf(
+  tools: Toolbox,
+  plan: LoadedPlan,
+  examined: Examined,
+): Promise<{ readonly by: string; readonly reason: string } | null> {
+  for (const note of await examined.target.notes()) {
+    if (note.kind === "rejected" && note.subject === plan.digest) return { by: note.by, reason: note.reason };
+  }
+  for (const { entry } of (await tools.ledger()).entries({ plan: plan.id, kinds: ["rejected"] })) {
+    return { by: textFact(entry, "by") ?? "?", reason: textFact(entry, "reason") ?? "" };
+  }
+  return null;
+}
+
+/** Refuses a plan that can no longer be approved or applied: expired, rejected. */
+export async function refuseClosedPlan(tools: Toolbox, plan: LoadedPlan, examined: Examined): Promise<void> {
+  const rejected = await rejectionOf(tools, plan, examined);
+  if (rejected !== null) {
+    throw new RefusedError({
+      code: "ERR_APPROVAL_REJECTED",
+      message: `${plan.id} was rejected by ${rejected.by}`,
+      why: `reason: ${rejected.reason}`,
+      next: [{ actor: "requester", text: "Mend the job and make a new plan." }],
+    });
+  }
+  const spent = await examined.target.spentFor(plan.digest);
+  if (spent !== null && (await isFinished(tools, spent.run))) {
+    throw new RefusedError({
+      code: "ERR_APPROVAL_SPENT",
+      message: `${plan.id} was applied already, by ${spent.run}`,
+      why: `applied ${spent.at}; a plan is applied once`,
+      next: [{ actor: "anyone", argv: ["holdpoint", "log", "show", spent.run] }],
+    });
+  }
+  const ends = parseStamp(plan.statement.expires_at);
+  if (spent === null && (ends === undefined || ends.getTime() <= tools.clock.now().getTime())) {
+    throw new RefusedError({
+      code: "ERR_PLAN_EXPIRED",
+      message: `${plan.id} expired`,
+      why: `it could be applied until ${plan.statement.expires_at}; it is ${stamp(tools.clock.now())}`,
+      next: [{ actor: "requester", text: "Make the plan again: the rows may have moved since." }],
+    });
+  }
+}
+
+/** Whether the ledger knows how the run ended. A run killed between commit and its entry is finished by `apply`. */
+export async function isFinished(tools: Toolbox, run: string): Promise<boolean> {
+  for (const _ of (await tools.ledger()).entries({ run, kinds: ["run-finished"] })) return true;
+  return false;
+}
+
+/** @throws RefusedError ERR_TARGET_NOT_PLANNED (33) when the target is not the one the plan was made for. */
+export function refusePlanOfOtherPlace(plan: LoadedPlan, examined: Examined): void {
+  const planned = plan.statement.target;
+  const found = examined.marker?.identity ?? null;
+  if (planned.identity === found && planned.adapter === examined.target.adapter) return;
+  throw new RefusedError({
+    code: "ERR_TARGET_NOT_PLANNED",
+    message: `${planned.name} is not the target that ${plan.id} was made for`,
+    why: `planned on ${planned.identity ?? "an unpinned target"}, connected to ${found ?? "an unpinned target"} (${examined.identification.description})`,
+    next: [{ actor: "anyone", argv: ["holdpoint", "env", "check", planned.name] }],
+  });
+}
+
+/** Row counts as they are now; shares are of these. */
+export async function rowsNow(
+  examined: Examined,
+  plan: LoadedPlan,
+): Promise<Readonly<Record<string, number>>> {
+  const rows: Record<string, number> = {};
+  for (const t of plan.statement.changeset.tables) rows[t.name] = await examined.target.countRows(t.name);
+  return rows;
+}
+
+/** What an approval must name of the plan, computed from its rows' verified counts. */
+export function planFacts(plan: LoadedPlan): PlanInApproval {
+  const { statement } = plan;
+  const total = (op: "insert" | "update" | "delete"): number =>
+    statement.changeset.tables.reduce((n, t) => n + t[op], 0);
+  return {
+    id: plan.id,
+    digest: plan.digest,
+    target: statement.target.name,
+    identity: statement.target.identity,
+    inserts: total("insert"),
+    updates: total("update"),
+    deletes: total("delete"),
+    tables: statement.changeset.tables.length,
+  };
+}
+
+/** Who can never count as an approver of this plan, by person and by key. */
+export function requestersOf(plan: LoadedPlan): {
+  readonly requesters: readonly string[];
+  readonly requesterKeys: readonly string[];
+} {
+  const { person, key } = plan.statement.requester;
+  return { requesters: person === null ? [] : [person], requesterKeys: key === null ? [] : [key] };
+}

@@ -1,0 +1,43 @@
+/** Show: a plan as anyone may read it, always, with everything computed here from its bytes. */
+import type { Digest } from "../base/digest.js";
+import type { Summary } from "../changeset/summarise.js";
+import type { Change, TableShape } from "../changeset/change.js";
+import type { PlanStatement } from "../approval/plan-statement.js";
+import { summaryOf } from "./judge-plan.js";
+import { loadPlan } from "./stored-plan.js";
+import type { QueryAnswer, Toolbox } from "./toolbox.js";
+
+/** A plan for the screen. */
+export interface Shown {
+  readonly id: string;
+  readonly digest: Digest;
+  readonly statement: PlanStatement;
+  readonly summary: Summary;
+  readonly shapes: readonly TableShape[];
+}
+
+/** Reads a plan and hands it to `work` while its rows are at hand. */
+export async function showPlan<T>(
+  tools: Toolbox,
+  ref: string,
+  work: (
+    shown: Shown,
+    rows: { readonly all: () => Iterable<Change>; readonly ask: (sql: string) => Promise<QueryAnswer> },
+  ) => Promise<T>,
+): Promise<T> {
+  const plan = await loadPlan(tools, ref);
+  try {
+    const summary = summaryOf(plan.changes, plan.statement.changeset.digest);
+    return await work(
+      { id: plan.id, digest: plan.digest, statement: plan.statement, summary, shapes: plan.changes.tables },
+      {
+        all: function* () {
+          for (const shape of plan.changes.tables) yield* plan.changes.changes(shape.name);
+        },
+        ask: (sql) => plan.changes.query(sql, { maxRows: 1000, maxMs: 5000 }),
+      },
+    );
+  } finally {
+    plan.close();
+  }
+}

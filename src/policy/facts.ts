@@ -1,0 +1,190 @@
+/**
+ * What conditions can name: the variables of a rule with their CEL types and meanings, and their values for
+ * one plan. Names are snake_case as in the YAML. `docs/policy.md` prints this table, and a test compares.
+ */
+import type { Environment } from "../environment/evidence.js";
+import { moreDangerous } from "../environment/verdict.js";
+import type { PolicyInput, PolicyTable } from "./decision.js";
+
+/** A field or variable: its CEL type and what it holds. */
+export type Declared = readonly [type: string, meaning: string];
+
+/** CEL's name for an instant. */
+const TIMESTAMP = "google.protobuf.Timestamp";
+
+/** Fields of the object types. Whole numbers are `int`, shares are `double` from 0 to 1. */
+export const TYPES = {
+  Target: {
+    name: ["string", "name in holdpoint.yaml"],
+    adapter: ["string", "kind of target: `sqlite` …"],
+    pinned: ["bool", "whether the target was pinned"],
+  },
+  Job: {
+    name: ["string", "name in holdpoint.yaml, else the file"],
+    kind: ["string", "`sql`, `module` or `command`; `undo` or `rescue` where there is no job"],
+    source: ["string", "digest of the bytes that ran, `sha256:…`"],
+    declares_scope: ["bool", "the job says which tables it may touch"],
+    declares_expect: ["bool", "the job says how many rows it will change"],
+    selective: ["bool", "false when some UPDATE or DELETE has no WHERE"],
+    commit: ["string", "commit that the job's file stands in (absent where not known)"],
+    clean: ["bool", "the file is as committed (absent where not known)"],
+  },
+  Requester: {
+    person: ["string", "name in the trust bundle; empty when unknown"],
+    known: ["bool", "found in the trust bundle by key"],
+    groups: ["list<string>", "groups of that person"],
+    kind: ["string", "`person`, `ci` or `agent`"],
+  },
+  Rows: {
+    total: ["int", "rows changed in all"],
+    insert: ["int", "rows inserted"],
+    update: ["int", "rows updated"],
+    delete: ["int", "rows deleted"],
+    tables: ["int", "tables with changes"],
+  },
+  Table: {
+    name: ["string", "the table's name"],
+    insert: ["int", "rows inserted"],
+    update: ["int", "rows updated"],
+    delete: ["int", "rows deleted"],
+    rows_before: ["int", "rows in the table before"],
+    rows_after: ["int", "rows in the table afterwards"],
+    deleted_share: ["double", "deleted rows, as a share of the rows before"],
+    updated_share: ["double", "updated rows, as a share of the rows before"],
+    columns: ["list<string>", "columns that change in some row"],
+    levelled: ["list<string>", "columns that end with one value in every row of the table"],
+    origin: ["string", "`job`, `cascade`, `trigger` or `unknown`"],
+  },
+  History: {
+    job_runs: ["int", "completed runs of this job on this target"],
+    rows_last_day: ["int", "rows that this requester changed on this target in the last 24 hours"],
+  },
+} as const satisfies Readonly<Record<string, Readonly<Record<string, Declared>>>>;
+
+/** Variables of every condition. Those marked "may be absent" make a rule that reads them an error where they are. */
+export const VARIABLES = {
+  environment: ["string", "the verdict: `production`, `staging`, `development` or `unproven`"],
+  guarded_as: ["string", "whose rules apply: `production` for `unproven`"],
+  contradicted: ["bool", "strong signals of the target contradict each other or the configuration"],
+  target: ["Target", "the target"],
+  kind: ["string", "`job`, `undo` or `rescue`"],
+  job: ["Job", "what was run"],
+  requester: ["Requester", "who made the plan"],
+  rows: ["Rows", "counts over all tables"],
+  tables: ["list<Table>", "each table that changes"],
+  schema_changes: ["int", "changes of the schema"],
+  reason: ["string", "`--reason` of the plan, or empty"],
+  ticket: ["string", "`--ticket` of the plan, or empty"],
+  mode: ["string", "`rows` or `script`"],
+  now: [TIMESTAMP, "the time of the decision"],
+  act: ["string", "`plan` or `apply`"],
+  caller: ["string", "who runs the command: `person`, `ci` or `agent`"],
+  plan_age_seconds: ["int", "age of the plan (may be absent)"],
+  waves: ["bool", "whether the plan is applied in waves (may be absent)"],
+  checks: ["int", "checks that run between waves (may be absent)"],
+  history: ["History", "from the ledger (may be absent)"],
+} as const satisfies Readonly<Record<string, Declared>>;
+
+/** A value of one of {@link TYPES}; a class of its own each, because CEL tells types by constructor. */
+// oxlint-disable-next-line typescript/no-extraneous-class -- the class is the type, as CEL sees it
+class Fields {
+  constructor(values: Readonly<Record<string, unknown>>) {
+    Object.assign(this, values);
+  }
+}
+class Target extends Fields {}
+class Job extends Fields {}
+class Requester extends Fields {}
+class Rows extends Fields {}
+class Table extends Fields {}
+class History extends Fields {}
+
+/** The constructors of {@link TYPES}. */
+export const CONSTRUCTORS = { Target, Job, Requester, Rows, Table, History } as const satisfies Readonly<
+  Record<keyof typeof TYPES, unknown>
+>;
+
+/** A plan as everything in this folder reads it: {@link PolicyInput}, whose guarding can no longer be wrong, with its CEL values. */
+export interface Facts {
+  readonly input: PolicyInput;
+  readonly guardedAs: Environment;
+  readonly act: "plan" | "apply";
+  readonly caller: "person" | "ci" | "agent";
+  readonly values: Readonly<Record<string, unknown>>;
+}
+
+/**
+ * Prepares a plan for evaluation. `guardedAs` is computed again: unproven and contradicted are production,
+ * and a guard below the verdict is raised to it. What is absent stays absent, so that reading it is an error.
+ */
+export function factsOf(input: PolicyInput): Facts {
+  const guardedAs = guardOf(input);
+  const act = input.act ?? "apply";
+  const caller = input.caller ?? input.requester.kind;
+  const values = withoutAbsent({
+    environment: input.environment,
+    guarded_as: guardedAs,
+    contradicted: input.contradicted,
+    target: new Target(input.target),
+    kind: input.kind,
+    job: jobValue(input.job),
+    requester: new Requester(input.requester),
+    rows: new Rows(input.rows),
+    tables: input.tables.map(tableValue),
+    schema_changes: input.schemaChanges,
+    reason: input.reason,
+    ticket: input.ticket,
+    mode: input.mode,
+    now: input.now,
+    act,
+    caller,
+    plan_age_seconds: input.planAgeSeconds,
+    waves: input.waves,
+    checks: input.checks,
+    history:
+      input.history &&
+      new History({ job_runs: input.history.jobRuns, rows_last_day: input.history.rowsLastDay }),
+  });
+  return { input, guardedAs, act, caller, values };
+}
+
+/** Whose rules apply, whatever a caller wrote into `guardedAs`. */
+export function guardOf(input: Pick<PolicyInput, "environment" | "guardedAs" | "contradicted">): Environment {
+  if (input.contradicted || input.environment === "unproven") return "production";
+  return moreDangerous(input.environment, input.guardedAs);
+}
+
+function jobValue(job: PolicyInput["job"]): Job {
+  return new Job(
+    withoutAbsent({
+      name: job.name,
+      kind: job.kind,
+      source: job.source,
+      declares_scope: job.declaresScope,
+      declares_expect: job.declaresExpect,
+      selective: job.selective,
+      commit: job.commit,
+      clean: job.clean,
+    }),
+  );
+}
+
+function tableValue(t: PolicyTable): Table {
+  return new Table({
+    name: t.name,
+    insert: t.insert,
+    update: t.update,
+    delete: t.delete,
+    rows_before: t.rowsBefore,
+    rows_after: t.rowsAfter,
+    deleted_share: t.deletedShare,
+    updated_share: t.updatedShare,
+    columns: t.columns,
+    levelled: t.levelled,
+    origin: t.origin,
+  });
+}
+
+function withoutAbsent(values: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  return Object.fromEntries(Object.entries(values).filter(([, v]) => v !== undefined));
+}

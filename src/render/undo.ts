@@ -1,0 +1,188 @@
+/** Undo: what goes back, what others wrote since and keeps standing, and what cannot be decided without a person. */
+import type { NextStep } from "../base/errors.js";
+import { type BannerView, bannerLines } from "./banner.js";
+import { nextLines } from "./command.js";
+import { fact, labelled } from "./error.js";
+import { type Cell, type Column, hang, page, type Paper, paperOf, table } from "./layout.js";
+import { count, plural, seconds } from "./numbers.js";
+import type { Palette } from "./palette.js";
+import { titled } from "./plan.js";
+import { keyText, type NamedValue } from "./rows.js";
+import { clean } from "./sanitise.js";
+import { show, type Shown } from "./value.js";
+
+/** Kinds of conflict, as the merge names them. */
+export type ConflictKind = "changed" | "missing" | "exists" | "two-entities" | "constraint" | "foreign-key";
+
+/** A whole row in the place of one value. */
+export interface WholeRow {
+  readonly kind: "row";
+  readonly exists: boolean;
+}
+
+/** One thing that undo will not decide by itself: the three images, always in this order. */
+export interface ConflictView {
+  readonly kind: ConflictKind;
+  readonly table: string;
+  readonly key: readonly NamedValue[];
+  /** Null when it is about the row as a whole. */
+  readonly column: string | null;
+  readonly before: Shown | WholeRow;
+  readonly wrote: Shown | WholeRow;
+  readonly now: Shown | WholeRow;
+}
+
+/** How an undo ended. */
+export type UndoEnd =
+  | { readonly kind: "applied"; readonly run: string; readonly seconds: number; readonly written: number }
+  | { readonly kind: "planned"; readonly plan: string; readonly why: string }
+  | { readonly kind: "conflict"; readonly resolutions: string | null }
+  | { readonly kind: "nothing" };
+
+/** What `undo` shows. */
+export interface UndoView {
+  readonly banner: BannerView;
+  readonly run: string;
+  readonly counts: {
+    readonly put_back: number;
+    readonly nothing_to_do: number;
+    readonly merged: number;
+    readonly conflict: number;
+    /** We updated it and it is gone now: nothing to resurrect. Part of `nothing_to_do`. */
+    readonly gone?: number;
+  };
+  readonly conflicts: readonly ConflictView[];
+  readonly end: UndoEnd;
+  readonly next: readonly NextStep[];
+}
+
+/** The undo's screen. The heads are *before*, *we wrote*, *now*, never "ours" and "theirs". */
+export function renderUndo(view: UndoView, palette: Palette, width: number): string {
+  const v = clean(view);
+  const paper = paperOf(palette, width);
+  return page([
+    ...bannerLines(v.banner, paper),
+    "",
+    ...countLines(v, paper),
+    ...titled("CONFLICTS", plural(v.counts.conflict, "row"), conflictLines(v.conflicts, paper), paper),
+    "",
+    ...endLines(v, paper),
+    ...nextLines(v.next, paper),
+  ]);
+}
+
+const COUNT_COLUMNS: readonly Column[] = [
+  { head: "", align: "right" },
+  { head: "" },
+  { head: "", room: "wrap" },
+];
+
+function countLines(v: UndoView, paper: Paper): string[] {
+  const p = paper.palette;
+  const { counts } = v;
+  const line = (n: number, what: Cell, why: string): Cell[] => [{ text: count(n) }, what, { text: why }];
+  const gone = counts.gone ?? 0;
+  return table(
+    COUNT_COLUMNS,
+    [
+      line(counts.put_back, { text: "put back" }, "unchanged since the run"),
+      line(
+        counts.nothing_to_do,
+        { text: "nothing to do" },
+        `already back to the earlier value${gone > 0 ? `, ${count(gone)} gone since` : ""}`,
+      ),
+      line(
+        counts.merged,
+        { text: "put back, keep later edit" },
+        "a different column was edited later; both survive",
+      ),
+      line(
+        counts.conflict,
+        { text: "CONFLICT", ...(counts.conflict > 0 ? { style: p.conflict } : {}) },
+        "the same cell was changed later, or the row lives again",
+      ),
+    ],
+    paper,
+  );
+}
+
+const CONFLICT_COLUMNS: readonly Column[] = [
+  { head: "" },
+  { head: "row" },
+  { head: "column" },
+  { head: "before", room: "cut" },
+  { head: "we wrote", room: "cut" },
+  { head: "now", room: "cut" },
+];
+
+/** The conflicts as a table, of clean views. */
+export function conflictLines(conflicts: readonly ConflictView[], paper: Paper): string[] {
+  if (conflicts.length === 0) return [];
+  return table(
+    CONFLICT_COLUMNS,
+    conflicts.map((c) => conflictCells(c, paper.palette)),
+    paper,
+  );
+}
+
+function conflictCells(c: ConflictView, p: Palette): Cell[] {
+  return [
+    { text: p.form === "accessible" ? "conflict" : "!", style: p.conflict },
+    { text: `${c.table} ${keyText(c.key, p)}` },
+    { text: c.column ?? kindWords(c.kind) },
+    { text: side(c.before, BEFORE, p) },
+    { text: side(c.wrote, WROTE, p) },
+    { text: side(c.now, c.kind === "two-entities" ? NEW_ENTITY : NOW, p), style: p.strong },
+  ];
+}
+
+/** How the images say that a whole row is there, and that it is not. */
+type RowWords = readonly [there: string, not: string];
+const BEFORE: RowWords = ["row existed", "no row"];
+const WROTE: RowWords = ["row written", "row deleted"];
+const NOW: RowWords = ["row exists", "no row"];
+const NEW_ENTITY: RowWords = ["new row, same key", "no row"];
+
+function side(v: Shown | WholeRow, [there, not]: RowWords, p: Palette): string {
+  if (typeof v !== "object" || v === null || !("kind" in v) || v.kind !== "row") return show(v, p);
+  return v.exists ? there : not;
+}
+
+function kindWords(kind: ConflictKind): string {
+  switch (kind) {
+    case "changed":
+      return "edited since";
+    case "missing":
+      return "row is gone";
+    case "exists":
+      return "key is taken";
+    case "two-entities":
+      return "two entities";
+    case "constraint":
+      return "constraint";
+    case "foreign-key":
+      return "foreign key";
+  }
+}
+
+function endLines(v: UndoView, paper: Paper): string[] {
+  const words = (text: string): string[] => hang({ text: "  " }, { text }, paper);
+  const state = (text: string): string[] => labelled("State", text, paper);
+  switch (v.end.kind) {
+    case "applied":
+      return [
+        ...words(`Undid ${v.run} in ${seconds(v.end.seconds)}: ${plural(v.end.written, "row")} put back.`),
+        ...fact("Run", v.end.run, paper),
+        ...state("The target was changed: it is as before the run, with what others wrote since."),
+      ];
+    case "planned":
+      return [...labelled("Plan", `${v.end.plan}: ${v.end.why}`, paper), ...state("Nothing was written.")];
+    case "conflict":
+      return [
+        ...fact("File", v.end.resolutions ?? undefined, paper),
+        ...state("Nothing was written (exit 37)."),
+      ];
+    case "nothing":
+      return [...words(`Nothing of ${v.run} is left to undo.`), ...state("Nothing was written.")];
+  }
+}

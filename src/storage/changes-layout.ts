@@ -1,0 +1,124 @@
+/**
+ * How a ChangeSet lies in its working file: which SQL table and columns stand for which table and columns of
+ * the target. Names of a target are hostile until proven otherwise, so what reads the file back goes by the
+ * positions that `holdpoint_shape` records, never by a name.
+ */
+import type { Json } from "../base/canonical.js";
+import { array, boolean, count, decode, literal, object, string } from "../base/decode.js";
+import { TargetError } from "../base/errors.js";
+import type { TableShape } from "../changeset/change.js";
+import { quoteName } from "./sqlite.js";
+
+/** The internal table that says what the others are. */
+export const SHAPE_TABLE = "holdpoint_shape";
+
+/** The columns that every table of changes begins with, see `docs/formats/store.md`. */
+export const FACT_COLUMNS = ["op", "origin", "link", "count", "key", "exact"] as const;
+
+/** SQLite holds 2,000 columns in a table; a table of changes has two for each and {@link FACT_COLUMNS}. */
+export const MAX_COLUMNS = Math.floor((2000 - FACT_COLUMNS.length) / 2);
+
+/** One table of the target in the working file. */
+export interface TableLayout {
+  readonly shape: TableShape;
+  /** The SQL table's name: the target's own, unless SQLite cannot tell it from another. */
+  readonly sqlName: string;
+  /** SQL names of the before-columns, then of the after-columns, in the shape's order. */
+  readonly before: readonly string[];
+  readonly after: readonly string[];
+}
+
+/**
+ * The layout of one more table.
+ * @throws TargetError ERR_TARGET_VALUE when the table is too wide for the working form.
+ */
+export function layoutOf(shape: TableShape, taken: Iterable<string>): TableLayout {
+  if (shape.columns.length > MAX_COLUMNS) {
+    throw new TargetError({
+      code: "ERR_TARGET_VALUE",
+      message: `${shape.name} has ${shape.columns.length} columns`,
+      why: `a ChangeSet can be worked with up to ${MAX_COLUMNS} columns of a table`,
+    });
+  }
+  const tables = new Set([SHAPE_TABLE, ...taken].map(folded));
+  const columns = new Set<string>(FACT_COLUMNS);
+  return {
+    shape,
+    // SQLite keeps names that begin with `sqlite_` to itself.
+    sqlName: freeName(/^sqlite_/i.test(shape.name) ? `t_${shape.name}` : shape.name, tables),
+    before: shape.columns.map((c) => freeName(`before_${c.name}`, columns)),
+    after: shape.columns.map((c) => freeName(`after_${c.name}`, columns)),
+  };
+}
+
+/** The SQL that makes the table. No types: a value stays what it is. In key order, without a second copy of the key. */
+export function createSql(layout: TableLayout): string {
+  const facts = [
+    "op TEXT NOT NULL",
+    "origin TEXT NOT NULL",
+    "link BLOB",
+    "count INTEGER NOT NULL",
+    "key BLOB PRIMARY KEY NOT NULL",
+    "exact TEXT",
+  ];
+  const images = [...layout.before, ...layout.after].map(quoteName);
+  return `CREATE TABLE ${quoteName(layout.sqlName)} (${[...facts, ...images].join(", ")}) WITHOUT ROWID`;
+}
+
+/** The SQL that writes one change: {@link FACT_COLUMNS}, before-images, after-images. */
+export function insertSql(layout: TableLayout): string {
+  const places = Array.from({ length: FACT_COLUMNS.length + 2 * layout.shape.columns.length }, () => "?");
+  return `INSERT INTO ${quoteName(layout.sqlName)} VALUES (${places.join(", ")})`;
+}
+
+/** The SQL that reads changes, one column per place of {@link insertSql}; `tail` continues it. */
+export function selectSql(layout: TableLayout, tail: string): string {
+  const columns = [...FACT_COLUMNS, ...layout.before, ...layout.after].map(quoteName);
+  return `SELECT ${columns.join(", ")} FROM ${quoteName(layout.sqlName)} ${tail}`;
+}
+
+/** The layout as `holdpoint_shape` keeps it. */
+export function layoutToJson(layout: TableLayout): Json {
+  const { shape, sqlName, before, after } = layout;
+  const columns = shape.columns.map(({ name, type, generated }) => ({
+    name,
+    type,
+    generated: generated === true,
+  }));
+  return { name: shape.name, keyKind: shape.keyKind, key: shape.key, columns, sqlName, before, after };
+}
+
+const layoutDecoder = object({
+  name: string,
+  keyKind: literal("primary", "none"),
+  key: array(count),
+  columns: array(object({ name: string, type: string, generated: boolean })),
+  sqlName: string,
+  before: array(string),
+  after: array(string),
+});
+
+/** Reads {@link layoutToJson} back; undefined when it is not one. */
+export function layoutFromJson(json: Json): TableLayout | undefined {
+  const decoded = decode(layoutDecoder, json);
+  if (!decoded.ok) return undefined;
+  const { name, keyKind, key, columns, sqlName, before, after } = decoded.value;
+  if (before.length !== columns.length || after.length !== columns.length) return undefined;
+  const bare = columns.map((c) =>
+    c.generated ? { name: c.name, type: c.type, generated: true } : { name: c.name, type: c.type },
+  );
+  return { shape: { name, columns: bare, keyKind, key }, sqlName, before, after };
+}
+
+/** `wanted`, or `wanted_2`, `wanted_3` …, and takes it. SQLite's names ignore case, and NUL would end the statement. */
+function freeName(wanted: string, taken: Set<string>): string {
+  const clean = wanted.replaceAll("\0", "\uFFFD");
+  let name = clean;
+  for (let n = 2; taken.has(folded(name)); n++) name = `${clean}_${n}`;
+  taken.add(folded(name));
+  return name;
+}
+
+function folded(name: string): string {
+  return name.toLowerCase();
+}

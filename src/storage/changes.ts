@@ -1,0 +1,357 @@
+/**
+ * The working form of a ChangeSet: a fresh SQLite file of ours with one table per changed table, in key order,
+ * so that it streams at any size and answers questions in plain SQL. It is always built from a rehearsal or
+ * from a verified stream, never received: a stranger's SQLite file is not opened at all.
+ */
+import { renameSync, rmSync } from "node:fs";
+import type { Statement } from "better-sqlite3";
+import { canonical, type Json, parseCanonical } from "../base/canonical.js";
+import { HoldpointError, IntegrityError, messageOf } from "../base/errors.js";
+import {
+  afterOf,
+  beforeOf,
+  type Change,
+  type ChangeSink,
+  type ChangeSource,
+  keyOf,
+  type Op,
+  type Origin,
+  type RowKey,
+  type TableShape,
+} from "../changeset/change.js";
+import { keyBytes } from "../changeset/key.js";
+import { sortedTables } from "../changeset/source.js";
+import type { Row, Value } from "../changeset/value.js";
+import { faultOfChange, faultOfShape, malformed, sameShape } from "../changeset/well-formed.js";
+import { type Bindable, toCell, valueFromJson, valueToJson } from "./cells.js";
+import {
+  createSql,
+  FACT_COLUMNS,
+  insertSql,
+  layoutFromJson,
+  layoutOf,
+  layoutToJson,
+  selectSql,
+  SHAPE_TABLE,
+  type TableLayout,
+} from "./changes-layout.js";
+import { type QueryAnswer, type QueryLimits, queryFile, type RunBounded } from "./query.js";
+import { type Database, loadSqlite, quoteName, type Sqlite, sqliteFailure, touchPrivate } from "./sqlite.js";
+
+/** `hpcs`, in the file's header: it is a complete working ChangeSet. */
+const APPLICATION_ID = 0x68_70_63_73;
+
+/** A ChangeSet in its working form. Close it in `finally`. */
+export interface ChangesFile extends ChangeSource {
+  readonly path: string;
+  /** The change of one row; undefined when there is none. */
+  readonly get: (table: string, key: RowKey) => Change | undefined;
+  /**
+   * Asks in SQL: one SELECT, read-only, bounded in time and rows. See {@link queryFile}.
+   * @throws UsageError ERR_USAGE when SQLite refuses the question or it takes too long.
+   */
+  readonly query: (sql: string, limits: QueryLimits) => Promise<QueryAnswer>;
+  /** Ends what still reads, and removes the file where it was made to be removed. */
+  readonly close: () => void;
+}
+
+/** A working ChangeSet being written. Either `finish` or `abort` it. */
+export interface ChangesWriter extends ChangeSink {
+  readonly finish: () => ChangesFile;
+  /** Leaves nothing behind. May be called after `finish` failed. */
+  readonly abort: () => void;
+}
+
+/** How a working file is kept and asked. */
+export interface ChangesOptions {
+  readonly runBounded: RunBounded;
+  readonly removeOnClose: boolean;
+}
+
+/**
+ * Begins a working ChangeSet at a free path. Changes may come in any order; memory does not grow with them.
+ * `add` throws ERR_INTERNAL for a change that has no canonical form and for a second change of one key.
+ */
+export async function createChanges(path: string, options: ChangesOptions): Promise<ChangesWriter> {
+  return new Writer(await loadSqlite(), path, options);
+}
+
+/**
+ * Opens a finished working file of our own store.
+ * @throws IntegrityError ERR_CHANGESET_ALTERED when it is not one.
+ */
+export async function openChanges(path: string, options: ChangesOptions): Promise<ChangesFile> {
+  return openWith(await loadSqlite(), path, options);
+}
+
+class Writer implements ChangesWriter {
+  readonly #sqlite: Sqlite;
+  readonly #path: string;
+  readonly #part: string;
+  readonly #options: ChangesOptions;
+  readonly #db: Database;
+  readonly #tables = new Map<
+    string,
+    { readonly layout: TableLayout; readonly insert: Statement; rows: number }
+  >();
+
+  constructor(sqlite: Sqlite, path: string, options: ChangesOptions) {
+    this.#sqlite = sqlite;
+    this.#path = path;
+    this.#part = `${path}.part`;
+    this.#options = options;
+    touchPrivate(this.#part);
+    this.#db = new sqlite(this.#part, { fileMustExist: true });
+    // Nobody reads the file before it is finished and it can always be made again: no journal, no flushing.
+    this.#db.pragma("journal_mode = OFF");
+    this.#db.pragma("synchronous = OFF");
+    this.#db.pragma("locking_mode = EXCLUSIVE");
+    this.#db.exec(
+      `BEGIN; CREATE TABLE ${SHAPE_TABLE} (position INTEGER PRIMARY KEY, layout TEXT NOT NULL) STRICT`,
+    );
+  }
+
+  table = (shape: TableShape): void => {
+    const known = this.#tables.get(shape.name);
+    const fault =
+      known === undefined
+        ? faultOfShape(shape)
+        : sameShape(known.layout.shape, shape)
+          ? undefined
+          : "two shapes";
+    if (fault !== undefined) throw malformed(shape.name, fault);
+    if (known !== undefined) return;
+    const layout = layoutOf(
+      shape,
+      [...this.#tables.values()].map((t) => t.layout.sqlName),
+    );
+    this.#guarded(() => {
+      this.#db.exec(createSql(layout));
+      this.#tables.set(shape.name, { layout, insert: this.#db.prepare(insertSql(layout)), rows: 0 });
+    });
+  };
+
+  add = (change: Change): void => {
+    const table = this.#tables.get(change.table);
+    const fault =
+      table === undefined ? "the table was not declared" : faultOfChange(table.layout.shape, change);
+    if (table === undefined || fault !== undefined) throw malformed(change.table, fault ?? "unknown");
+    const { cells, exact } = cellsOf(change, table.layout.shape.columns.length);
+    const link = change.link === undefined ? null : keyBytes(change.link);
+    const facts = [change.op, change.origin, link, change.count ?? 1, keyBytes(change.key), exact];
+    try {
+      table.insert.run([...facts, ...cells]);
+    } catch (e) {
+      if (messageOf(e).startsWith("UNIQUE constraint failed"))
+        throw malformed(change.table, "two changes of one key");
+      throw sqliteFailure("write", this.#part, "ERR_CHANGESET_ALTERED", e);
+    }
+    table.rows++;
+  };
+
+  finish = (): ChangesFile => {
+    this.#guarded(() => {
+      this.#saveShapes();
+      this.#db.pragma(`application_id = ${APPLICATION_ID}`);
+      this.#db.exec("COMMIT");
+      this.#db.close();
+      renameSync(this.#part, this.#path);
+    });
+    return openWith(this.#sqlite, this.#path, this.#options);
+  };
+
+  abort = (): void => {
+    this.#db.close();
+    rmSync(this.#part, { force: true });
+  };
+
+  /** Tables without a change are no part of a ChangeSet, and not of its working form either. */
+  #saveShapes(): void {
+    const changed = [...this.#tables.values()].filter((t) => t.rows > 0).map((t) => t.layout);
+    for (const t of this.#tables.values()) if (t.rows === 0) this.#db.exec(dropSql(t.layout));
+    const save = this.#db.prepare(`INSERT INTO ${SHAPE_TABLE} (position, layout) VALUES (?, ?)`);
+    const order = sortedTables(changed.map((l) => l.shape));
+    order.forEach((shape, position) => {
+      const layout = changed.find((l) => l.shape.name === shape.name);
+      if (layout !== undefined) save.run(position, canonical(layoutToJson(layout)));
+    });
+  }
+
+  #guarded(work: () => void): void {
+    try {
+      work();
+    } catch (e) {
+      throw sqliteFailure("write", this.#part, "ERR_CHANGESET_ALTERED", e);
+    }
+  }
+}
+
+function openWith(sqlite: Sqlite, path: string, options: ChangesOptions): ChangesFile {
+  let db: Database | undefined;
+  try {
+    db = new sqlite(path, { readonly: true, fileMustExist: true });
+    db.pragma("query_only = ON");
+    db.pragma("trusted_schema = OFF");
+    return new Reader(db, path, options, layoutsOf(db, path));
+  } catch (e) {
+    db?.close();
+    throw sqliteFailure("read", path, "ERR_CHANGESET_ALTERED", e);
+  }
+}
+
+class Reader implements ChangesFile {
+  readonly path: string;
+  readonly tables: readonly TableShape[];
+  readonly #db: Database;
+  readonly #options: ChangesOptions;
+  readonly #layouts: ReadonlyMap<string, TableLayout>;
+  readonly #reading = new Set<IterableIterator<unknown>>();
+
+  constructor(db: Database, path: string, options: ChangesOptions, layouts: readonly TableLayout[]) {
+    this.#db = db;
+    this.path = path;
+    this.#options = options;
+    this.#layouts = new Map(layouts.map((l) => [l.shape.name, l]));
+    this.tables = layouts.map((l) => l.shape);
+  }
+
+  changes = (table: string): Iterable<Change> => {
+    const layout = this.#layouts.get(table);
+    return layout === undefined ? [] : { [Symbol.iterator]: () => this.#stream(layout) };
+  };
+
+  get = (table: string, key: RowKey): Change | undefined => {
+    const layout = this.#layouts.get(table);
+    if (layout === undefined) return undefined;
+    const row = this.#prepare(selectSql(layout, "WHERE key = ?")).get(keyBytes(key));
+    return row === undefined ? undefined : this.#changeOf(layout, row);
+  };
+
+  query = async (sql: string, limits: QueryLimits): Promise<QueryAnswer> =>
+    queryFile(this.path, sql, limits, this.#options.runBounded);
+
+  close = (): void => {
+    // A reader that was left in the middle would keep the file open.
+    for (const rows of this.#reading) rows.return?.();
+    this.#reading.clear();
+    this.#db.close();
+    if (this.#options.removeOnClose) rmSync(this.path, { force: true });
+  };
+
+  *#stream(layout: TableLayout): IterableIterator<Change> {
+    const rows = this.#prepare(selectSql(layout, "ORDER BY key")).iterate();
+    this.#reading.add(rows);
+    try {
+      for (const row of rows) yield this.#changeOf(layout, row);
+    } catch (e) {
+      throw sqliteFailure("read", this.path, "ERR_CHANGESET_ALTERED", e);
+    } finally {
+      this.#reading.delete(rows);
+    }
+  }
+
+  #prepare(sql: string): Statement {
+    return this.#db.prepare(sql).raw(true).safeIntegers(true);
+  }
+
+  #changeOf(layout: TableLayout, row: unknown): Change {
+    return (
+      changeOf(layout.shape, row as readonly Value[]) ??
+      refuse(this.path, `a row of ${layout.shape.name} is no change`)
+    );
+  }
+}
+
+/** What cannot lie in a cell exactly: the link's values, and the cells that hold only a likeness. */
+interface Exact {
+  readonly link: readonly Json[] | null;
+  /** Position among the image cells (before, then after), and the value. */
+  readonly cells: readonly (readonly [number, Json])[];
+}
+
+function cellsOf(
+  change: Change,
+  width: number,
+): { readonly cells: readonly Bindable[]; readonly exact: string | null } {
+  const none: Row = Array.from({ length: width }, () => null);
+  const values = [...(beforeOf(change) ?? none), ...(afterOf(change) ?? none)];
+  const likenesses: [number, Json][] = [];
+  const cells = values.map((v, i) => {
+    const { cell, isLikeness } = toCell(v);
+    if (isLikeness) likenesses.push([i, valueToJson(v)]);
+    return cell;
+  });
+  if (change.link === undefined && likenesses.length === 0) return { cells, exact: null };
+  const exact: Exact = { link: change.link?.map(valueToJson) ?? null, cells: likenesses };
+  return { cells, exact: canonical({ link: exact.link, cells: exact.cells }) };
+}
+
+/** A row of the working file as a change; undefined when it is none. */
+function changeOf(shape: TableShape, row: readonly Value[]): Change | undefined {
+  const [op, origin, , count, , exactText] = row;
+  const width = shape.columns.length;
+  const exact = readExact(exactText ?? null);
+  if (exact === undefined || typeof count !== "bigint") return undefined;
+  const cells = row.slice(FACT_COLUMNS.length);
+  for (const [i, v] of exact.cells) cells[i] = v;
+  const before = op === "insert" ? null : cells.slice(0, width);
+  const after = op === "delete" ? null : cells.slice(width);
+  const facts = {
+    table: shape.name,
+    key: keyOf(shape, before ?? after ?? []),
+    origin: origin as Origin,
+    ...(exact.link === null ? {} : { link: exact.link }),
+    ...(count === 1n ? {} : { count: Number(count) }),
+  };
+  return assemble(facts, op as Op, before, after);
+}
+
+function assemble(
+  facts: Omit<Extract<Change, { op: "insert" }>, "op" | "after">,
+  op: Op,
+  before: Row | null,
+  after: Row | null,
+): Change | undefined {
+  if (op === "insert" && after !== null) return { ...facts, op, after };
+  if (op === "delete" && before !== null) return { ...facts, op, before };
+  return op === "update" && before !== null && after !== null ? { ...facts, op, before, after } : undefined;
+}
+
+function readExact(
+  text: Value,
+): { readonly link: RowKey | null; readonly cells: readonly [number, Value][] } | undefined {
+  if (text === null) return { link: null, cells: [] };
+  const json = typeof text === "string" ? (parseCanonical(text) as Exact | undefined) : undefined;
+  if (json === undefined) return undefined;
+  const link = json.link?.map(valueFromJson) ?? null;
+  const cells = json.cells.map(([i, v]) => [i, valueFromJson(v)] as const);
+  const whole = (link ?? []).every((v) => v !== undefined) && cells.every(([, v]) => v !== undefined);
+  return whole ? { link: link as RowKey | null, cells: cells as [number, Value][] } : undefined;
+}
+
+function layoutsOf(db: Database, path: string): readonly TableLayout[] {
+  if (db.pragma("application_id", { simple: true }) !== APPLICATION_ID)
+    return refuse(path, "it was not finished, or is another kind of file");
+  const texts = db.prepare(`SELECT layout FROM ${SHAPE_TABLE} ORDER BY position`).pluck().all();
+  return texts.map((text) => {
+    const json = typeof text === "string" ? parseCanonical(text) : undefined;
+    return (
+      (json === undefined ? undefined : layoutFromJson(json)) ??
+      refuse(path, "a table's layout cannot be read")
+    );
+  });
+}
+
+function dropSql(layout: TableLayout): string {
+  return `DROP TABLE ${quoteName(layout.sqlName)}`;
+}
+
+function refuse(path: string, why: string): never {
+  const error: HoldpointError = new IntegrityError({
+    code: "ERR_CHANGESET_ALTERED",
+    message: `${path} is not a working ChangeSet of ours`,
+    why,
+    next: [{ actor: "anyone", text: "run the command again: working files are made anew from the plan" }],
+  });
+  throw error;
+}

@@ -1,0 +1,116 @@
+/** The laws of capture and replay, against real SQLite files with everything in them that is known to hurt. */
+import { copyFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "@jest/globals";
+import Database from "better-sqlite3";
+import * as fc from "fast-check";
+import { HoldpointError } from "../../src/base/errors.js";
+import { invert } from "../../src/changeset/invert.js";
+import { caseArbitrary, pasteable, type SqliteCase } from "../support/sqlite-arbitrary.js";
+import { applyAll, dump, fileDigests, openTarget, rehearseAll, runRaw, sqlJob } from "../support/sqlite.js";
+import { inFolder } from "../support/temporary.js";
+
+const RUNS = Number(process.env["LAW_RUNS"] ?? 300);
+
+/** Makes the database; statements that cannot be run are left out of it. */
+function build(path: string, c: SqliteCase): void {
+  const db = new Database(path);
+  db.pragma("synchronous = OFF");
+  if (c.wal) db.pragma("journal_mode = WAL");
+  // An undo must not have to put back a reference that was broken from the start.
+  db.pragma(`foreign_keys = ${c.foreignKeys ? "ON" : "OFF"}`);
+  for (const sql of c.setup) attempt(() => db.exec(sql));
+  db.close();
+}
+
+function attempt(work: () => void): boolean {
+  try {
+    work();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Runs the job as its author would, in one transaction; false when the engine refuses it. */
+function runJob(path: string, c: SqliteCase): boolean {
+  return attempt(() => runRaw(path, ["BEGIN", ...c.job, "COMMIT"].join(";\n"), c.foreignKeys));
+}
+
+async function checkCase(folder: string, c: SqliteCase): Promise<void> {
+  const [path, raw] = [join(folder, "a.db"), join(folder, "raw.db")];
+  build(path, c);
+  copyFileSync(path, raw);
+  const before = { bytes: fileDigests(path), dump: dump(path), rows: dump(path, false) };
+  const runs = runJob(raw, c);
+  const target = await openTarget(path, folder, { foreignKeys: c.foreignKeys });
+  try {
+    const refused = await rehearseAll(target, sqlJob(...c.job)).catch((e: unknown) => e);
+    await target.close();
+    // Planning leaves the file equal to the byte, whether the job works or not.
+    expect(fileDigests(path)).toEqual(before.bytes);
+    if (refused instanceof HoldpointError) {
+      expect({ runs, code: refused.code, message: refused.message }).toMatchObject({ runs: false });
+      return;
+    }
+    if (refused instanceof Error || refused === null || typeof refused !== "object") throw refused;
+    expect(runs).toBe(true);
+    await checkEffect(folder, c, path, raw, refused as Awaited<ReturnType<typeof rehearseAll>>, before.rows);
+  } finally {
+    await target.close();
+  }
+}
+
+async function checkEffect(
+  folder: string,
+  c: SqliteCase,
+  path: string,
+  raw: string,
+  { effect, rehearsal }: Awaited<ReturnType<typeof rehearseAll>>,
+  before: string,
+): Promise<void> {
+  const target = await openTarget(path, folder, { foreignKeys: c.foreignKeys });
+  try {
+    const applied = await applyAll(target, effect, rehearsal.sequences);
+    expect([applied.problems, applied.wrong]).toEqual([[], []]);
+    expect(dump(path)).toBe(dump(raw));
+    const again = await applyAll(target, effect, rehearsal.sequences);
+    if (effect.tables.every((t) => t.keyKind === "primary")) expect(again.written).toBe(0);
+    else if (again.problems.length === 0) return;
+    const undone = await applyAll(target, invert(effect));
+    expect([undone.problems, undone.wrong]).toEqual([[], []]);
+    expect(dump(path, false)).toBe(before);
+  } finally {
+    await target.close();
+  }
+}
+
+describe("laws of the SQLite adapter", () => {
+  test("rehearsing leaves the file equal, applying equals the job, applying the inverse restores", async () => {
+    let number = 0;
+    await inFolder(async (root) => {
+      await fc.assert(
+        fc.asyncProperty(caseArbitrary, async (c) => {
+          number++;
+          const folder = join(root, String(number));
+          const { mkdirSync, rmSync } = await import("node:fs");
+          mkdirSync(folder);
+          try {
+            await checkCase(folder, c);
+          } catch (e) {
+            throw new Error(
+              `${e instanceof Error ? e.message : String(e)}\n--- paste into sqlite3 ---\n${pasteable(c)}`,
+            );
+          } finally {
+            rmSync(folder, { recursive: true, force: true });
+          }
+        }),
+        {
+          numRuns: RUNS,
+          interruptAfterTimeLimit: 100_000,
+          ...(process.env["SEED"] ? { seed: Number(process.env["SEED"]) } : {}),
+        },
+      );
+    });
+  });
+});

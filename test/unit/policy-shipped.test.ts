@@ -1,0 +1,87 @@
+/** The policies in the box: they load, pass their own tests and let the main story through. */
+import { readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { describe, expect, test } from "@jest/globals";
+import { policyJsonSchema, parsePolicies, readPolicies } from "../../src/config/policies.js";
+import { compilePolicies } from "../../src/policy/compile.js";
+import { decide } from "../../src/policy/decide.js";
+import { lintPolicies } from "../../src/policy/lint.js";
+import { runPolicyTests } from "../../src/policy/test-cases.js";
+import { inputWith, policiesOf, table } from "../support/policy.js";
+
+const ROOT = resolve(import.meta.dirname, "../../..");
+const shipped = compilePolicies(parsePolicies(await readPolicies(join(ROOT, "policies"), "policies")));
+
+test("every shipped policy carries tests and passes them", () => {
+  const outcomes = shipped.files.flatMap((f) => runPolicyTests(f));
+  expect(outcomes.filter((o) => !o.passed).map((o) => [o.at, o.name, ...o.diff])).toEqual([]);
+  for (const f of shipped.files) expect([f.file.file, f.file.tests.length > 2]).toEqual([f.file.file, true]);
+});
+
+test("only the holiday freeze is off, and lint finds nothing else", () => {
+  const found = lintPolicies(shipped, {}, new Date("2026-11-24T12:00:00Z"));
+  expect(found.map((f) => `${f.kind} ${f.at}`)).toEqual(["off policies/holiday-freeze.yaml:4:7"]);
+});
+
+test("the JSON Schema is published", () => {
+  const schema = policyJsonSchema();
+  expect(schema["$schema"]).toBe("https://json-schema.org/draft/2020-12/schema");
+  expect(schema["additionalProperties"]).toBe(false);
+});
+
+describe("the shipped policies together", () => {
+  const story = [table({ name: "backends", rowsBefore: 5000n, update: 340n, columns: ["deleted_at"] })];
+
+  test("production: 340 of 5,000 rows need exactly one other person", () => {
+    const decision = decide(shipped, inputWith({ tables: story }));
+    expect(decision.kind).toBe("needs-approval");
+    expect(decision.requirement).toEqual({
+      slots: [{ people: 1, groups: [], rule: "second-person" }],
+      touch: false,
+      reviewedInTool: false,
+      reason: false,
+    });
+  });
+
+  test.each(["production", "staging", "development", "unproven"] as const)(
+    "an empty effect is allowed in %s",
+    (environment) => {
+      expect(decide(shipped, inputWith({ environment })).kind).toBe("allow");
+    },
+  );
+
+  test.each([
+    ["production", "needs-approval"],
+    ["unproven", "needs-approval"],
+    ["staging", "allow"],
+    ["development", "allow"],
+  ] as const)("the main story in %s: %s", (environment, kind) => {
+    expect(decide(shipped, inputWith({ environment, tables: story })).kind).toBe(kind);
+  });
+
+  test("its undo needs one person and no reason", () => {
+    const { kind, requirement } = decide(shipped, inputWith({ kind: "undo", tables: story }));
+    expect([kind, requirement.slots.length, requirement.reason]).toEqual(["needs-approval", 1, false]);
+  });
+});
+
+describe("the pages", () => {
+  const blocks = (page: string): string[] =>
+    [...readFileSync(join(ROOT, page), "utf8").matchAll(/```yaml\n([\s\S]*?)```/g)].map((m) => m[1] ?? "");
+
+  test("the example of the format page loads and passes its tests", () => {
+    const [example = ""] = blocks("docs/formats/policy.md");
+    const outcomes = policiesOf(example, "").files.flatMap((f) => runPolicyTests(f));
+    expect([outcomes.length, outcomes.filter((o) => !o.passed).map((o) => [o.name, ...o.diff])]).toEqual([
+      3,
+      [],
+    ]);
+  });
+
+  test("the examples of the policy page load", () => {
+    const [whole = "", ...parts] = blocks("docs/policy.md");
+    expect(policiesOf(whole, "").files).toHaveLength(1);
+    for (const part of parts) expect(policiesOf(part).files).toHaveLength(1);
+    expect(parts).toHaveLength(2);
+  });
+});
