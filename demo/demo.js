@@ -153,7 +153,7 @@ function shown(command, output) {
 /** Runs a step for people to read and returns what it printed; with `quietly`, shows its last line only. */
 function holdpoint(expected, args, quietly = false) {
   const done = run(args);
-  const text = done.stdout + done.stderr;
+  const text = done.stdout;
   shown(`./holdpoint ${args.map(quote).join(" ")}`, quietly ? lastLine(text) : text);
   if (done.status !== 0) process.stdout.write(`  (exit ${done.status})\n`);
   expect(expected, done, args);
@@ -168,7 +168,8 @@ function idIn(text, prefix) {
 }
 
 function run(args) {
-  return spawnSync(process.execPath, [bin, ...args], {
+  // One stream, so that narration and results stand in the order in which a person would see them.
+  return spawnSync("sh", ["-c", 'exec "$@" 2>&1', "sh", process.execPath, bin, ...args], {
     cwd: dir,
     encoding: "utf8",
     env: {

@@ -2,8 +2,8 @@
 import { Command, CommanderError } from "commander";
 import { HoldpointError, messageOf, UsageError } from "../base/errors.js";
 import { renderError } from "../render/error.js";
-import type { Context, Outcome, Run } from "./command.js";
-import { COMMANDS } from "./commands/index.js";
+import type { Context, Outcome, Register, Run } from "./command.js";
+import { commandsFor } from "./commands/index.js";
 import { envelope, envelopeText, failureEnvelope } from "./envelope.js";
 import { exitOf } from "./exit-codes.js";
 import { createProgress } from "./progress.js";
@@ -38,7 +38,11 @@ export async function main(argv: readonly string[], process: Process): Promise<n
     exit = await runCommand(session, name, act);
   };
   try {
-    const program = build(streams, run, tail);
+    if (own[0] === "--version" || own[0] === "-V") {
+      streams.out(`${versionText()}\n`);
+      return 0;
+    }
+    const program = build(streams, run, tail, await commandsFor(own));
     await program.parseAsync([...own], { from: "user" });
   } catch (e) {
     exit = isPrinted(e) ? 0 : failed(session, command, asHoldpointError(e));
@@ -69,7 +73,12 @@ function isQuiet(own: readonly string[]): boolean {
   return own.includes("--quiet") || own.includes("-q");
 }
 
-function build(streams: Streams, run: Run, tail: readonly string[] | null): Command {
+function build(
+  streams: Streams,
+  run: Run,
+  tail: readonly string[] | null,
+  commands: readonly Register[],
+): Command {
   const program = new Command("holdpoint")
     .description(
       "Stands between people and production state: shows the effect of a maintenance job row by row,\n" +
@@ -94,7 +103,7 @@ function build(streams: Streams, run: Run, tail: readonly string[] | null): Comm
     .configureHelp({ showGlobalOptions: true })
     .showSuggestionAfterError(true)
     .exitOverride();
-  for (const register of COMMANDS) register(program, run, tail);
+  for (const register of commands) register(program, run, tail);
   for (const c of everyCommand(program)) c.exitOverride().configureOutput({ writeErr: () => undefined });
   program.action(() => {
     streams.out(program.helpInformation());

@@ -22,7 +22,7 @@ import {
 import { decideEffect, summaryOf } from "./judge-plan.js";
 import { refuseClosedPlan, refusePlanOfOtherPlace, rowsNow } from "./plan-state.js";
 import { refuseOutsideScope, refuseUnexpected } from "./scope.js";
-import { loadPlan } from "./stored-plan.js";
+import { loadPlan, requireKnownRequester } from "./stored-plan.js";
 import type { LoadedPlan, Toolbox } from "./toolbox.js";
 import { finishKilledRun, writeRun } from "./write-run.js";
 
@@ -83,6 +83,7 @@ async function applyTo(
   tools.progress.check(`target is the pinned ${examined.target.name}`);
   await refuseOtherBundle(tools, examined);
   refuseOlderBundle(plan, examined);
+  requireKnownRequester(plan, tools.project.people);
   tools.progress.check("people, policies and guarding configuration are the pinned ones");
   const ledger = await requireHistory(tools, examined);
   const unfinished = await finishKilledRun(tools, plan, examined, ledger);

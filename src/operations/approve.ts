@@ -27,7 +27,7 @@ import {
   refusePlanOfOtherPlace,
   rowsNow,
 } from "./plan-state.js";
-import { loadPlan } from "./stored-plan.js";
+import { loadPlan, requireKnownRequester } from "./stored-plan.js";
 import type { LoadedPlan, SigningKey, Toolbox } from "./toolbox.js";
 
 /** How long an approval may be used when the approver says nothing: apply must begin within it. */
@@ -74,6 +74,7 @@ export async function review<T>(
     return await withTarget(tools, plan.statement.target.name, async (examined) => {
       refuseContradiction(examined);
       await refuseOtherBundle(tools, examined);
+      requireKnownRequester(plan, tools.project.people);
       await requireHistory(tools, examined);
       refusePlanOfOtherPlace(plan, examined);
       await refuseClosedPlan(tools, plan, examined);

@@ -46,9 +46,7 @@ export async function coverOf(tools: Toolbox, plan: LoadedPlan, examined: Examin
     rejectedBy: null,
     environment: examined.verdict.guardedAs,
   });
-  const good = tokens.filter(
-    (t) => !count.discounted.some((d) => d.token?.statement.nonce === t.statement.nonce),
-  );
+  const good = count.good.map((g) => g.token);
   const nonces = new Set(good.map((t) => t.statement.nonce));
   if (!spent.nonces.every((n) => nonces.has(n))) return null;
   const seconds = good.map((t) => parseDuration(t.statement.coverUndo));

@@ -1,5 +1,5 @@
 /** From a plan's file to a plan that can be believed as far as its bytes go: every digest and the signature checked. */
-import { parsePlanStatement, planDigest, planId } from "../approval/plan-statement-codec.js";
+import { parsePlanStatement, planDigest, planId, planStatementBytes } from "../approval/plan-statement-codec.js";
 import type { PlanStatement } from "../approval/plan-statement.js";
 import { NAMESPACES, type Person } from "../approval/requirement.js";
 import { verifySshsig } from "../approval/sshsig.js";
@@ -13,7 +13,6 @@ import type { LoadedPlan, Toolbox, WorkingChanges } from "./toolbox.js";
 /**
  * Reads, verifies and loads a plan into its working form.
  * @throws IntegrityError ERR_PLAN_ALTERED (35) when any byte is not what was signed.
- * @throws RefusedError ERR_KEY_UNKNOWN (32) when the requester's key is not one the bundle knows.
  */
 export async function loadPlan(tools: Toolbox, ref: string): Promise<LoadedPlan> {
   const file = await tools.plans.read(ref);
@@ -22,7 +21,7 @@ export async function loadPlan(tools: Toolbox, ref: string): Promise<LoadedPlan>
   const id = planId(digest);
   if (ref.startsWith("pl_") && !id.startsWith(ref))
     throw altered(file.path, `it was stored as ${ref} and its bytes make ${id}`);
-  requireRequester(statement, file.statement, file.signature, tools.project.people, id);
+  requireSignature(statement, file.statement, file.signature, id);
   const changes = await loadChanges(tools, file.loadInto, statement, file.path);
   return { id, digest, statement, path: file.path, signature: file.signature, changes, close: changes.close };
 }
@@ -67,11 +66,10 @@ function requireCounts(statement: PlanStatement, changes: WorkingChanges, path: 
   if (!same) throw altered(path, "its counts per table are not those of its rows");
 }
 
-function requireRequester(
+function requireSignature(
   statement: PlanStatement,
   bytes: Uint8Array,
   signature: Uint8Array | null,
-  people: readonly Person[],
   id: string,
 ): void {
   const { requester } = statement;
@@ -84,12 +82,23 @@ function requireRequester(
   if (check.key.fingerprint !== requester.key) {
     throw altered(id, `it names key ${requester.key ?? "none"} and is signed by ${check.key.fingerprint}`);
   }
-  const person = personOfSignature(people, check, NAMESPACES.plan, new Date(statement.created_at));
+}
+
+/**
+ * Holds the plan's signature against the people of the pinned bundle; after the bundle itself was checked.
+ * @throws RefusedError ERR_KEY_UNKNOWN (32) when the key is not the named requester's here.
+ */
+export function requireKnownRequester(plan: LoadedPlan, people: readonly Person[]): void {
+  const { statement, signature, id } = plan;
+  const { requester } = statement;
+  if (signature === null) return;
+  const check = verifySshsig({ bytes: planStatementBytes(statement), signature, namespace: NAMESPACES.plan });
+  const person = check.ok ? personOfSignature(people, check, NAMESPACES.plan, new Date(statement.created_at)) : null;
   if (person === null || person.name !== requester.person) {
     throw new RefusedError({
       code: "ERR_KEY_UNKNOWN",
       message: `${id} was requested with a key that is not ${requester.person ?? "a known person"}'s here`,
-      why: `key ${check.key.fingerprint}; the people file here ${person === null ? "does not know it" : `says it is ${person.name}'s`}`,
+      why: `key ${requester.key ?? "none"}; the people file here ${person === null ? "does not know it" : `says it is ${person.name}'s`}`,
       next: [{ actor: "anyone", argv: ["holdpoint", "trust", "show"] }],
     });
   }

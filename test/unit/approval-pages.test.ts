@@ -39,7 +39,7 @@ function blocks(text: string, language: string): readonly string[] {
 }
 
 const vector = (name: string): Buffer => readFileSync(join(VECTORS, name));
-const tokens = readdirSync(VECTORS)
+const tokens: string[] = readdirSync(VECTORS)
   .filter((n) => n.endsWith(".hpa"))
   .map((n) => n.slice(0, -".hpa".length));
 
@@ -61,7 +61,7 @@ describe("vectors of approval version 1", () => {
     expect(blocks(page("formats/plan.md"), "json")[0]?.trim()).toBe(bytes.toString("utf8"));
   });
 
-  test.each(tokens)("%s: the token, its statement, and that it counts", (name) => {
+  test.each(tokens)("%s: the token, its statement, and that it counts", (name: string) => {
     const token = parseToken(vector(`${name}.hpa`).toString("latin1"));
     expect(Buffer.from(token.bytes).equals(vector(`${name}.txt`))).toBe(true);
     expect(Buffer.from(approvalBytes(token.statement)).equals(vector(`${name}.txt`))).toBe(true);
@@ -143,7 +143,7 @@ describe("verify-a-token.md", () => {
     return { status: result.status, output: result.stdout };
   }
 
-  test.each(tokens)("%s's token is found good", (name) => {
+  test.each(tokens)("%s's token is found good", (name: string) => {
     const { status, output } = run({ token: vector(`${name}.hpa`).toString("latin1") });
     expect(output).toContain(`Good "holdpoint-approval" signature for ${name}@shop.example`);
     expect(output).toContain(`the token is for this plan: ${planDigest(vector("plan-statement.json"))}`);

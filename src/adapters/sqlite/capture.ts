@@ -28,11 +28,13 @@ import type { Cell, Connection, Driver } from "./driver.js";
 import { LooseRows } from "./loose-rows.js";
 import { main, quote } from "./names.js";
 import { unsupported, withoutKey, type Catalogue, type TableInfo } from "./schema.js";
-import { CAPTURE_PREFIX } from "./statements.js";
 import { exactly, fromExact, isSuspect, type Encoding } from "./values.js";
 
 /** The SQL function that every recording trigger calls once a row; it throws to stop the job. */
 export const TICK = "holdpoint_tick";
+
+/** How the capture's temporary objects begin; the marker's tables have other names. */
+const CAPTURE_PREFIX = "holdpoint_capture_";
 
 /** Capturing one job on one connection. The caller holds the transaction. */
 export class Capture {
@@ -55,15 +57,6 @@ export class Capture {
   touched(): readonly CapturedTable[] {
     return this.tables.filter((t) => t.isTouched());
   }
-
-  /** Whether each table's triggers and slots are still in place (dropping a table takes them away). */
-  intact(table: CapturedTable): boolean {
-    const found = this.connection.value(
-      "SELECT count(*) FROM temp.sqlite_schema WHERE name GLOB ?",
-      `${CAPTURE_PREFIX}${table.number}_*`,
-    );
-    return found === BigInt(table.objects);
-  }
 }
 
 /**
@@ -85,8 +78,6 @@ export class CapturedTable {
   readonly info: TableInfo;
   readonly number: number;
   readonly encoding: Encoding;
-  /** How many temporary objects belong to it. */
-  readonly objects: number;
   readonly #slots: string;
   readonly #moves: string;
   readonly #slot: readonly Slot[];
@@ -111,9 +102,7 @@ export class CapturedTable {
     this.#moves = `${prefix}moves`;
     this.#slot = slotOf(info);
     this.#exact = info.withoutRowid || encoding !== "UTF-8";
-    const made = [...this.#tables(), ...this.#triggers(prefix, replaces)];
-    for (const sql of made) connection.exec(sql);
-    this.objects = made.length;
+    for (const sql of [...this.#tables(), ...this.#triggers(prefix, replaces)]) connection.exec(sql);
   }
 
   isTouched(): boolean {

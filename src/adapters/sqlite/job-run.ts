@@ -7,13 +7,21 @@ import type { Change, Origin, TableShape } from "../../changeset/change.js";
 import type { SchemaChange, SequenceMove, SqlStatement, Volatile } from "../../target/target.js";
 import { Capture, miscounted, TICK, type CapturedTable } from "./capture.js";
 import { compareTable, sharedShape, tableNames, type Side } from "./compare.js";
-import type { Connection, Driver } from "./driver.js";
+import { isConstraint, type Connection, type Driver } from "./driver.js";
 import { ForeignKeyCheck } from "./foreign-keys.js";
 import { fold, isOurs, main } from "./names.js";
-import { assertSupported, readCatalogue, readObjects, unsupported, type Catalogue } from "./schema.js";
+import { assertSupported, readCatalogue, readObjects } from "./schema.js";
 import { readSequences, schemaChanges, sequenceMoves } from "./schema-changes.js";
 import { overrideClock, SecondRun } from "./second-run.js";
-import { bindings, CAPTURE_PREFIX, explain, sqlTokens, type Program, type Writer } from "./statements.js";
+import {
+  bindings,
+  checkTexts,
+  explain,
+  sqlTokens,
+  type Program,
+  withLine,
+  type Writer,
+} from "./statements.js";
 
 /** What bounds a run; throws to stop it. On a copy nothing does. */
 export interface Bounds {
@@ -42,6 +50,14 @@ interface Source {
   readonly changes: (origin: Origin) => Iterable<Change>;
 }
 
+/** What is known of a run's statements. */
+interface Noted {
+  readonly writes: Readonly<Record<Writer, Set<string>>>;
+  /** Tables by whether every statement that writes them is an INSERT OR REPLACE. */
+  readonly replaced: Map<string, boolean>;
+  volatile: boolean;
+}
+
 /** A job under rehearsal. `writer` is inside a transaction; `before` sees the state before it. */
 export class JobRun {
   readonly #driver: Driver;
@@ -49,9 +65,6 @@ export class JobRun {
   readonly #before: Side;
   readonly #statements: readonly SqlStatement[];
   readonly #bounds: Bounds;
-  readonly #writes = { job: new Set<string>(), cascade: new Set<string>(), trigger: new Set<string>() };
-  readonly #replaced = new Map<string, boolean>();
-  #volatile = false;
 
   constructor(
     driver: Driver,
@@ -65,52 +78,120 @@ export class JobRun {
     this.#before = before;
     this.#statements = statements;
     this.#bounds = bounds;
+    writer.db.function(TICK, () => {
+      bounds.row();
+      return null;
+    });
   }
 
   /**
-   * Runs the job and emits its net effect. `onGap` is asked when the triggers could not see everything of a table
-   * (its schema changed, rows went away unseen): it throws, or lets the table be compared instead.
+   * Runs the job and emits its net effect: captured by triggers, or where they are not enough by comparing the written
+   * tables with what they were. `onGap` is called before the latter; it may throw.
    * @throws UsageError ERR_JOB_FAILED, ERR_JOB_STATEMENT; RefusedError ERR_MARKER_TOUCHED; TargetError
    * ERR_TARGET_UNSUPPORTED; and whatever the bounds throw.
    */
   rehearse(at: Date, emit: Emit, onGap: () => void): RunFacts {
-    const catalogue = readCatalogue(this.#writer);
-    const objects = readObjects(this.#writer);
     const marker = markerObjects(this.#writer);
-    this.#writer.db.function(TICK, () => {
-      this.#bounds.row();
-      return null;
-    });
-    const capture = new Capture(this.#driver, this.#writer, catalogue, this.#mayReplace());
     this.#writer.exec("SAVEPOINT holdpoint_job");
-    this.#runAll(catalogue);
-    const after: Side = { connection: this.#writer, catalogue: readCatalogue(this.#writer) };
+    let noted = nothingNoted();
+    let play = (): readonly Source[] | null => this.#captured(noted);
+    let sources = play();
+    if (sources === null) {
+      onGap();
+      this.#rewind();
+      noted = nothingNoted();
+      play = () => this.#compared(noted);
+      sources = play() ?? [];
+    }
     if (markerObjects(this.#writer) !== marker) throw markerTouched();
-    assertNoForeignTriggers(this.#writer);
-    const changes = schemaChanges(
-      { before: objects, after: readObjects(this.#writer) },
-      { before: catalogue, after: after.catalogue },
-      this.#writer,
-    );
-    const sequences = sequenceMoves(
-      { before: readSequences(this.#before.connection), after: readSequences(this.#writer) },
-      new Set(after.catalogue.byName.keys()),
-    );
-    const sources = this.#sources(capture, after, onGap);
-    const told = this.#tell(sources, catalogue, emit);
-    const { second, ...facts } = told;
-    return { schemaChanges: changes, sequences, ...facts, volatile: this.#findVolatile(at, capture, second) };
+    const facts = this.#schemaFacts();
+    const { second, ...told } = this.#tell(sources, noted, emit);
+    return { ...facts, ...told, volatile: this.#findVolatile(at, play, second) };
+  }
+
+  #schemaFacts(): Pick<RunFacts, "schemaChanges" | "sequences"> {
+    const [before, after] = [this.#before, this.#after()];
+    return {
+      schemaChanges: schemaChanges(
+        { before: readObjects(before.connection), after: readObjects(this.#writer) },
+        { before: before.catalogue, after: after.catalogue },
+        this.#writer,
+      ),
+      sequences: sequenceMoves(
+        { before: readSequences(before.connection), after: readSequences(this.#writer) },
+        new Set(after.catalogue.byName.keys()),
+      ),
+    };
+  }
+
+  #after(): Side {
+    return { connection: this.#writer, catalogue: readCatalogue(this.#writer) };
+  }
+
+  #rewind(): void {
+    this.#writer.exec("ROLLBACK TO holdpoint_job");
   }
 
   // ---- running
 
-  #runAll(catalogue: Catalogue): void {
-    for (const statement of this.#statements) {
-      const program = explain(this.#writer, catalogue, statement);
-      this.#bounds.statement(program);
-      this.#note(statement, program);
-      this.#run(statement);
+  /**
+   * Runs the job with the capture's triggers. Null when that is not enough: they would change what the job does, it
+   * uses what only its own transaction knows, it failed (without them it may not), or rows went away unseen.
+   */
+  #captured(noted: Noted): readonly Source[] | null {
+    const { catalogue } = this.#before;
+    if (checkTexts(this.#statements).schema) return null;
+    const capture = new Capture(this.#driver, this.#writer, catalogue, this.#mayReplace());
+    try {
+      for (const statement of this.#statements) {
+        const program = this.#explainOutside(statement);
+        if (program === null || program.orderMatters) return null;
+        this.#play(statement, program, noted);
+      }
+    } catch (e) {
+      if (e instanceof UsageError && e.code === "ERR_JOB_FAILED" && !isConstraint(e.cause)) return null;
+      throw e;
     }
+    this.#refuseUnheld(noted);
+    const touched = capture.touched();
+    return touched.some((table) => this.#isMiscounted(table)) ? null : touched.map(slotSource);
+  }
+
+  /**
+   * What the statement does where there are no triggers of ours; null when only the job's own transaction can tell,
+   * because it works on a temporary table. What neither side accepts is refused.
+   */
+  #explainOutside(statement: SqlStatement): Program | null {
+    try {
+      return explain(this.#before.connection, this.#before.catalogue, statement);
+    } catch (e) {
+      if (!(e instanceof UsageError)) throw e;
+      withLine(statement, () => this.#writer.rows(`EXPLAIN ${statement.text}`, ...bindings(statement)));
+      return null;
+    }
+  }
+
+  /** Runs the job as it is, and compares every table that its program writes or that has another schema. */
+  #compared(noted: Noted): readonly Source[] {
+    for (const statement of this.#statements) {
+      this.#play(statement, explain(this.#writer, this.#before.catalogue, statement), noted);
+    }
+    this.#refuseUnheld(noted);
+    const after = this.#after();
+    return tableNames(this.#before.catalogue, after.catalogue).flatMap((name) => {
+      const [was, is] = [this.#before, after].map((side) => side.catalogue.byName.get(fold(name)));
+      if (was?.sql === is?.sql && was?.rootPage === is?.rootPage && !isWritten(noted, name)) return [];
+      const shape = sharedShape(name, this.#before, after);
+      return shape === null
+        ? []
+        : [{ shape, changes: (origin: Origin) => compared(name, this.#before, after, origin) }];
+    });
+  }
+
+  #play(statement: SqlStatement, program: Program, noted: Noted): void {
+    this.#bounds.statement(program);
+    note(noted, statement, program);
+    this.#run(statement);
   }
 
   #run(statement: SqlStatement): void {
@@ -129,19 +210,6 @@ export class JobRun {
     }
   }
 
-  #note(statement: SqlStatement, { writes, volatile }: Program): void {
-    this.#volatile ||= volatile;
-    for (const writer of WRITERS) for (const table of writes[writer]) this.#writes[writer].add(fold(table));
-    const words = sqlTokens(statement.text)
-      .slice(0, 3)
-      .map((t) => fold(t.text));
-    const replaces =
-      words[0] === "replace" || (words[0] === "insert" && words[1] === "or" && words[2] === "replace");
-    for (const table of writes.job) {
-      this.#replaced.set(fold(table), replaces && this.#replaced.get(fold(table)) !== false);
-    }
-  }
-
   /** Whether the word occurs anywhere: in the job, or in the schema's constraints and triggers. */
   #mayReplace(): boolean {
     const texts = [
@@ -153,47 +221,23 @@ export class JobRun {
 
   // ---- telling
 
-  #sources(capture: Capture, after: Side, onGap: () => void): readonly Source[] {
-    const captured = new Map(capture.tables.map((t) => [fold(t.info.name), t]));
-    const sources: Source[] = [];
-    for (const name of tableNames(this.#before.catalogue, after.catalogue)) {
-      const table = captured.get(fold(name));
-      if (table !== undefined && this.#isWhole(capture, table, after)) {
-        if (table.isTouched()) sources.push(slotSource(table));
-      } else if (!this.#isLeftAlone(name, after)) {
-        onGap();
-        const shape = sharedShape(name, this.#before, after);
-        if (shape !== null) sources.push({ shape, changes: () => compareTable(name, this.#before, after) });
-      }
-    }
-    return sources;
+  /** Tables that cannot be held exactly are let be as long as the job lets them be. */
+  #refuseUnheld(noted: Noted): void {
+    for (const table of this.#before.catalogue.tables)
+      if (isWritten(noted, table.name)) assertSupported(table);
   }
 
-  /**
-   * Tables that cannot be held exactly are let be as long as the job lets them be. (A statement that writes a
-   * virtual table has been refused before it ran.)
-   */
-  #isLeftAlone(name: string, after: Side): boolean {
-    const [was, is] = [this.#before, after].map((side) => side.catalogue.byName.get(fold(name)));
-    const unheld = was !== undefined && unsupported(was) !== undefined && was.sql === is?.sql;
-    if (unheld && WRITERS.some((writer) => this.#writes[writer].has(fold(name)))) assertSupported(was);
-    return unheld;
+  #isMiscounted(table: CapturedTable): boolean {
+    const { name } = table.info;
+    return miscounted(countRows(this.#before.connection, name), countRows(this.#writer, name), table.seen());
   }
 
-  /** Whether the slots tell everything: table and triggers are as they were, and the rows add up. */
-  #isWhole(capture: Capture, table: CapturedTable, after: Side): boolean {
-    const now = after.catalogue.byName.get(fold(table.info.name));
-    if (now?.sql !== table.info.sql || now.rootPage !== table.info.rootPage || !capture.intact(table))
-      return false;
-    if (!table.isTouched()) return true;
-    return !miscounted(count(this.#before.connection, now.name), count(this.#writer, now.name), table.seen());
-  }
-
-  #tell(sources: readonly Source[], catalogue: Catalogue, emit: Emit): Told {
-    const second = this.#volatile ? new SecondRun(this.#driver) : null;
+  #tell(sources: readonly Source[], noted: Noted, emit: Emit): Told {
+    const second = noted.volatile ? new SecondRun(this.#driver) : null;
     const deferred = readObjects(this.#writer).some((o) => /deferr/i.test(o.sql ?? ""));
     const enforced = this.#writer.value("PRAGMA foreign_keys") === 1n;
-    const references = deferred && enforced ? new ForeignKeyCheck(this.#writer, catalogue) : null;
+    const references =
+      deferred && enforced ? new ForeignKeyCheck(this.#writer, this.#after().catalogue) : null;
     const rowsBefore: Record<string, number> = {};
     const origins: Record<string, Origin> = {};
     const notices: string[] = [];
@@ -201,7 +245,7 @@ export class JobRun {
     this.#writer.db.unsafeMode(true);
     try {
       for (const source of sources) {
-        const origin = this.#originOf(source.shape.name);
+        const origin = originOf(noted, source.shape.name);
         let replaced = 0;
         let any = false;
         for (const change of source.changes(origin ?? "unknown")) {
@@ -214,10 +258,10 @@ export class JobRun {
         if (!any) continue;
         const { name } = source.shape;
         rowsBefore[name] = this.#before.catalogue.byName.has(fold(name))
-          ? count(this.#before.connection, name)
+          ? countRows(this.#before.connection, name)
           : 0;
         if (origin !== null) origins[name] = origin;
-        if (replaced > 0 && this.#replaced.get(fold(name)) === true) {
+        if (replaced > 0 && noted.replaced.get(fold(name)) === true) {
           notices.push(
             `INSERT OR REPLACE replaced ${replaced} ${replaced === 1 ? "row" : "rows"} of ${name}`,
           );
@@ -234,26 +278,26 @@ export class JobRun {
     }
   }
 
-  /** Where all rows of a table come from, if from one place. */
-  #originOf(table: string): Origin | null {
-    const from = WRITERS.filter((writer) => this.#writes[writer].has(fold(table)));
-    return from.length === 1 ? (from[0] ?? null) : null;
-  }
-
   // ---- once more
 
   /** Runs the job a second time, where it calls anything that can differ; the engine's program says so. */
-  #findVolatile(at: Date, capture: Capture, second: SecondRun | null): readonly Volatile[] {
+  #findVolatile(
+    at: Date,
+    play: () => readonly Source[] | null,
+    second: SecondRun | null,
+  ): readonly Volatile[] {
     if (second === null) return [];
-    this.#writer.exec("ROLLBACK TO holdpoint_job");
+    this.#rewind();
     const clock = overrideClock(this.#driver, this.#writer, new Date(at.getTime() + 1000));
     try {
-      for (const statement of this.#statements) this.#run(statement);
-      const after: Side = { connection: this.#writer, catalogue: readCatalogue(this.#writer) };
-      for (const source of this.#sources(capture, after, () => undefined)) {
+      for (const source of play() ?? []) {
         for (const change of source.changes("unknown")) second.compare(source.shape, change);
       }
       return second.volatile();
+    } catch (e) {
+      // A job that fails on its second run (a random value that is taken) still has its first one's effect.
+      if (e instanceof UsageError) return second.volatile();
+      throw e;
     } finally {
       second.close();
       clock.close();
@@ -272,7 +316,39 @@ function slotSource(table: CapturedTable): Source {
   return { shape, changes: (origin) => table.changes(shape, origin) };
 }
 
-function count(connection: Connection, table: string): number {
+function* compared(name: string, before: Side, after: Side, origin: Origin): Generator<Change, undefined> {
+  for (const change of compareTable(name, before, after)) yield { ...change, origin };
+}
+
+function nothingNoted(): Noted {
+  return {
+    writes: { job: new Set(), cascade: new Set(), trigger: new Set() },
+    replaced: new Map(),
+    volatile: false,
+  };
+}
+
+function note(noted: Noted, statement: SqlStatement, { writes, volatile }: Program): void {
+  noted.volatile ||= volatile;
+  for (const writer of WRITERS) for (const table of writes[writer]) noted.writes[writer].add(fold(table));
+  const [first, second, third] = sqlTokens(statement.text).map((t) => fold(t.text));
+  const replaces = first === "replace" || (first === "insert" && second === "or" && third === "replace");
+  for (const table of writes.job) {
+    noted.replaced.set(fold(table), replaces && noted.replaced.get(fold(table)) !== false);
+  }
+}
+
+function isWritten(noted: Noted, table: string): boolean {
+  return WRITERS.some((writer) => noted.writes[writer].has(fold(table)));
+}
+
+/** Where all rows of a table come from, if from one place. */
+function originOf(noted: Noted, table: string): Origin | null {
+  const from = WRITERS.filter((writer) => noted.writes[writer].has(fold(table)));
+  return from.length === 1 ? (from[0] ?? null) : null;
+}
+
+function countRows(connection: Connection, table: string): number {
   return Number(connection.value(`SELECT count(*) FROM ${main(table)}`));
 }
 
@@ -291,19 +367,6 @@ export function markerTouched(): RefusedError {
     code: "ERR_MARKER_TOUCHED",
     message: "the job touches tables of holdpoint",
     why: "who the target is and what was spent there is never part of a job",
-  });
-}
-
-function assertNoForeignTriggers(connection: Connection): void {
-  const found = connection.value(
-    "SELECT name FROM temp.sqlite_schema WHERE type = 'trigger' AND name NOT GLOB ?",
-    `${CAPTURE_PREFIX}*`,
-  );
-  if (found === null) return;
-  throw new UsageError({
-    code: "ERR_JOB_STATEMENT",
-    message: `the job makes a temporary trigger (${String(found)})`,
-    why: "it would act before the triggers of the capture",
   });
 }
 

@@ -212,7 +212,12 @@ function placeOf(cell: Cell | undefined): Readonly<Record<string, string>> {
   const parsed = typeof cell === "string" ? parseCanonical(cell) : undefined;
   if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed))
     throw unreadable("its place is no object");
-  return Object.fromEntries(Object.entries(parsed).map(([name, value]) => [name, String(value)]));
+  return Object.fromEntries(
+    Object.entries(parsed).map(([name, value]) => {
+      if (typeof value !== "string") throw unreadable(`${name} in its place is no text`);
+      return [name, value];
+    }),
+  );
 }
 
 function noncesOf(cell: Cell | undefined): readonly string[] {

@@ -96,7 +96,7 @@ export function overrideClock(
   const engine = openScratch(driver);
   const call = (name: string, args: readonly Cell[]): Cell =>
     engine.value(`SELECT ${name}(${args.map(() => "?").join(", ")})`, ...args);
-  const now = `${at.toISOString().slice(0, 23).replace("T", " ")}`;
+  const now = at.toISOString().slice(0, 23).replace("T", " ");
   for (const { name, times } of CLOCK_FUNCTIONS) {
     connection.db.function(name, { varargs: true, deterministic: true }, (...args: Cell[]) =>
       call(name, withNow(args, times, now)),

@@ -125,6 +125,12 @@ export interface Program {
   readonly volatile: boolean;
   /** How many tables it reads from end to end; `Infinity` where a recursion has no bound known beforehand. */
   readonly scans: number;
+  /**
+   * Its effect can depend on the order in which the engine comes by the rows. A trigger changes that order: without one,
+   * an UPDATE writes rows as an index yields them, with one it first collects them and goes by rowid. So such a
+   * statement must be rehearsed without the capture's triggers.
+   */
+  readonly orderMatters: boolean;
 }
 
 const VOLATILE = new Set(
@@ -135,8 +141,7 @@ const VOLATILE = new Set(
 );
 
 /**
- * Asks the engine what the statement will do, without doing it. The capture's triggers must be in place:
- * without any trigger `DELETE FROM t` clears the table by one instruction of its own.
+ * Asks the engine what the statement will do, without doing it. The connection must be without the capture's triggers.
  * @throws UsageError ERR_JOB_STATEMENT for several statements, a missing value, a syntax error, transaction
  * words, `load_extension`; RefusedError ERR_MARKER_TOUCHED; TargetError ERR_TARGET_UNSUPPORTED for virtual
  * tables and the engine's own statistics.
@@ -145,36 +150,120 @@ export function explain(connection: Connection, catalogue: Catalogue, statement:
   const values = bindings(statement);
   const program = withLine(statement, () => connection.rows(`EXPLAIN ${statement.text}`, ...values));
   const plan = withLine(statement, () => connection.rows(`EXPLAIN QUERY PLAN ${statement.text}`, ...values));
-  const tables = rootPages(connection);
-  const writes = { job: new Set<string>(), cascade: new Set<string>(), trigger: new Set<string>() };
-  let writer: Writer = "job";
-  let volatile = false;
-  program.forEach(([address, code, p1, p2, p3, p4], i) => {
-    const opcode = String(code);
-    // Sub-programs follow the main one, each from address 0; a trigger's says its name, a cascade has none.
-    if (i > 0 && address === 0n) writer = String(p4).startsWith("-- TRIGGER") ? "trigger" : "cascade";
-    refuseOpcode(statement, catalogue, opcode);
-    const [root, database] = opcode === "Clear" ? [p1, p2] : [p2, p3];
-    if (opcode === "OpenWrite" || opcode === "Clear") {
-      const table = tables.get(`${database ?? 0n}.${root ?? 0n}`);
-      if (table !== undefined) writes[writer].add(table);
-    }
-    const called =
-      opcode.endsWith("Func") || opcode.endsWith("Function") ? fold(String(p4).replace(/\(.*/s, "")) : "";
-    if (called === "load_extension")
-      throw refused(statement, "load_extension", "a job works with what the target has");
-    volatile ||= VOLATILE.has(called);
-  });
+  const steps = stepsOf(statement, program);
+  const writes = writesOf(rootPages(connection), steps);
+  const opcodes = new Set(program.map((row) => String(row[1])));
+  const called = new Set(program.flatMap(functionOf));
+  for (const opcode of opcodes) refuseOpcode(statement, catalogue, opcode);
+  if (called.has("load_extension"))
+    throw refused(statement, "load_extension", "a job works with what the target has");
   checkTables(statement, writes);
+  const details = plan.map((row) => String(row[3]));
   return {
     writes: {
       job: tablesOnly(writes.job),
       cascade: tablesOnly(writes.cascade),
       trigger: tablesOnly(writes.trigger),
     },
-    volatile,
-    scans: countScans(plan),
+    volatile: [...called].some((name) => VOLATILE.has(name)),
+    scans: countScans(details),
+    // The capture's own rows are counted by that function too.
+    orderMatters: called.has("total_changes") || steps.some((step) => dependsOnOrder(step, details, writes)),
   };
+}
+
+/** A statement of the program: the job's own, or one inside a trigger or cascade. */
+interface Step {
+  readonly writer: Writer;
+  readonly tokens: readonly SqlToken[];
+  readonly code: (readonly Cell[])[];
+}
+
+/**
+ * Cuts a program into its statements. Sub-programs follow the main one, each from address 0: a trigger's begins with its
+ * name, a cascade's has none; every statement of a trigger is announced by its text.
+ */
+function stepsOf(statement: SqlStatement, program: readonly (readonly Cell[])[]): readonly Step[] {
+  const steps: Step[] = [];
+  let step: Step = { writer: "job", tokens: sqlTokens(statement.text), code: [] };
+  program.forEach((row, i) => {
+    const [address, opcode, , , , comment] = row;
+    const [subprogram, announced] = [i > 0 && address === 0n, opcode === "Trace" && step.writer !== "job"];
+    if (subprogram || announced) {
+      steps.push(step);
+      const writer = announced
+        ? step.writer
+        : String(comment).startsWith("-- TRIGGER")
+          ? "trigger"
+          : "cascade";
+      const text = announced ? String(comment).replace(/^-- /, "") : "";
+      step = { writer, tokens: sqlTokens(text), code: [] };
+    }
+    step.code.push(row);
+  });
+  return [...steps, step];
+}
+
+function writesOf(tables: ReadonlyMap<string, string>, steps: readonly Step[]): Program["writes"] {
+  const writes = { job: new Set<string>(), cascade: new Set<string>(), trigger: new Set<string>() };
+  for (const { writer, code } of steps) {
+    for (const [, opcode, p1, p2, p3] of code) {
+      // `DELETE FROM t` of a table without triggers clears it by one instruction of its own.
+      const [root, database] = opcode === "Clear" ? [p1, p2] : [p2, p3];
+      if (opcode !== "OpenWrite" && opcode !== "Clear") continue;
+      const table = tables.get(placeKey(database, root));
+      if (table !== undefined) writes[writer].add(table);
+    }
+  }
+  return writes;
+}
+
+function functionOf([, opcode, , , , p4]: readonly Cell[]): readonly string[] {
+  return /Func(tion)?$/.test(String(opcode)) ? [fold(String(p4).replace(/\(.*/s, ""))] : [];
+}
+
+/**
+ * | statement | the order matters when |
+ * | --- | --- |
+ * | UPDATE that goes by an index | it writes unique values (who comes first keeps them), or reads the table it writes |
+ * | UPDATE inside a trigger | the same, however it goes: the engine does not tell |
+ * | INSERT … SELECT | a cascade may take away rows that are still to be read |
+ */
+function dependsOnOrder(
+  { writer, tokens, code }: Step,
+  plan: readonly string[],
+  writes: Program["writes"],
+): boolean {
+  const verb = mainVerb(tokens);
+  const selects = tokens.some((t) => t.kind === "word" && fold(t.text) === "select");
+  if (verb === "insert") return selects && writes.cascade.size > 0;
+  if (verb !== "update") return false;
+  const byIndex = writer !== "job" || plan.some((detail) => /\bINDEX\b/.test(detail));
+  return byIndex && (code.some((row) => row[1] === "NoConflict") || (selects && readsItself(tokens)));
+}
+
+/** What the statement does, after a WITH clause and its parentheses. */
+function mainVerb(tokens: readonly SqlToken[]): "insert" | "update" | "other" {
+  let depth = 0;
+  for (const { kind, text } of tokens) {
+    if (text === "(") depth++;
+    if (text === ")") depth--;
+    if (depth > 0 || kind !== "word") continue;
+    const word = fold(text);
+    if (word === "insert" || word === "replace") return "insert";
+    if (word === "update") return "update";
+    if (word === "delete" || word === "select") return "other";
+  }
+  return "other";
+}
+
+/** Whether the updated table's name stands anywhere else in the statement. */
+function readsItself(tokens: readonly SqlToken[]): boolean {
+  const names = tokens.filter((t) => t.kind === "word" || t.kind === "quoted").map((t) => fold(t.text));
+  const at = names.indexOf("update") + 1;
+  const from = names[at] === "or" ? at + 2 : at;
+  const table = names[from] === "main" && names[from + 1] !== "set" ? names[from + 1] : names[from];
+  return names.filter((name) => name === table).length > 1;
 }
 
 /** Values in the driver's form, named or none. @throws UsageError ERR_JOB_PARAMETER for text that is not valid. */
@@ -224,29 +313,27 @@ function refuseOpcode(statement: SqlStatement, catalogue: Catalogue, opcode: str
   });
 }
 
-/** Tables by database and root page; an index stands for its table. Temporary objects are those of the capture. */
+/** Tables by database and root page; an index stands for its table. */
 function rootPages(connection: Connection): ReadonlyMap<string, string> {
   const rows = connection.rows(
     `SELECT 0, rootpage, tbl_name FROM main.sqlite_schema WHERE rootpage > 0
      UNION ALL SELECT 1, rootpage, tbl_name FROM temp.sqlite_schema WHERE rootpage > 0`,
   );
-  return new Map(
-    rows.map(([database, root, table]) => [`${database ?? 0n}.${root ?? 0n}`, nameOf(database, table)]),
-  );
+  return new Map(rows.map(([database, root, table]) => [placeKey(database, root), nameOf(database, table)]));
 }
 
-/** Temporary tables of the job itself are scratch paper and nobody's effect; ours keep their name. */
+function placeKey(database: Cell | undefined, root: Cell | undefined): string {
+  return `${String(database)}.${String(root)}`;
+}
+
+/** Temporary tables of the job itself are scratch paper and nobody's effect. */
 function nameOf(database: Cell | undefined, table: Cell | undefined): string {
-  return database === 1n && !isOurs(String(table)) ? "" : String(table);
+  return database === 1n ? "" : String(table);
 }
 
 function checkTables(statement: SqlStatement, writes: Program["writes"]): void {
   const all = [...writes.job, ...writes.cascade, ...writes.trigger];
-  // The capture's own tables are written by the capture's own triggers, and by nothing else.
-  const ours =
-    [...writes.job, ...writes.cascade].some(isOurs) ||
-    [...writes.trigger].some((t) => isOurs(t) && !isCapture(t));
-  if (ours) throw touchesMarker(statement);
+  if (all.some(isOurs)) throw touchesMarker(statement);
   const statistics = all.find((t) => fold(t).startsWith("sqlite_stat"));
   if (statistics === undefined) return;
   throw new TargetError({
@@ -256,19 +343,11 @@ function checkTables(statement: SqlStatement, writes: Program["writes"]): void {
   });
 }
 
-/** Prefix of the capture's temporary tables; the marker's tables have other names. */
-export const CAPTURE_PREFIX = "holdpoint_capture_";
-
-function isCapture(name: string): boolean {
-  return name.startsWith(CAPTURE_PREFIX);
-}
-
 function tablesOnly(names: ReadonlySet<string>): ReadonlySet<string> {
   return new Set([...names].filter((n) => n !== "" && !isOurs(n) && !isEngines(n)));
 }
 
-function countScans(plan: readonly (readonly Cell[])[]): number {
-  const details = plan.map((row) => String(row[3]));
+function countScans(details: readonly string[]): number {
   if (details.some((d) => d.startsWith("RECURSIVE"))) return Number.POSITIVE_INFINITY;
   return details.filter((d) => d.startsWith("SCAN ") && !d.startsWith("SCAN CONSTANT")).length;
 }

@@ -145,6 +145,9 @@ export class TableWriter {
       this.#insert(row, rowid);
       this.#written++;
     } catch (e) {
+      // A row that was inserted meanwhile may have taken the rowid; where it is no column, any other will do.
+      if (codeOf(e) === "SQLITE_CONSTRAINT_ROWID" && rowid !== null)
+        return this.#tryInsert(change, row, null);
       if (!isConstraint(e)) throw e;
       // A check that failed on the first try is a problem that is known already.
       if (isTaken(e)) this.#problems.push({ kind: "constraint", change, message: messageOf(e) });

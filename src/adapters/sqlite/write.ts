@@ -18,6 +18,7 @@ import * as marks from "./marker.js";
 import { prepareForReading, readerFor, readRows } from "./read.js";
 import { takeRunLock, type RunLock } from "./run-lock.js";
 import { readCatalogue, schemaFacts, tableFor, type Catalogue } from "./schema.js";
+import { readSequences, type Sequences } from "./schema-changes.js";
 import { SilencedTriggers } from "./silence.js";
 import { isAsAfter, TableWriter } from "./table-writer.js";
 
@@ -100,11 +101,12 @@ class SqliteWriteSession implements WriteSession {
       this.#connection,
       tables.map((t) => t.name),
     );
+    const counters = readSequences(this.#connection);
     const outcome = this.#writeTables(catalogue, tables, source);
     const references = outcome.problems.length > 0 ? [] : this.#brokenReferences(catalogue, tables, source);
     const problems = [...outcome.problems, ...references];
     this.#problems += problems.length;
-    for (const move of sequences) this.#moveForward(move);
+    this.#settleSequences(counters, sequences);
     triggers.restore();
     return { ...outcome, problems };
   };
@@ -213,13 +215,22 @@ class SqliteWriteSession implements WriteSession {
     }
   }
 
-  /** Ids that were given out are never given out again: counters go forward only. */
-  #moveForward({ name, after }: SequenceMove): void {
-    const row = this.#connection.row("SELECT seq FROM main.sqlite_sequence WHERE name = ?", name);
-    if (row === undefined) {
-      this.#connection.run("INSERT INTO main.sqlite_sequence (name, seq) VALUES (?, ?)", name, BigInt(after));
-    } else if (BigInt(String(row[0] ?? 0n)) < BigInt(after)) {
-      this.#connection.run("UPDATE main.sqlite_sequence SET seq = ? WHERE name = ?", BigInt(after), name);
+  /**
+   * Ids that were given out are never given out again: counters only go forward, and as far as the job moved them.
+   * Rows written with their ids move them too, where the job changed an id by UPDATE and moved nothing.
+   */
+  #settleSequences(before: Sequences, moves: readonly SequenceMove[]): void {
+    const planned = new Map(moves.map((m) => [m.name, m.after]));
+    for (const name of new Set([...planned.keys(), ...readSequences(this.#connection).keys()])) {
+      const [had, wanted] = [BigInt(before.get(name) ?? "0"), BigInt(planned.get(name) ?? "0")];
+      const value = had > wanted ? had : wanted;
+      const changed = this.#connection.run(
+        "UPDATE main.sqlite_sequence SET seq = ? WHERE name = ?",
+        value,
+        name,
+      );
+      if (changed > 0) continue;
+      this.#connection.run("INSERT INTO main.sqlite_sequence (name, seq) VALUES (?, ?)", name, value);
     }
   }
 
