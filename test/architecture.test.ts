@@ -196,7 +196,11 @@ function importsOf(file: string): Import[] {
   )) {
     const specifier = fromStatic ?? fromDynamic;
     if (specifier !== undefined)
-      found.push({ from: pathInSrc(file), specifier, typeOnly: type !== undefined || isTypesOnly(names ?? "") });
+      found.push({
+        from: pathInSrc(file),
+        specifier,
+        typeOnly: type !== undefined || isTypesOnly(names ?? ""),
+      });
   }
   return found;
 }
@@ -205,7 +209,10 @@ function importsOf(file: string): Import[] {
 function isTypesOnly(names: string): boolean {
   const inside = /^\{([\s\S]*)\}\s*from\s*$/.exec(names.trim())?.[1];
   if (inside === undefined) return false;
-  const parts = inside.split(",").map((p) => p.trim()).filter((p) => p !== "");
+  const parts = inside
+    .split(",")
+    .map((p) => p.trim())
+    .filter((p) => p !== "");
   return parts.length > 0 && parts.every((p) => p.startsWith("type "));
 }
 

@@ -34,7 +34,8 @@ export async function runBounded(
     const timer = setTimeout(() => end({ kind: "late" }), limits.maxMs);
     child.stdout.on("data", (chunk: Buffer) => {
       size += chunk.length;
-      if (size > limits.maxOutputBytes) end({ kind: "failed", message: `it answered more than ${limits.maxOutputBytes} bytes` });
+      if (size > limits.maxOutputBytes)
+        end({ kind: "failed", message: `it answered more than ${limits.maxOutputBytes} bytes` });
       else output.push(chunk);
     });
     child.stderr.on("data", (chunk: Buffer) => {
@@ -67,11 +68,20 @@ export async function gitBranch(cwd: string): Promise<string | undefined> {
   return code === 0 && output.trim() !== "" ? output.trim() : undefined;
 }
 
-async function git(args: readonly string[], cwd: string): Promise<{ readonly code: number; readonly output: string }> {
+async function git(
+  args: readonly string[],
+  cwd: string,
+): Promise<{ readonly code: number; readonly output: string }> {
   return new Promise((resolve) => {
-    execFile("git", [...args], { cwd, timeout: 5000, env: { PATH: process.env["PATH"] ?? "" } }, (error, stdout) => {
-      const code = error === null ? 0 : codeOf(error) === undefined && typeof error.code === "number" ? error.code : 1;
-      resolve({ code, output: stdout });
-    });
+    execFile(
+      "git",
+      [...args],
+      { cwd, timeout: 5000, env: { PATH: process.env["PATH"] ?? "" } },
+      (error, stdout) => {
+        const code =
+          error === null ? 0 : codeOf(error) === undefined && typeof error.code === "number" ? error.code : 1;
+        resolve({ code, output: stdout });
+      },
+    );
   });
 }

@@ -1,5 +1,10 @@
 /** From a plan's file to a plan that can be believed as far as its bytes go: every digest and the signature checked. */
-import { parsePlanStatement, planDigest, planId, planStatementBytes } from "../approval/plan-statement-codec.js";
+import {
+  parsePlanStatement,
+  planDigest,
+  planId,
+  planStatementBytes,
+} from "../approval/plan-statement-codec.js";
 import type { PlanStatement } from "../approval/plan-statement.js";
 import { NAMESPACES, type Person } from "../approval/requirement.js";
 import { verifySshsig } from "../approval/sshsig.js";
@@ -93,7 +98,9 @@ export function requireKnownRequester(plan: LoadedPlan, people: readonly Person[
   const { requester } = statement;
   if (signature === null) return;
   const check = verifySshsig({ bytes: planStatementBytes(statement), signature, namespace: NAMESPACES.plan });
-  const person = check.ok ? personOfSignature(people, check, NAMESPACES.plan, new Date(statement.created_at)) : null;
+  const person = check.ok
+    ? personOfSignature(people, check, NAMESPACES.plan, new Date(statement.created_at))
+    : null;
   if (person === null || person.name !== requester.person) {
     throw new RefusedError({
       code: "ERR_KEY_UNKNOWN",

@@ -67,8 +67,8 @@ export interface SchemaChange {
   /** The object's SQL before and after; null where there is none. */
   readonly before: string | null;
   readonly after: string | null;
-  /** Whether undo can take it back, and if not, why. */
-  readonly undo: "yes" | string;
+  /** `yes` when undo can take it back; otherwise why not. */
+  readonly undo: string;
 }
 
 /** A sequence that the job moved; shown, and at apply only ever moved forward. */
@@ -143,10 +143,13 @@ export interface WriteSession {
    * neither as before nor as after is a problem; with problems the caller rolls back.
    * `source` is read several times.
    */
-  readonly write: (source: {
-    readonly tables: readonly TableShape[];
-    readonly changes: (table: string) => Iterable<Change>;
-  }, sequences: readonly SequenceMove[]) => Promise<BatchOutcome>;
+  readonly write: (
+    source: {
+      readonly tables: readonly TableShape[];
+      readonly changes: (table: string) => Iterable<Change>;
+    },
+    sequences: readonly SequenceMove[],
+  ) => Promise<BatchOutcome>;
   /** After {@link WriteSession.write}, before commit: every row as the plan leaves it, no other row changed. */
   readonly verify: (source: {
     readonly tables: readonly TableShape[];

@@ -2,7 +2,17 @@
  * The whole road through the real binary: plan, approve, apply, undo, log. Every refusal here also holds that
  * the target is byte for byte, or row for row, what it was before.
  */
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
@@ -25,7 +35,10 @@ function unchanged<T>(act: () => T): T {
 }
 
 /** Plans, approves and applies; gives plan and run. */
-function applied(sql = CANCEL, more: readonly string[] = []): { readonly plan: string; readonly run: string } {
+function applied(
+  sql = CANCEL,
+  more: readonly string[] = [],
+): { readonly plan: string; readonly run: string } {
   const plan = project.plan(sql);
   project.approve(plan, "ravi", more);
   const done = project.json(["apply", plan, "--confirm", "shop-prod"]);
@@ -63,7 +76,16 @@ describe("plan", () => {
   test("binds parameters and never pastes them", () => {
     const file = project.write("jobs/note.sql", "UPDATE orders SET note = :note WHERE id = 1");
     const hostile = "x'; DELETE FROM orders; --";
-    const made = project.json(["plan", file, "--on", "shop-prod", "--key", "keys/dana", "--set", `note=${hostile}`]);
+    const made = project.json([
+      "plan",
+      file,
+      "--on",
+      "shop-prod",
+      "--key",
+      "keys/dana",
+      "--set",
+      `note=${hostile}`,
+    ]);
     expect(made.result["effect"]).toMatchObject({ rows: 1 });
     const rows = project.json(["show", String(made.result["plan"]), "--rows"]);
     expect(rows.result["rows"]).toMatchObject([{ table: "orders", op: "update", after: { note: hostile } }]);
@@ -100,7 +122,10 @@ describe("plan", () => {
   test("refuses an effect outside the declared scope with 30", () => {
     project.write("jobs/gone.sql", "DELETE FROM customers WHERE id <= 3");
     const config = project.read("holdpoint.yaml");
-    project.write("holdpoint.yaml", config.replace("jobs:\n", "jobs:\n  gone:\n    sql: jobs/gone.sql\n    scope: [customers]\n"));
+    project.write(
+      "holdpoint.yaml",
+      config.replace("jobs:\n", "jobs:\n  gone:\n    sql: jobs/gone.sql\n    scope: [customers]\n"),
+    );
     const ended = unchanged(() => project.json(["plan", "gone", "--on", "shop-prod", "--key", "keys/dana"]));
     expect(ended.error).toMatchObject({ code: "ERR_SCOPE_EXCEEDED" });
     expect(ended.error?.why).toContain("orders");
@@ -127,16 +152,25 @@ describe("apply", () => {
     const plan = project.plan(CANCEL);
     project.approve(plan);
     const done = project.json(["apply", plan, "--confirm", "shop-prod"]);
-    expect(done).toMatchObject({ ok: true, target_changed: "yes", result: { rows: { planned: 20, written: 20 } } });
+    expect(done).toMatchObject({
+      ok: true,
+      target_changed: "yes",
+      result: { rows: { planned: 20, written: 20 } },
+    });
     expect(String(done.result["run"])).toMatch(/^rn_/);
     expect(String(done.result["snapshot"])).toMatch(/^sn_/);
     expect(project.rows("SELECT count(*) AS n FROM orders WHERE status = 'cancelled'")).toEqual([{ n: 20 }]);
     const again = unchanged(() => project.json(["apply", plan, "--confirm", "shop-prod"]));
-    expect(again).toMatchObject({ exit: { code: 31 }, error: { code: "ERR_APPROVAL_SPENT" }, target_changed: "no" });
+    expect(again).toMatchObject({
+      exit: { code: 31 },
+      error: { code: "ERR_APPROVAL_SPENT" },
+      target_changed: "no",
+    });
   });
 
   test("equals running the job itself", () => {
-    const sql = "DELETE FROM customers WHERE id % 7 = 0; UPDATE orders SET total = total * 1.1, note = 'x' WHERE id % 5 = 0; INSERT INTO customers VALUES (1001, 'new', NULL);";
+    const sql =
+      "DELETE FROM customers WHERE id % 7 = 0; UPDATE orders SET total = total * 1.1, note = 'x' WHERE id % 5 = 0; INSERT INTO customers VALUES (1001, 'new', NULL);";
     const other = makeProject();
     try {
       other.raw(sql);
@@ -151,7 +185,11 @@ describe("apply", () => {
     const plan = project.plan(CANCEL);
     const before = bytesOf(project.database);
     const ended = project.json(["apply", plan, "--confirm", "shop-prod"]);
-    expect(ended).toMatchObject({ exit: { code: 21 }, error: { code: "ERR_APPROVAL_NEEDED" }, target_changed: "no" });
+    expect(ended).toMatchObject({
+      exit: { code: 21 },
+      error: { code: "ERR_APPROVAL_NEEDED" },
+      target_changed: "no",
+    });
     expect(bytesOf(project.database).equals(before)).toBe(true);
   });
 
@@ -193,7 +231,11 @@ describe("apply", () => {
     project.approve(plan);
     project.raw("UPDATE orders SET status = 'paid' WHERE id = 1");
     const ended = unchanged(() => project.json(["apply", plan, "--confirm", "shop-prod"]));
-    expect(ended).toMatchObject({ exit: { code: 34 }, error: { code: "ERR_DRIFT_ROWS" }, target_changed: "no" });
+    expect(ended).toMatchObject({
+      exit: { code: 34 },
+      error: { code: "ERR_DRIFT_ROWS" },
+      target_changed: "no",
+    });
   });
 
   test("a write to another column of a planned row, and to other rows, is no drift and survives", () => {
@@ -201,7 +243,9 @@ describe("apply", () => {
     project.approve(plan);
     project.raw("UPDATE orders SET note = 'called' WHERE id = 1; UPDATE orders SET total = 1 WHERE id = 399");
     expect(project.json(["apply", plan, "--confirm", "shop-prod"]).error).toBeNull();
-    expect(project.rows("SELECT status, note FROM orders WHERE id = 1")).toEqual([{ status: "cancelled", note: "called" }]);
+    expect(project.rows("SELECT status, note FROM orders WHERE id = 1")).toEqual([
+      { status: "cancelled", note: "called" },
+    ]);
   });
 
   test("a changed schema or a new trigger is drift (34)", () => {
@@ -246,7 +290,9 @@ describe("approvals that do not count", () => {
     const one = project.plan(CANCEL);
     const two = project.plan("UPDATE orders SET note = 'x' WHERE id = 2");
     project.write("token.hpa", project.approve(one));
-    const ended = unchanged(() => project.json(["apply", two, "--confirm", "shop-prod", "--approval", "token.hpa"]));
+    const ended = unchanged(() =>
+      project.json(["apply", two, "--confirm", "shop-prod", "--approval", "token.hpa"]),
+    );
     expect(ended).toMatchObject({ exit: { code: 31 }, error: { code: "ERR_APPROVAL_OTHER_PLAN" } });
   });
 
@@ -287,7 +333,14 @@ describe("approvals that do not count", () => {
   test("a rejected plan can be neither approved nor applied (31)", () => {
     const plan = project.plan(CANCEL);
     project.approve(plan);
-    const rejected = project.json(["reject", plan, "--reason", "paid orders must stay", "--key", "keys/ravi"]);
+    const rejected = project.json([
+      "reject",
+      plan,
+      "--reason",
+      "paid orders must stay",
+      "--key",
+      "keys/ravi",
+    ]);
     expect(rejected).toMatchObject({ ok: true, result: { person: "ravi", anchored: true } });
     const ended = unchanged(() => project.json(["apply", plan, "--confirm", "shop-prod"]));
     expect(ended).toMatchObject({ exit: { code: 31 }, error: { code: "ERR_APPROVAL_REJECTED" } });
@@ -299,7 +352,16 @@ describe("approvals that do not count", () => {
 describe("bytes that were altered", () => {
   test("a plan file altered in any one byte is refused with 35", () => {
     const file = project.write("jobs/cancel.sql", CANCEL);
-    const made = project.json(["plan", file, "--on", "shop-prod", "--key", "keys/dana", "--out", "out.hpplan"]);
+    const made = project.json([
+      "plan",
+      file,
+      "--on",
+      "shop-prod",
+      "--key",
+      "keys/dana",
+      "--out",
+      "out.hpplan",
+    ]);
     project.approve(String(made.result["plan"]));
     const good = readFileSync(project.path("out.hpplan"));
     const before = project.dump();
@@ -347,9 +409,18 @@ describe("another place", () => {
     const plan = project.plan(CANCEL);
     project.approve(plan);
     copyDatabase(project.database, project.path("copy.db"));
-    project.write("holdpoint.yaml", project.read("holdpoint.yaml").replace("sqlite:shop.db", "sqlite:copy.db"));
-    expect(project.json(["apply", plan, "--confirm", "shop-prod"])).toMatchObject({ exit: { code: 33 }, target_changed: "no" });
-    expect(project.json(["env", "check", "shop-prod"]).result).toMatchObject({ verdict: "unproven", contradicted: true });
+    project.write(
+      "holdpoint.yaml",
+      project.read("holdpoint.yaml").replace("sqlite:shop.db", "sqlite:copy.db"),
+    );
+    expect(project.json(["apply", plan, "--confirm", "shop-prod"])).toMatchObject({
+      exit: { code: 33 },
+      target_changed: "no",
+    });
+    expect(project.json(["env", "check", "shop-prod"]).result).toMatchObject({
+      verdict: "unproven",
+      contradicted: true,
+    });
     expect(project.json(["plan", "hello", "--on", "shop-prod"]).exit.code).toBe(33);
   });
 
@@ -393,7 +464,10 @@ describe("another place", () => {
   test("an unpinned target is unproven, guarded as production, and cannot be written", () => {
     const bare = makeProject({ pin: false, environment: "development" });
     try {
-      expect(bare.json(["env", "check", "shop-prod"]).result).toMatchObject({ verdict: "unproven", guarded_as: "production" });
+      expect(bare.json(["env", "check", "shop-prod"]).result).toMatchObject({
+        verdict: "unproven",
+        guarded_as: "production",
+      });
       const plan = bare.plan(CANCEL);
       bare.approve(plan);
       const before = bare.dump();
@@ -408,7 +482,10 @@ describe("another place", () => {
   });
 
   test("a target that is not there ends with 39 and is not made", () => {
-    project.write("holdpoint.yaml", project.read("holdpoint.yaml").replace("sqlite:shop.db", "sqlite:gone.db"));
+    project.write(
+      "holdpoint.yaml",
+      project.read("holdpoint.yaml").replace("sqlite:shop.db", "sqlite:gone.db"),
+    );
     expect(project.json(["plan", "hello", "--on", "shop-prod"]).exit.code).toBe(39);
     expect(existsSync(project.path("gone.db"))).toBe(false);
   });
@@ -419,7 +496,11 @@ describe("another trust bundle than the pinned one (30)", () => {
     ["people", "people/allowed_signers", (t: string) => t.replace(/^dana .*$/m, "")],
     ["policy", "policies/production.yaml", (t: string) => `${t}\n# looser\n`],
     ["groups", "people/groups.yaml", (t: string) => t.replace("groups: {}", "groups: { dba: [ravi] }")],
-    ["guarding configuration", "holdpoint.yaml", (t: string) => t.replace("environment: production", "environment: development")],
+    [
+      "guarding configuration",
+      "holdpoint.yaml",
+      (t: string) => t.replace("environment: production", "environment: development"),
+    ],
   ])("changed %s", (_, file, change) => {
     const plan = project.plan(CANCEL);
     project.approve(plan);
@@ -430,7 +511,11 @@ describe("another trust bundle than the pinned one (30)", () => {
       ["approve", plan, "--prepare", "x.txt", "--as", "ravi"],
     ]) {
       const ended = unchanged(() => project.json(args));
-      expect({ args, code: ended.error?.code, exit: ended.exit.code }).toEqual({ args, code: "ERR_TRUST_BUNDLE", exit: 30 });
+      expect({ args, code: ended.error?.code, exit: ended.exit.code }).toEqual({
+        args,
+        code: "ERR_TRUST_BUNDLE",
+        exit: 30,
+      });
     }
   });
 
@@ -438,15 +523,24 @@ describe("another trust bundle than the pinned one (30)", () => {
     const plan = project.plan(CANCEL);
     project.approve(plan);
     project.write("policies/production.yaml", "rules: [");
-    expect([2, 30]).toContain(unchanged(() => project.json(["apply", plan, "--confirm", "shop-prod"])).exit.code);
+    expect([2, 30]).toContain(
+      unchanged(() => project.json(["apply", plan, "--confirm", "shop-prod"])).exit.code,
+    );
   });
 });
 
 describe("history that is not whole (35)", () => {
   test.each([
     ["deleted", (dir: string) => rmSync(join(dir, "ledger.db"))],
-    ["deleted with its head", (dir: string) => ["ledger.db", "ledger.head"].forEach((f) => rmSync(join(dir, f), { force: true }))],
-    ["truncated file", (dir: string) => writeFileSync(join(dir, "ledger.db"), readFileSync(join(dir, "ledger.db")).subarray(0, 4096))],
+    [
+      "deleted with its head",
+      (dir: string) => ["ledger.db", "ledger.head"].forEach((f) => rmSync(join(dir, f), { force: true })),
+    ],
+    [
+      "truncated file",
+      (dir: string) =>
+        writeFileSync(join(dir, "ledger.db"), readFileSync(join(dir, "ledger.db")).subarray(0, 4096)),
+    ],
   ])("the ledger %s", (_, harm) => {
     const plan = project.plan(CANCEL);
     project.approve(plan);
@@ -464,21 +558,34 @@ describe("history that is not whole (35)", () => {
       copyFileSync(project.path(`.holdpoint/${f}`), project.path(`old/${f}`));
     }
     expect(project.json(["apply", plan, "--confirm", "shop-prod"]).error).toBeNull();
-    for (const f of readdirSync(project.path("old"))) copyFileSync(project.path(`old/${f}`), project.path(`.holdpoint/${f}`));
+    for (const f of readdirSync(project.path("old")))
+      copyFileSync(project.path(`old/${f}`), project.path(`.holdpoint/${f}`));
     project.write("token.hpa", token);
-    const ended = unchanged(() => project.json(["apply", plan, "--confirm", "shop-prod", "--approval", "token.hpa"]));
+    const ended = unchanged(() =>
+      project.json(["apply", plan, "--confirm", "shop-prod", "--approval", "token.hpa"]),
+    );
     expect(ended.exit.code).toBe(35);
-    expect(project.json(["log", "verify"])).toMatchObject({ exit: { code: 35 }, error: { code: "ERR_LEDGER_BROKEN" } });
+    expect(project.json(["log", "verify"])).toMatchObject({
+      exit: { code: 35 },
+      error: { code: "ERR_LEDGER_BROKEN" },
+    });
   });
 });
 
 describe("undo", () => {
   test("apply then undo under its cover is the identity", () => {
     const before = project.dump();
-    const { run } = applied("DELETE FROM customers WHERE id <= 5; UPDATE orders SET note = NULL, total = 0 WHERE id > 390; INSERT INTO customers VALUES (900, 'x', NULL)", ["--cover-undo", "48h"]);
+    const { run } = applied(
+      "DELETE FROM customers WHERE id <= 5; UPDATE orders SET note = NULL, total = 0 WHERE id > 390; INSERT INTO customers VALUES (900, 'x', NULL)",
+      ["--cover-undo", "48h"],
+    );
     expect(project.dump()).not.toBe(before);
     const undone = project.json(["undo", run]);
-    expect(undone).toMatchObject({ ok: true, target_changed: "yes", result: { counts: { conflict: 0, merged: 0 } } });
+    expect(undone).toMatchObject({
+      ok: true,
+      target_changed: "yes",
+      result: { counts: { conflict: 0, merged: 0 } },
+    });
     expect(project.dump()).toBe(before);
     expect(project.json(["log", "verify"]).ok).toBe(true);
   });
@@ -487,14 +594,22 @@ describe("undo", () => {
     const { run } = applied(CANCEL, ["--cover-undo", "48h"]);
     expect(project.json(["undo", run]).ok).toBe(true);
     const again = unchanged(() => project.json(["undo", run]));
-    expect(again).toMatchObject({ ok: true, target_changed: "no", result: { run: null, plan: null, counts: { nothing_to_do: 20 } } });
+    expect(again).toMatchObject({
+      ok: true,
+      target_changed: "no",
+      result: { run: null, plan: null, counts: { nothing_to_do: 20 } },
+    });
   });
 
   test("without a cover it becomes a plan to approve (21)", () => {
     const before = project.dump();
     const { run } = applied();
     const waits = project.json(["undo", run, "--key", "keys/dana"]);
-    expect(waits).toMatchObject({ exit: { code: 21 }, target_changed: "no", result: { run: null, counts: { put_back: 20 } } });
+    expect(waits).toMatchObject({
+      exit: { code: 21 },
+      target_changed: "no",
+      result: { run: null, counts: { put_back: 20 } },
+    });
     const plan = String(waits.result["plan"]);
     project.approve(plan);
     expect(project.json(["apply", plan, "--confirm", "shop-prod"]).error).toBeNull();
@@ -521,15 +636,22 @@ describe("undo", () => {
 
   test("keeps what others wrote to other rows and other columns", () => {
     const { run } = applied(CANCEL, ["--cover-undo", "48h"]);
-    project.raw("UPDATE orders SET note = 'called' WHERE id = 1; UPDATE orders SET total = 9 WHERE id = 300; INSERT INTO customers VALUES (500, 'new', NULL)");
+    project.raw(
+      "UPDATE orders SET note = 'called' WHERE id = 1; UPDATE orders SET total = 9 WHERE id = 300; INSERT INTO customers VALUES (500, 'new', NULL)",
+    );
     const merged = project.json(["undo", run, "--key", "keys/dana"]);
-    expect(merged).toMatchObject({ exit: { code: 21 }, result: { counts: { put_back: 19, merged: 1, conflict: 0 } } });
+    expect(merged).toMatchObject({
+      exit: { code: 21 },
+      result: { counts: { put_back: 19, merged: 1, conflict: 0 } },
+    });
     const plan = String(merged.result["plan"]);
     project.approve(plan);
     expect(project.json(["apply", plan, "--confirm", "shop-prod"]).error).toBeNull();
     const other = makeProject();
     try {
-      other.raw("UPDATE orders SET note = 'called' WHERE id = 1; UPDATE orders SET total = 9 WHERE id = 300; INSERT INTO customers VALUES (500, 'new', NULL)");
+      other.raw(
+        "UPDATE orders SET note = 'called' WHERE id = 1; UPDATE orders SET total = 9 WHERE id = 300; INSERT INTO customers VALUES (500, 'new', NULL)",
+      );
       expect(project.dump()).toBe(other.dump());
     } finally {
       other.close();
@@ -546,7 +668,16 @@ describe("undo", () => {
       error: { code: "ERR_UNDO_CONFLICT" },
       result: {
         counts: { put_back: 19, conflict: 1 },
-        conflicts: [{ table: "orders", key: { id: 1 }, column: "status", before: "pending", wrote: "cancelled", now: "refunded" }],
+        conflicts: [
+          {
+            table: "orders",
+            key: { id: 1 },
+            column: "status",
+            before: "pending",
+            wrote: "cancelled",
+            now: "refunded",
+          },
+        ],
       },
     });
   });
@@ -556,7 +687,9 @@ describe("undo", () => {
     project.raw("INSERT INTO orders VALUES (5, 1, 'pending', 'another order', 1.0)");
     const ended = unchanged(() => project.json(["undo", run]));
     expect(ended).toMatchObject({ exit: { code: 37 }, result: { counts: { conflict: 1 } } });
-    expect(ended.result["conflicts"]).toEqual(expect.arrayContaining([expect.objectContaining({ kind: "two-entities", key: { id: 5 } })]));
+    expect(ended.result["conflicts"]).toEqual(
+      expect.arrayContaining([expect.objectContaining({ kind: "two-entities", key: { id: 5 } })]),
+    );
   });
 
   test("does not resurrect what its owner removed", () => {
@@ -570,7 +703,10 @@ describe("undo", () => {
   });
 
   test("an unknown run ends with 2", () => {
-    expect(project.json(["undo", "rn_0000000000000000"])).toMatchObject({ exit: { code: 2 }, error: { code: "ERR_RUN_UNKNOWN" } });
+    expect(project.json(["undo", "rn_0000000000000000"])).toMatchObject({
+      exit: { code: 2 },
+      error: { code: "ERR_RUN_UNKNOWN" },
+    });
   });
 });
 
@@ -599,7 +735,9 @@ describe("reading", () => {
         expect(ended.stdout.length).toBeGreaterThan(10);
       }
     });
-    expect(project.json(["show", plan, "--sql", "SELECT op, count(*) AS n FROM orders GROUP BY op"]).result).toMatchObject({
+    expect(
+      project.json(["show", plan, "--sql", "SELECT op, count(*) AS n FROM orders GROUP BY op"]).result,
+    ).toMatchObject({
       columns: ["op", "n"],
       rows: [["update", 20]],
     });
@@ -609,7 +747,10 @@ describe("reading", () => {
   test("a unique prefix of an id is enough, an unknown one ends with 2", () => {
     const plan = project.plan(CANCEL);
     expect(project.run(["show", plan.slice(0, 8)]).status).toBe(0);
-    expect(project.json(["show", "pl_zzzz"])).toMatchObject({ exit: { code: 2 }, error: { code: "ERR_PLAN_UNKNOWN" } });
+    expect(project.json(["show", "pl_zzzz"])).toMatchObject({
+      exit: { code: 2 },
+      error: { code: "ERR_PLAN_UNKNOWN" },
+    });
   });
 
   test("every refusal has a line on stderr and says whether anything was written", () => {
@@ -622,7 +763,10 @@ describe("reading", () => {
 
   test("init overwrites nothing (2), and without flags and terminal asks for them (22)", () => {
     const config = project.read("holdpoint.yaml");
-    expect(project.json(["init", "--target", "x", "--url", "sqlite:x.db"])).toMatchObject({ exit: { code: 2 }, error: { code: "ERR_CONFIG_EXISTS" } });
+    expect(project.json(["init", "--target", "x", "--url", "sqlite:x.db"])).toMatchObject({
+      exit: { code: 2 },
+      error: { code: "ERR_CONFIG_EXISTS" },
+    });
     expect(project.read("holdpoint.yaml")).toBe(config);
     expect(project.json(["init"]).exit.code).toBe(22);
   });
@@ -639,11 +783,29 @@ describe("reading", () => {
     const token = project.approve(plan);
     const [, statement, signature] = token.split(".");
     writeFileSync(project.path("statement"), Buffer.from(statement ?? "", "base64url"));
-    const armored = (Buffer.from(signature ?? "", "base64url").toString("base64").match(/.{1,70}/g) ?? []).join("\n");
-    project.write("statement.sig", `-----BEGIN SSH SIGNATURE-----\n${armored}\n-----END SSH SIGNATURE-----\n`);
+    const armored = (
+      Buffer.from(signature ?? "", "base64url")
+        .toString("base64")
+        .match(/.{1,70}/g) ?? []
+    ).join("\n");
+    project.write(
+      "statement.sig",
+      `-----BEGIN SSH SIGNATURE-----\n${armored}\n-----END SSH SIGNATURE-----\n`,
+    );
     const checked = spawnSync(
       "ssh-keygen",
-      ["-Y", "verify", "-f", "people/allowed_signers", "-I", "ravi", "-n", "holdpoint-approval", "-s", "statement.sig"],
+      [
+        "-Y",
+        "verify",
+        "-f",
+        "people/allowed_signers",
+        "-I",
+        "ravi",
+        "-n",
+        "holdpoint-approval",
+        "-s",
+        "statement.sig",
+      ],
       { cwd: project.dir, input: readFileSync(project.path("statement")), encoding: "utf8" },
     );
     expect({ status: checked.status, out: checked.stdout }).toMatchObject({ status: 0 });

@@ -114,7 +114,11 @@ function oddOf(patterns: readonly PatternView[]): CardFacts["odd"] {
   return {
     rules: 1,
     rows,
-    findings: rare.map((r) => ({ rule: "rare-transition", rows: r.pattern.rows, words: patternWords(r.pattern) })),
+    findings: rare.map((r) => ({
+      rule: "rare-transition",
+      rows: r.pattern.rows,
+      words: patternWords(r.pattern),
+    })),
   };
 }
 
