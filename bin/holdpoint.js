@@ -3,6 +3,6 @@ import module from "node:module";
 
 // Compiled code is kept between starts where Node can (22.1 and later).
 module.enableCompileCache?.();
-const { main } = await import("../dist/bundle/main.js");
+const { start } = await import("../dist/bundle/start.js");
 
-process.exitCode = await main(process.argv.slice(2), process);
+process.exitCode = await start(process.argv.slice(2), process);

@@ -16,17 +16,19 @@ import {
   nonEmpty,
   nullable,
   object,
+  objectWith,
   pair,
   record,
   stampText,
   string,
+  tagged,
   toJson,
   where,
 } from "../base/decode.js";
 import { type Digest, digestOf } from "../base/digest.js";
 import { HoldpointError, IntegrityError } from "../base/errors.js";
 import { idFromDigest } from "../base/ids.js";
-import type { PlanStatement } from "./plan-statement.js";
+import type { PlanStatement, ScriptValue } from "./plan-statement.js";
 
 /** Larger statements are refused unread: a statement holds counts and words, rows live in the ChangeSet. */
 export const PLAN_STATEMENT_LIMIT_BYTES = 16 * 1024 * 1024;
@@ -63,14 +65,40 @@ const origin: Decoder<NonNullable<PlanStatement["from"]>> = object({
   clean: boolean,
 });
 
-const schemaChange = object({
-  action: literal("create", "drop", "alter"),
-  object: nonEmpty,
-  name: string,
-  before: nullable(string),
-  after: nullable(string),
-  undo: nonEmpty,
+const schemaChange = objectWith(
+  {
+    action: literal("create", "drop", "alter"),
+    object: nonEmpty,
+    name: string,
+    before: nullable(string),
+    after: nullable(string),
+    undo: nonEmpty,
+  },
+  { table: nonEmpty },
+);
+
+const valueIs = (holds: (text: string) => boolean, expected: string): Decoder<string> =>
+  where(string, holds, expected);
+
+/** One spelling of every value: what is bound again is what was bound. */
+const scriptValue: Decoder<ScriptValue> = tagged("type", {
+  null: object({ type: literal("null"), value: valueIs((s) => s === "", "empty") }),
+  integer: object({ type: literal("integer"), value: valueIs(isInt64, "a 64-bit integer") }),
+  real: object({ type: literal("real"), value: valueIs(isRealText, "the shortest text of a real") }),
+  text: object({ type: literal("text"), value: string }),
+  blob: object({
+    type: literal("blob"),
+    value: valueIs((s) => /^(?:[0-9a-f]{2})*$/.test(s), "hexadecimal digits"),
+  }),
 });
+
+function isInt64(text: string): boolean {
+  return /^(?:0|-?[1-9]\d{0,18})$/.test(text) && BigInt.asIntN(64, BigInt(text)) === BigInt(text);
+}
+
+function isRealText(text: string): boolean {
+  return text === "-0" || (text !== "NaN" && String(Number(text)) === text);
+}
 
 const plannedTable = object({
   name: nonEmpty,
@@ -81,44 +109,53 @@ const plannedTable = object({
   origin: literal("job", "cascade", "trigger", "unknown"),
 });
 
-const statement: Decoder<PlanStatement> = object({
-  format: literal("holdpoint-plan/1"),
-  requester,
-  job: nullable(job),
-  from: nullable(origin),
-  target: object({
-    name: nonEmpty,
-    adapter: nonEmpty,
-    identity: nullable(nonEmpty),
-    verdict: literal("production", "staging", "development", "unproven"),
-  }),
-  rehearsal: object({
-    where: literal("in-place", "copy", "clone", "merge"),
-    at: stampText,
-    lock_ms: count,
-  }),
-  schema: object({ fingerprint: digest, changes: array(schemaChange) }),
-  settings: texts,
-  mode: literal("rows", "script"),
-  script: array(object({ text: nonEmpty, values: texts })),
-  waves: nullable(array(nonEmpty)),
-  pace: object({ max_rows_per_second: nullable(where(int, (n) => n > 0, "a whole number over zero")) }),
-  checks: array(string),
-  hooks: array(string),
-  snapshot: object({ level: literal("rows", "tables", "database") }),
-  bundle: digest,
-  changeset: object({ digest, rows: count, tables: array(plannedTable) }),
-  sequences: array(object({ name: nonEmpty, before: string, after: string })),
-  volatile: array(object({ table: nonEmpty, column: nonEmpty, rows: count })),
-  notices: array(string),
-  decision: literal("allow", "needs-approval", "deny"),
-  reason: nullable(string),
-  ticket: nullable(string),
-  created_at: stampText,
-  expires_at: stampText,
-  ledger: nullable(object({ id: nonEmpty, head: digest })),
-  nonce,
-});
+const statement: Decoder<PlanStatement> = objectWith(
+  {
+    format: literal("holdpoint-plan/1"),
+    requester,
+    job: nullable(job),
+    from: nullable(origin),
+    target: object({
+      name: nonEmpty,
+      adapter: nonEmpty,
+      identity: nullable(nonEmpty),
+      verdict: literal("production", "staging", "development", "unproven"),
+    }),
+    rehearsal: objectWith(
+      { where: literal("in-place", "copy", "clone", "merge"), at: stampText, lock_ms: count },
+      {
+        undo: object({
+          rehearsed: literal("all", "sample", "not"),
+          identical: count,
+          of: count,
+          why: nullable(nonEmpty),
+        }),
+      },
+    ),
+    schema: object({ fingerprint: digest, changes: array(schemaChange) }),
+    settings: texts,
+    mode: literal("rows", "script"),
+    script: array(object({ text: nonEmpty, line: count, values: record(scriptValue) })),
+    waves: nullable(array(nonEmpty)),
+    pace: object({ max_rows_per_second: nullable(where(int, (n) => n > 0, "a whole number over zero")) }),
+    checks: array(string),
+    hooks: array(string),
+    snapshot: object({ level: literal("rows", "tables", "database") }),
+    bundle: digest,
+    changeset: object({ digest, rows: count, tables: array(plannedTable) }),
+    sequences: array(object({ name: nonEmpty, before: string, after: string })),
+    volatile: array(object({ table: nonEmpty, column: nonEmpty, rows: count })),
+    notices: array(string),
+    decision: literal("allow", "needs-approval", "deny"),
+    reason: nullable(string),
+    ticket: nullable(string),
+    created_at: stampText,
+    expires_at: stampText,
+    ledger: nullable(object({ id: nonEmpty, head: digest })),
+    nonce,
+  },
+  { put_back: literal(true) },
+);
 
 /**
  * The one byte form of a statement. Law: `parsePlanStatement(planStatementBytes(s))` equals `s`.

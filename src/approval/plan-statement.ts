@@ -69,6 +69,30 @@ export interface PlannedTable {
   readonly origin: "job" | "cascade" | "trigger" | "unknown";
 }
 
+/** The way back as the requester's machine tried it; an approver's machine tries it again. */
+export interface PlannedUndo {
+  readonly rehearsed: "all" | "sample" | "not";
+  readonly identical: number;
+  readonly of: number;
+  /** Why not, or what came back different; without row values. */
+  readonly why: string | null;
+}
+
+/** One bound value of a script's statement. Its type is told, so that it is bound the second time as it was the first. */
+export interface ScriptValue {
+  readonly type: "null" | "integer" | "real" | "text" | "blob";
+  /** Digits, the shortest text of the real, the text itself, hexadecimal digits; empty for NULL. */
+  readonly value: string;
+}
+
+/** One statement that runs again in mode script. */
+export interface ScriptStatement {
+  readonly text: string;
+  /** 1-based line in the job's file, for errors; 0 where there was no file. */
+  readonly line: number;
+  readonly values: Readonly<Record<string, ScriptValue>>;
+}
+
 /** Format version 1. */
 export interface PlanStatement {
   readonly format: "holdpoint-plan/1";
@@ -87,6 +111,8 @@ export interface PlanStatement {
     readonly where: "in-place" | "copy" | "clone" | "merge";
     readonly at: string;
     readonly lock_ms: number;
+    /** Whether the way back was rehearsed on the requester's side; absent where the target cannot. */
+    readonly undo?: PlannedUndo;
   };
   readonly schema: {
     readonly fingerprint: Digest;
@@ -94,6 +120,8 @@ export interface PlanStatement {
       readonly action: "create" | "drop" | "alter";
       readonly object: string;
       readonly name: string;
+      /** The table that the object belongs to, where the target tells. */
+      readonly table?: string;
       readonly before: string | null;
       readonly after: string | null;
       readonly undo: string;
@@ -101,11 +129,13 @@ export interface PlanStatement {
   };
   readonly settings: Readonly<Record<string, string>>;
   readonly mode: "rows" | "script";
-  /** Mode script: the statements that run again, bound values in their text form. */
-  readonly script: readonly { readonly text: string; readonly values: Readonly<Record<string, string>> }[];
+  /** Mode script: the statements that run again, in one transaction, in this order. */
+  readonly script: readonly ScriptStatement[];
   /** Shares of the rows after which checks run, e.g. `["1%", "10%", "100%"]`; null for one transaction. */
   readonly waves: readonly string[] | null;
   readonly pace: { readonly max_rows_per_second: number | null };
+  /** Put a wave back when a check fails after it; absent where the run just stops. */
+  readonly put_back?: true;
   readonly checks: readonly string[];
   readonly hooks: readonly string[];
   readonly snapshot: { readonly level: "rows" | "tables" | "database" };

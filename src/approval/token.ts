@@ -248,7 +248,7 @@ function wrongIn(field: Field, value: string): string | null {
  * Free text: one line that shows all of itself. Control and format characters are refused, because a signer
  * reads this on a screen: a carriage return or a direction override would show other words than are signed.
  */
-function wrongLine(field: string, value: string): string | null {
+export function wrongLine(field: string, value: string): string | null {
   if (value === "") return `${field} is empty`;
   if (value !== value.trim()) return `${field} has white space around it`;
   if (!value.isWellFormed() || /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Co}]/u.test(value)) {

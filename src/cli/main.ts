@@ -1,10 +1,12 @@
 /** The command line: parse, run one command, print its screen or its one document, and say the exit code. */
 import { Command, CommanderError } from "commander";
 import { HoldpointError, messageOf, UsageError } from "../base/errors.js";
+import { nearest } from "../base/suggest.js";
 import { renderError } from "../render/error.js";
 import type { Context, Outcome, Register, Run } from "./command.js";
-import { commandsFor } from "./commands/index.js";
-import { envelope, envelopeText, failureEnvelope } from "./envelope.js";
+import { COMMANDS, commandsFor } from "./commands/index.js";
+import { type Envelope, envelope, envelopeText, failureEnvelope } from "./envelope.js";
+import { type Events, eventsFlag, openEvents } from "./events.js";
 import { exitOf } from "./exit-codes.js";
 import { createProgress } from "./progress.js";
 import { createPrompter } from "./prompts.js";
@@ -24,12 +26,14 @@ export interface Process extends Stdio {
 export async function main(argv: readonly string[], process: Process): Promise<number> {
   const streams = openStreams(argv, process.env, process);
   const [own, tail] = splitTail(argv);
-  const session = {
+  const session: Session = {
     streams,
     process,
     json: own.includes("--json"),
     verbose: isVerbose(own),
     quiet: isQuiet(own),
+    eventsTo: eventsFlag(own),
+    events: null,
   };
   let exit = 0;
   let command = "holdpoint";
@@ -45,7 +49,7 @@ export async function main(argv: readonly string[], process: Process): Promise<n
     const program = build(streams, run, tail, await commandsFor(own));
     await program.parseAsync([...own], { from: "user" });
   } catch (e) {
-    exit = isPrinted(e) ? 0 : failed(session, command, asHoldpointError(e));
+    exit = isPrinted(e) ? 0 : failed(session, command, noCommand(e, own) ?? asHoldpointError(e));
   }
   await streams.flush();
   return exit;
@@ -57,6 +61,10 @@ interface Session {
   readonly json: boolean;
   readonly verbose: boolean;
   readonly quiet: boolean;
+  /** The value of `--events`. */
+  readonly eventsTo: string | null;
+  /** Open from the command's beginning on. */
+  events: Events | null;
 }
 
 /** What follows the first `--` belongs to somebody else's command. */
@@ -86,6 +94,7 @@ function build(
     )
     .version(versionText(), "-V, --version", "print the version")
     .option("--json", "one JSON document on stdout, on failure too")
+    .option("--events <file>", "append what happens to this file, one JSON object a line; - for stdout")
     .option("--no-input", "never ask; refuse and name the flag instead")
     .option("--color [when]", "always, never or auto")
     .option("--no-color", "no colour")
@@ -121,11 +130,14 @@ async function runCommand(
   act: (cx: Context) => Promise<Outcome>,
 ): Promise<number> {
   const { streams, process } = session;
-  const progress = createProgress(
-    streams,
-    { now: () => new Date() },
-    { quiet: session.quiet || session.json },
-  );
+  const clock = { now: () => new Date() };
+  try {
+    session.events = session.eventsTo === null ? null : openEvents(session.eventsTo, streams, clock);
+  } catch (e) {
+    return failed(session, name, asHoldpointError(e));
+  }
+  const reporter = createProgress(streams, clock, { quiet: session.quiet || session.json });
+  const progress = session.events?.around(reporter) ?? reporter;
   const signals = guardSignals(process, (e) => failed(session, name, e));
   let close = (): void => undefined;
   let wired: ReturnType<Context["tools"]> | undefined;
@@ -145,7 +157,7 @@ async function runCommand(
           isInteractive: streams.isInteractive && !session.json,
           progress,
           narrate: (text) => streams.err(text),
-          interruption: signals.requested,
+          interruption: signals,
         });
         close = made.close;
         return made.tools;
@@ -160,6 +172,8 @@ async function runCommand(
   try {
     return ended(session, name, await act(cx));
   } catch (e) {
+    // The bar's line ends before the error's begins.
+    progress.end();
     return failed(session, name, asHoldpointError(e));
   } finally {
     progress.end();
@@ -170,7 +184,7 @@ async function runCommand(
 
 function ended(session: Session, name: string, outcome: Outcome): number {
   const exit = outcome.exit ?? (outcome.error === undefined ? 0 : exitOf(outcome.error));
-  if (session.json) {
+  if (session.json || session.events !== null) {
     const document = envelope(name, {
       exit,
       targetChanged: outcome.targetChanged ?? outcome.error?.targetChanged ?? "no",
@@ -178,19 +192,25 @@ function ended(session: Session, name: string, outcome: Outcome): number {
       ...(outcome.error === undefined ? {} : { error: outcome.error }),
       ...(outcome.warnings === undefined ? {} : { warnings: outcome.warnings }),
     });
-    session.streams.out(envelopeText(document));
-    return exit;
+    showDocument(session, document);
+    if (session.json) return exit;
   }
-  session.streams.out(outcome.text);
+  if (session.events?.onStdout !== true) session.streams.out(outcome.text);
   for (const warning of outcome.warnings ?? []) session.streams.err(`  Warning  ${warning}\n`);
   if (outcome.error !== undefined) showError(session, outcome.error);
   return exit;
 }
 
 function failed(session: Session, name: string, error: HoldpointError): number {
-  if (session.json) session.streams.out(envelopeText(failureEnvelope(name, error)));
-  else showError(session, error);
+  if (session.json || session.events !== null) showDocument(session, failureEnvelope(name, error));
+  if (!session.json) showError(session, error);
   return exitOf(error);
+}
+
+/** The one document, as the last event and, under `--json`, on stdout, unless the events are there. */
+function showDocument({ streams, events, json }: Session, document: Envelope): void {
+  events?.result(document);
+  if (json && events?.onStdout !== true) streams.out(envelopeText(document));
 }
 
 function showError(session: Session, error: HoldpointError): void {
@@ -221,12 +241,36 @@ function asHoldpointError(e: unknown): HoldpointError {
   });
 }
 
+/** A word that is no command reaches the parser as an argument too many of the program itself. */
+function noCommand(e: unknown, own: readonly string[]): UsageError | undefined {
+  const word = own.find((a) => !a.startsWith("-"));
+  const isExcess = e instanceof CommanderError && e.code === "commander.excessArguments";
+  if (!isExcess || word === undefined || COMMANDS.some((c) => c.name === word)) return undefined;
+  const meant = nearest(
+    word,
+    COMMANDS.map((c) => c.name),
+  );
+  return new UsageError({
+    code: "ERR_USAGE",
+    message: `there is no command ${word}${meant === undefined ? "" : `; did you mean ${meant}?`}`,
+    next: [{ actor: "anyone", argv: ["holdpoint", "--help"] }],
+  });
+}
+
 /** Help and version end with 0 and have been printed already. */
 function isPrinted(e: unknown): boolean {
   return e instanceof CommanderError && e.exitCode === 0;
 }
 
 function usageError(e: CommanderError): HoldpointError {
+  // Commander would print its help here; what was typed is half a command all the same.
+  if (e.code === "commander.help")
+    return new UsageError({
+      code: "ERR_USAGE",
+      message: "this command needs another word, which its help lists",
+      next: [{ actor: "anyone", argv: ["holdpoint", "--help"] }],
+      cause: e,
+    });
   const message = e.message
     .replace(/^error: /, "")
     .replace(/\n\(Did you mean (.*)\?\)$/s, "; did you mean $1?");

@@ -1,5 +1,5 @@
 /** Progress on stderr: redrawn on a terminal, one line per event elsewhere, never a word on stdout. */
-import ora from "ora";
+import type { Options, Ora } from "ora";
 import type { Clock } from "../base/clock.js";
 import { stamp } from "../base/clock.js";
 import { renderCheck } from "../render/apply.js";
@@ -11,6 +11,8 @@ import type { Streams } from "./streams.js";
 /** A log gets a line at least this often while a wave is under way; a screen reader this often. */
 const LOG_EVERY_MS = 10_000;
 const HEARTBEAT_MS = 30_000;
+
+const CLEAR_LINE = "\r\u001b[2K";
 
 /** What commands report through. */
 export interface ProgressReporter {
@@ -41,22 +43,37 @@ export function createProgress(
 
 const SILENT: ProgressReporter = { begin: () => () => {}, check: () => {}, wave: () => {}, end: () => {} };
 
-/** ora, on a terminal only: elsewhere it would leave escape codes in a file. */
+/**
+ * ora, on a terminal only: elsewhere it would leave escape codes in a file. It is loaded when something begins; until
+ * it is there the words stand on the line, and work that never yields to it shows just them.
+ */
 function spinner(streams: Streams): ProgressReporter["begin"] {
   return (what) => {
-    const spin = ora({
-      text: sanitise(what),
-      stream: streams.stdio.stderr,
-      isEnabled: true,
-      // Ctrl-C belongs to the run's own handler, and typed-ahead input to nobody.
-      discardStdin: false,
-      ...(streams.errColor === 0 ? { color: false } : {}),
-      spinner: streams.form === "plain" ? "line" : "dots",
-    }).start();
+    const text = sanitise(what);
+    streams.err(`  ${text}`);
+    let spin: Ora | undefined;
+    let ended = false;
+    void import("ora").then(({ default: ora }) => {
+      if (!ended) spin = ora(spinnerOptions(text, streams)).start();
+    });
     return (done) => {
-      spin.stop();
+      ended = true;
+      spin?.stop();
+      streams.err(CLEAR_LINE);
       if (done !== undefined) streams.err(`  ${sanitise(done)}\n`);
     };
+  };
+}
+
+function spinnerOptions(text: string, streams: Streams): Options {
+  return {
+    text,
+    stream: streams.stdio.stderr,
+    isEnabled: true,
+    // Ctrl-C belongs to the run's own handler, and typed-ahead input to nobody.
+    discardStdin: false,
+    ...(streams.errColor === 0 ? { color: false } : {}),
+    spinner: streams.form === "plain" ? "line" : "dots",
   };
 }
 
@@ -75,8 +92,6 @@ function checks(streams: Streams): ProgressReporter["check"] {
     streams.err(renderCheck({ kind: "check", what: words, result: "ok" }, streams.errPalette, streams.width));
   };
 }
-
-const CLEAR_LINE = "\r\u001b[2K";
 
 function waves(streams: Streams, clock: Clock, redraws: boolean): Pick<ProgressReporter, "wave" | "end"> {
   const every = streams.form === "accessible" ? HEARTBEAT_MS : LOG_EVERY_MS;

@@ -1,6 +1,6 @@
 /**
  * Ctrl-C and SIGTERM. Where nothing is being written, the first one ends the command with 130 or 143. While rows are
- * being written it is noted, and the writer rolls back at its next step; a commit that was reached is finished.
+ * being written it is noted: the first means no new batch, the second rolls the batch under way back.
  */
 import type { HoldpointError } from "../base/errors.js";
 import { interruptedBy, type Interruption } from "../operations/interruption.js";
@@ -18,13 +18,15 @@ export interface SignalProcess {
 export function guardSignals(
   process: SignalProcess,
   failed: (e: HoldpointError) => number,
-): { readonly requested: Interruption; readonly end: () => void } {
+): Interruption & { readonly end: () => void } {
   let writing = false;
   let over = false;
   let signal: Signal | null = null;
+  let insisted = false;
   const listen = (name: Signal): void => {
     process.on(name, () => {
-      if (over || (writing && signal === null)) {
+      if (over || writing) {
+        insisted = signal !== null;
         signal ??= name;
         return;
       }
@@ -38,6 +40,7 @@ export function guardSignals(
       writing = true;
       return signal;
     },
+    insisted: () => insisted,
     end: () => {
       over = true;
     },

@@ -36,10 +36,25 @@ export interface GuardCommand {
   readonly timeoutSeconds: number;
 }
 
+/**
+ * Something outside that a run waits for: a program that prints one number. A run pauses while the number is over
+ * `pauseOver` or cannot be read, and stops when it is over `stopOver`.
+ */
+export interface PauseRule extends GuardCommand {
+  readonly pauseOver: number;
+  /** Null: it only ever pauses. */
+  readonly stopOver: number | null;
+}
+
 /** A column whose values are never shown. */
 export interface MaskedColumn {
   readonly table: string;
   readonly column: string;
+}
+
+/** Values, in their text form, that a change should not touch. */
+export interface ProtectedColumn extends MaskedColumn {
+  readonly values: readonly string[];
 }
 
 /** One target as the configuration has it. */
@@ -54,11 +69,18 @@ export interface TargetConfig {
   readonly foreignKeys: boolean;
   readonly appendOnly: readonly string[];
   readonly mask: readonly MaskedColumn[];
+  /** Columns that say whose a row is: a plan over several tenants is shown as odd. */
+  readonly tenant: readonly MaskedColumn[];
+  readonly protect: readonly ProtectedColumn[];
   /** Another target of the file, whose database is a clone to rehearse on. */
   readonly rehearseOn: string | null;
   readonly checks: Readonly<Record<string, GuardCommand>>;
   readonly hooks: Readonly<Record<string, GuardCommand>>;
+  /** Asked before each batch of a run. */
+  readonly pauseWhile: Readonly<Record<string, PauseRule>>;
   readonly snapshot: { readonly level: "rows" | "tables" | "database"; readonly keepSeconds: number | null };
+  /** Who must sign a change of the trust bundle; null for the least: two people for production, else one. */
+  readonly trust: { readonly people: number; readonly groups: readonly string[] } | null;
 }
 
 /** A configuration that was read. All paths are absolute. */
@@ -177,10 +199,20 @@ function unreadable(path: string, cause: unknown): UsageError {
 
 const guardCommand = z.strictObject({ command: commandSchema(), timeout: durationSchema().optional() });
 
+const pauseRule = z.strictObject({
+  command: commandSchema(),
+  timeout: durationSchema().optional(),
+  pause_over: z.number(),
+  stop_over: z.number().optional(),
+});
+
 const urlText = z.string().superRefine((text, context) => {
   const what = text.trim() === "" ? "is empty" : urlFault(text);
   if (what !== null) context.addIssue({ code: "custom", message: what });
 });
+
+/** `table.column`. */
+const columnName = () => tableName().refine((s) => /^.+\..+$/.test(s), { error: "wants table.column" });
 
 const targetSchema = z.strictObject({
   url: urlText,
@@ -188,18 +220,21 @@ const targetSchema = z.strictObject({
   identity: plainText().optional(),
   foreign_keys: z.boolean().optional(),
   append_only: z.array(tableName()).min(1).optional(),
-  mask: z
-    .array(tableName().refine((s) => /^.+\..+$/.test(s), { error: "wants table.column" }))
-    .min(1)
-    .optional(),
+  mask: z.array(columnName()).min(1).optional(),
+  tenant: z.array(columnName()).min(1).optional(),
+  protect: z.record(columnName(), z.array(plainText()).min(1)).optional(),
   rehearse_on: nameSchema().optional(),
   checks: z.record(nameSchema(), guardCommand).optional(),
+  pause_while: z.record(nameSchema(), pauseRule).optional(),
   hooks: z.strictObject({ hold: guardCommand.optional(), release: guardCommand.optional() }).optional(),
   snapshot: z
     .strictObject({
       level: z.enum(["rows", "tables", "database"]).optional(),
       keep: durationSchema().optional(),
     })
+    .optional(),
+  trust: z
+    .strictObject({ people: z.int().min(1).max(100), groups: z.array(plainText()).min(1).optional() })
     .optional(),
 });
 
@@ -230,10 +265,21 @@ const configSchema = z
     }
   });
 
+/**
+ * The JSON Schema (draft 2020-12) of holdpoint.yaml, for editors: `holdpoint schema config`. It says less than reading
+ * does: what one value means beside another (parameters, ranges, names of other targets) is checked when the file is read.
+ */
+export function configJsonSchema(): Readonly<Record<string, unknown>> {
+  const schema = z.toJSONSchema(configSchema, { io: "input", unrepresentable: "any" });
+  return { ...schema, title: `${CONFIG_FILE}, the configuration of holdpoint` };
+}
+
 type RawTarget = z.infer<typeof targetSchema>;
 
 /** How long a check or hook may take when nothing is said. */
 const GUARD_TIMEOUT_SECONDS = 60;
+/** How long a collector may take: it is asked before every batch. */
+const COLLECTOR_TIMEOUT_SECONDS = 5;
 
 function targetConfig(name: string, raw: RawTarget): TargetConfig {
   return {
@@ -244,16 +290,34 @@ function targetConfig(name: string, raw: RawTarget): TargetConfig {
     foreignKeys: raw.foreign_keys ?? false,
     appendOnly: raw.append_only ?? [],
     mask: (raw.mask ?? []).map(maskedColumn),
+    tenant: (raw.tenant ?? []).map(maskedColumn),
+    protect: Object.entries(raw.protect ?? {}).map(([name, values]) => ({ ...maskedColumn(name), values })),
     rehearseOn: raw.rehearse_on ?? null,
     checks: guardCommands(raw.checks ?? {}),
     hooks: guardCommands(raw.hooks ?? {}),
+    pauseWhile: pauseRules(raw.pause_while ?? {}),
     snapshot: { level: raw.snapshot?.level ?? "rows", keepSeconds: raw.snapshot?.keep ?? null },
+    trust: raw.trust === undefined ? null : { people: raw.trust.people, groups: raw.trust.groups ?? [] },
   };
 }
 
 function maskedColumn(text: string): MaskedColumn {
   const dot = text.lastIndexOf(".");
   return { table: text.slice(0, dot), column: text.slice(dot + 1) };
+}
+
+function pauseRules(raw: NonNullable<RawTarget["pause_while"]>): Readonly<Record<string, PauseRule>> {
+  return Object.fromEntries(
+    Object.entries(raw).map(([name, rule]) => [
+      name,
+      {
+        command: rule.command,
+        timeoutSeconds: rule.timeout ?? COLLECTOR_TIMEOUT_SECONDS,
+        pauseOver: rule.pause_over,
+        stopOver: rule.stop_over ?? null,
+      },
+    ]),
+  );
 }
 
 function guardCommands(
@@ -296,7 +360,7 @@ export function targetConfigOf(config: Config, name: string): TargetConfig {
  * compared with the marker itself. Configurations that mean the same give the same value.
  * @throws UsageError ERR_TARGET_UNKNOWN
  */
-export function guardingOf(config: Config, name: string): Json {
+export function guardingOf(config: Config, name: string): Readonly<Record<string, Json>> {
   const target = targetConfigOf(config, name);
   const guards = (commands: Readonly<Record<string, GuardCommand>>): Json =>
     Object.fromEntries(
@@ -305,15 +369,43 @@ export function guardingOf(config: Config, name: string): Json {
         { command: [...c.command], timeout_seconds: c.timeoutSeconds },
       ]),
     );
+  const pauses = (rules: TargetConfig["pauseWhile"]): Json =>
+    Object.fromEntries(
+      Object.entries(rules).map(([n, r]) => [
+        n,
+        // Decimal text: canonical bytes hold whole numbers only.
+        {
+          command: [...r.command],
+          timeout_seconds: r.timeoutSeconds,
+          pause_over: String(r.pauseOver),
+          stop_over: r.stopOver === null ? null : String(r.stopOver),
+        },
+      ]),
+    );
   return {
     environment: target.environment,
     foreign_keys: target.foreignKeys,
     append_only: [...target.appendOnly].sort(),
     mask: target.mask.map((m) => `${m.table}.${m.column}`).sort(),
+    // What is not set is left out: a bundle that was pinned before these keys existed stays the same.
+    ...(target.tenant.length === 0
+      ? {}
+      : { tenant: target.tenant.map((t) => `${t.table}.${t.column}`).sort() }),
+    ...(target.protect.length === 0
+      ? {}
+      : {
+          protect: Object.fromEntries(
+            target.protect.map((p) => [`${p.table}.${p.column}`, [...p.values].sort()]),
+          ),
+        }),
     rehearse_on: target.rehearseOn,
     checks: guards(target.checks),
     hooks: guards(target.hooks),
     snapshot: { level: target.snapshot.level, keep_seconds: target.snapshot.keepSeconds },
+    ...(Object.keys(target.pauseWhile).length === 0 ? {} : { pause_while: pauses(target.pauseWhile) }),
+    ...(target.trust === null
+      ? {}
+      : { trust: { people: target.trust.people, groups: [...target.trust.groups].sort() } }),
   };
 }
 

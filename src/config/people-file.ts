@@ -4,6 +4,7 @@ import { relative } from "node:path";
 import { z } from "zod";
 import { parseAllowedSigners } from "../approval/allowed-signers.js";
 import { people } from "../approval/people.js";
+import type { CiMapping } from "../approval/requesters.js";
 import type { Person } from "../approval/requirement.js";
 import { codeOf, messageOf, UsageError } from "../base/errors.js";
 import type { Config } from "./config.js";
@@ -12,7 +13,15 @@ import { parseYaml, plainText } from "./yaml-file.js";
 /** The largest file of people that is read. */
 const MAX_BYTES = 4 * 1024 * 1024;
 
-const groupsSchema = z.strictObject({ groups: z.record(z.string(), z.array(plainText()).min(1)) });
+const groupsSchema = z.strictObject({
+  groups: z.record(z.string(), z.array(plainText()).min(1)),
+  ci: z
+    .strictObject({
+      accounts: z.array(plainText()).optional(),
+      people: z.record(plainText(), plainText()).optional(),
+    })
+    .optional(),
+});
 
 /**
  * Reads who may sign and which groups they are in. Nobody is in a group that does not name them.
@@ -35,6 +44,33 @@ export async function readPeople(
 /** Reads groups.yaml: `groups: { dba: [ravi, lee] }`. Pure. */
 export function parseGroups(text: string, file: string): Readonly<Record<string, readonly string[]>> {
   return parseYaml(text, file, groupsSchema, { code: "ERR_PEOPLE_INVALID" }).value.groups;
+}
+
+/**
+ * How names of CI and git map to people: the `ci:` section of groups.yaml; null where there is none.
+ * @throws UsageError ERR_PEOPLE_INVALID for an account or a person that the people file does not know.
+ */
+export async function readCi(
+  config: Pick<Config, "root" | "groups">,
+  people: readonly Person[],
+): Promise<CiMapping | null> {
+  const file = shown(config.groups, config.root);
+  return parseCi(await textOf(config.groups, config.root), file, people);
+}
+
+/** {@link readCi} on text that was read. Pure. */
+export function parseCi(text: string, file: string, people: readonly Person[]): CiMapping | null {
+  const { ci } = parseYaml(text, file, groupsSchema, { code: "ERR_PEOPLE_INVALID" }).value;
+  if (ci === undefined) return null;
+  const accounts = ci.accounts ?? [];
+  const mapped = ci.people ?? {};
+  const stranger = [...accounts, ...Object.values(mapped)].find((n) => !people.some((p) => p.name === n));
+  if (stranger !== undefined) {
+    throw invalid(`ci in ${file} names ${stranger}`, "the people file knows nobody of that name");
+  }
+  // Addresses are compared as git's are: without regard to case.
+  const names = Object.entries(mapped).map(([n, p]) => [n.includes("@") ? n.toLowerCase() : n, p] as const);
+  return { accounts: [...accounts].sort(), people: Object.fromEntries(names) };
 }
 
 async function textOf(path: string, root: string): Promise<string> {

@@ -305,6 +305,7 @@ export class PolicyReader {
         delete: big(t.delete),
         columns: t.columns ?? [],
         levelled: t.levelled ?? [],
+        protectedLost: big(t.protected_lost),
       };
     });
     this.#unique(
@@ -329,6 +330,7 @@ export class PolicyReader {
       },
       tables,
       schemaChanges: big(raw.schema_changes),
+      sequences: big(raw.sequences),
       reason: raw.reason ?? "",
       ticket: raw.ticket ?? "",
       now: this.#instant(raw.now ?? ORDINARY_MOMENT, [...path, "now"]),

@@ -94,6 +94,7 @@ const testTable = () =>
     delete: count().optional(),
     columns: z.array(sentence()).optional(),
     levelled: z.array(sentence()).optional(),
+    protected_lost: count().optional(),
   });
 
 const testPlan = () =>
@@ -117,6 +118,7 @@ const testPlan = () =>
       .optional(),
     tables: z.array(testTable()).optional(),
     schema_changes: count().optional(),
+    sequences: count().optional(),
     reason: sentence().optional(),
     ticket: sentence().optional(),
     now: z.string().optional(),

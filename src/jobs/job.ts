@@ -11,7 +11,7 @@ import { prepareCommand } from "./command.js";
 import { type ModuleSetting, prepareModule } from "./module.js";
 import { bindParameters, bindUndeclared, type Bound, type ParameterSpecs, textForms } from "./parameters.js";
 import { pinFile, type PinnedFile, swappedSince } from "./pinned-file.js";
-import { loadSqlJob } from "./sql-file.js";
+import { loadSqlJob, type SqlEngine } from "./sql-file.js";
 
 /** Declared counts: table → operation → `[least, most]`. */
 export type Expectation = Readonly<Record<string, Readonly<Record<string, readonly [number, number]>>>>;
@@ -51,6 +51,8 @@ export type JobRequest =
 export interface JobSetting extends ModuleSetting {
   /** What relative paths are relative to: the working directory. Absolute. */
   readonly cwd: string;
+  /** The engine whose SQL a file has; SQLite when absent. */
+  readonly engine?: SqlEngine;
 }
 
 /** A job, ready to be rehearsed. Its fields stand in the plan's statement as they are. */
@@ -93,7 +95,7 @@ export async function resolveJob(
   const { source } = declaration;
   switch (source.kind) {
     case "sql":
-      return sqlJob(declaration, await pinFile(source.path, source.shown), given);
+      return sqlJob(declaration, await pinFile(source.path, source.shown), given, setting.engine ?? "sqlite");
     case "module":
       return await moduleJob(declaration, await pinFile(source.path, source.shown), given, setting);
     case "command":
@@ -163,8 +165,13 @@ function unknownJob(book: JobBook, job: string, why: string): UsageError {
 
 // --- each kind -------------------------------------------------------------------------------------
 
-function sqlJob(declaration: JobDeclaration, file: PinnedFile, given: readonly string[]): PreparedJob {
-  const facts = { name: declaration.name, file: file.shown, specs: declaration.params, given };
+function sqlJob(
+  declaration: JobDeclaration,
+  file: PinnedFile,
+  given: readonly string[],
+  engine: SqlEngine,
+): PreparedJob {
+  const facts = { name: declaration.name, file: file.shown, specs: declaration.params, given, engine };
   const { statements, source, selective, bound } = loadSqlJob(file.bytes, facts);
   return prepared(declaration, file, bound, {
     kind: "sql",

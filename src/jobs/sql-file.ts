@@ -7,7 +7,8 @@ import { type Digest, digestOf } from "../base/digest.js";
 import { UsageError } from "../base/errors.js";
 import type { SqlStatement } from "../target/target.js";
 import { bindParameters, bindUndeclared, type Bound, type ParameterSpecs } from "./parameters.js";
-import { isSymbol, splitSql, type SqlPiece, type Token, wordOf } from "./sql-tokens.js";
+import { POSTGRES } from "./postgres-tokens.js";
+import { isSymbol, SQLITE, splitSql, type SqlPiece, type Token, wordOf } from "./sql-tokens.js";
 
 /** An SQL job, ready to be run. */
 export interface SqlJob {
@@ -29,7 +30,12 @@ export interface SqlJobFacts {
   readonly specs: ParameterSpecs | null;
   /** The arguments of `--set`. */
   readonly given: readonly string[];
+  /** The engine whose SQL it is; SQLite when absent. */
+  readonly engine?: SqlEngine;
 }
+
+/** Engines whose SQL can stand in a file. */
+export type SqlEngine = "sqlite" | "postgres";
 
 /**
  * Reads an SQL job.
@@ -38,9 +44,11 @@ export interface SqlJobFacts {
  */
 export function loadSqlJob(bytes: Uint8Array, facts: SqlJobFacts): SqlJob {
   const text = textOf(bytes, facts.file);
-  const pieces = splitSql(text).filter((piece) => piece.tokens.length > 0);
+  const { engine = "sqlite" } = facts;
+  const dialect = engine === "postgres" ? POSTGRES : SQLITE;
+  const pieces = splitSql(text, dialect).filter((piece) => piece.tokens.length > 0);
   if (pieces.length === 0) throw invalid(`${facts.file} has no statement`, "an empty job is refused");
-  for (const piece of pieces) refusePiece(piece, facts.file);
+  for (const piece of pieces) refusePiece(piece, facts.file, RULES[engine]);
   const uses = parameterLines(pieces);
   const bound = bindTo(uses, facts);
   return {
@@ -64,7 +72,7 @@ export function refusalOf(sql: string): string | null {
   const [piece, second] = pieces;
   if (piece === undefined) return "it has no statement";
   if (second !== undefined) return "it has more than one statement";
-  return piece.fault?.what ?? statementRefusal(piece);
+  return piece.fault?.what ?? statementRefusal(piece, RULES.sqlite);
 }
 
 // --- text ------------------------------------------------------------------------------------------
@@ -84,7 +92,7 @@ function textOf(bytes: Uint8Array, file: string): string {
     const line = text.slice(0, nul).split("\n").length;
     throw invalid(
       `${file}:${line} has a NUL character`,
-      "SQLite would stop reading there and run half of the text",
+      "the engine would stop reading there and run half of the text",
     );
   }
   return text;
@@ -125,19 +133,52 @@ const REFUSED: ReadonlyMap<string, string> = new Map([
   ["EXPLAIN", "it changes no row that a plan could show"],
 ]);
 
-function refusePiece(piece: SqlPiece, file: string): void {
+/** What begins a statement of a job, and what does not, with the reason. */
+interface Rules {
+  readonly planned: readonly string[];
+  readonly refused: ReadonlyMap<string, string>;
+}
+
+const NO_ROW = "it changes no row that a plan could show";
+const RULES: Readonly<Record<SqlEngine, Rules>> = {
+  sqlite: { planned: PLANNED, refused: REFUSED },
+  // Which CREATE it is, and everything inside a statement, the adapter judges with the engine's own grammar.
+  postgres: {
+    planned: "SELECT VALUES WITH TABLE INSERT UPDATE DELETE MERGE TRUNCATE CALL DO CREATE".split(" "),
+    refused: new Map([
+      ...["BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE"].map(
+        (word) => [word, TRANSACTION] as const,
+      ),
+      ["PREPARE", TRANSACTION],
+      ["SET", "it changes what later statements mean; a plan states the settings of the role and database"],
+      ["RESET", "it changes what later statements mean; a plan states the settings of the role and database"],
+      ["COPY", "it reads or writes a file or program of the server, or data that is not in the job"],
+      ["VACUUM", NO_ROW],
+      ["ANALYZE", NO_ROW],
+      ["REINDEX", NO_ROW],
+      ["EXPLAIN", NO_ROW],
+      ["SHOW", NO_ROW],
+      ["ALTER", "a schema change cannot be written row by row: make it with your migration tool"],
+      ["DROP", "a schema change cannot be written row by row: make it with your migration tool"],
+      ["NOTIFY", "its effect is outside the transaction, and cannot be shown or taken back"],
+      ["LOCK", "a rehearsal takes no more locks than the job's own changes do"],
+    ]),
+  },
+};
+
+function refusePiece(piece: SqlPiece, file: string, rules: Rules): void {
   if (piece.fault !== null && !startsWithDot(piece)) throw refused(file, piece.fault.line, piece.fault.what);
-  const why = statementRefusal(piece);
+  const why = statementRefusal(piece, rules);
   if (why !== null) throw refused(file, piece.line, why);
 }
 
-function statementRefusal(piece: SqlPiece): string | null {
+function statementRefusal(piece: SqlPiece, rules: Rules): string | null {
   if (startsWithDot(piece)) return "a dot-command belongs to the sqlite3 shell, it is not SQL";
   const word = wordOf(piece.tokens[0]);
-  const why = REFUSED.get(word);
+  const why = rules.refused.get(word);
   if (why !== undefined) return `${word} is refused: ${why}`;
-  if (!PLANNED.includes(word)) {
-    return `${JSON.stringify(firstWords(piece))} begins no statement of a job: it has ${PLANNED.join(", ")}`;
+  if (!rules.planned.includes(word)) {
+    return `${JSON.stringify(firstWords(piece))} begins no statement of a job: it has ${rules.planned.join(", ")}`;
   }
   const loads = piece.tokens.some((t, i) => wordOf(t) === "LOAD_EXTENSION" && isOpening(piece.tokens[i + 1]));
   return loads ? "load_extension is refused: a job runs no code of its own inside the engine" : null;
@@ -184,6 +225,7 @@ function isSelective(all: readonly Token[]): boolean {
   const top = topLevel(all);
   const verb = top.findIndex((t, i) => MAIN_VERBS.includes(wordOf(t)) && !namesTable(top[i - 1]));
   const word = wordOf(top[verb]);
+  if (wordOf(top[0]) === "TRUNCATE") return false;
   if (wordOf(top[0]) === "CREATE" || (word !== "UPDATE" && word !== "DELETE")) return true;
   const where = top.findIndex((t, i) => i > verb && wordOf(t) === "WHERE");
   if (where < 0) return false;

@@ -27,6 +27,13 @@ export interface Token {
   readonly text: string;
 }
 
+/** How one engine cuts text. */
+export interface SqlDialect {
+  readonly tokens: (text: string) => Iterable<Token>;
+  /** Whether a semicolon after these tokens does not end the statement. */
+  readonly isUnfinished: (held: readonly Token[]) => boolean;
+}
+
 /** One statement and everything around it up to the next one. Joined, the sources of all pieces are the text. */
 export interface SqlPiece {
   /** Leading space and comments, the statement, its semicolon. */
@@ -147,29 +154,30 @@ function asciiUpper(word: string): string {
  * those in the body of a trigger, which ends at the END that follows a semicolon (a CASE … END never does).
  * Law: the pieces' sources, joined, are the text.
  */
-export function splitSql(text: string): readonly SqlPiece[] {
+export function splitSql(text: string, dialect: SqlDialect = SQLITE): readonly SqlPiece[] {
   const lineOf = lineCounter(text);
   const pieces: SqlPiece[] = [];
   let start = 0;
   let held: Token[] = [];
-  for (const token of tokens(text)) {
+  for (const token of dialect.tokens(text)) {
     if (token.kind === "space" || token.kind === "comment") continue;
-    if (isSymbol(token, ";") && endsHere(held)) {
-      pieces.push(pieceOf(text, start, token.end, held, lineOf));
+    if (isSymbol(token, ";") && !dialect.isUnfinished(held)) {
+      pieces.push(pieceOf(text, start, token.end, held, lineOf, dialect));
       start = token.end;
       held = [];
     } else {
       held.push(token);
     }
   }
-  if (start < text.length) pieces.push(pieceOf(text, start, text.length, held, lineOf));
+  if (start < text.length) pieces.push(pieceOf(text, start, text.length, held, lineOf, dialect));
   return pieces;
 }
 
-/** Whether a semicolon after these tokens ends the statement. */
-function endsHere(held: readonly Token[]): boolean {
-  return !isTrigger(held) || isWholeTrigger(held);
-}
+/** SQLite's way of cutting text. */
+export const SQLITE: SqlDialect = {
+  tokens,
+  isUnfinished: (held) => isTrigger(held) && !isWholeTrigger(held),
+};
 
 function isTrigger(held: readonly Token[]): boolean {
   const from = held.findIndex((t) => !["EXPLAIN", "QUERY", "PLAN"].includes(wordOf(t)));
@@ -189,6 +197,7 @@ function pieceOf(
   end: number,
   held: readonly Token[],
   lineOf: (offset: number) => number,
+  dialect: SqlDialect,
 ): SqlPiece {
   const first = held[0];
   const source = text.slice(start, end);
@@ -199,7 +208,7 @@ function pieceOf(
     text: text.slice(first.start, held.at(-1)?.end ?? first.start),
     line,
     tokens: held,
-    fault: faultOf(held, line, lineOf),
+    fault: faultOf(held, line, lineOf, dialect),
   };
 }
 
@@ -207,6 +216,7 @@ function faultOf(
   held: readonly Token[],
   line: number,
   lineOf: (offset: number) => number,
+  dialect: SqlDialect,
 ): SqlPiece["fault"] {
   let depth = 0;
   for (const token of held) {
@@ -217,7 +227,7 @@ function faultOf(
     if (isSymbol(token, ";") && depth > 0) break;
   }
   if (depth > 0) return { line, what: "a ( is never closed" };
-  if (isTrigger(held) && !isWholeTrigger(held)) return { line, what: "the trigger's body has no END" };
+  if (dialect.isUnfinished(held)) return { line, what: "the trigger's body has no END" };
   return null;
 }
 

@@ -46,6 +46,7 @@ const KINDS: Readonly<Record<EntryKind, true>> = {
   rejected: true,
   revoked: true,
   "run-started": true,
+  "run-resumed": true,
   "run-committed": true,
   "run-finished": true,
   "run-failed": true,

@@ -17,6 +17,7 @@ export type EntryKind =
   | "rejected"
   | "revoked"
   | "run-started"
+  | "run-resumed"
   | "run-committed"
   | "run-finished"
   | "run-failed"
@@ -75,6 +76,8 @@ export type Verification =
 export interface LedgerStore {
   /** The ledger's id and head; null while no ledger exists. */
   readonly head: () => { readonly ledger: string; readonly sequence: number; readonly head: Digest } | null;
+  /** When the last entry was made; null while no ledger exists. */
+  readonly lastAt: () => string | null;
   /** Creates the ledger; refused when there is one. */
   readonly create: () => SealedEntry;
   /** Appends under a lock against other processes. */
@@ -82,7 +85,8 @@ export interface LedgerStore {
   /** Newest last. Streams. */
   readonly entries: (filter?: {
     readonly plan?: string;
-    readonly run?: string;
+    /** Null for entries that are about no run. */
+    readonly run?: string | null;
     readonly target?: string;
     readonly kinds?: readonly EntryKind[];
   }) => Iterable<SealedEntry>;

@@ -68,6 +68,23 @@ export async function gitBranch(cwd: string): Promise<string | undefined> {
   return code === 0 && output.trim() !== "" ? output.trim() : undefined;
 }
 
+/**
+ * The last commit that touched a file, and whether the file is as committed there. A file that git does not know has no
+ * commit and is not clean; null outside a work tree.
+ */
+export async function committedFile(
+  path: string,
+  cwd: string,
+): Promise<{ readonly commit: string | null; readonly clean: boolean } | null> {
+  const { code, output } = await git(["log", "-1", "--format=%H", "--", path], cwd);
+  if (code !== 0) return null;
+  const commit = output.trim();
+  if (commit === "") return { commit: null, clean: false };
+  // A monitor is a program that the repository names: asking about a file must not start it.
+  const status = await git(["-c", "core.fsmonitor=false", "status", "--porcelain", "--", path], cwd);
+  return { commit, clean: status.code === 0 && status.output.trim() === "" };
+}
+
 async function git(
   args: readonly string[],
   cwd: string,

@@ -30,15 +30,21 @@ const SIGN_TIMEOUT_MS = 60_000;
  * An agent that is not there has no keys: empty, not an error.
  */
 export async function agentKeys(socket: string | undefined): Promise<readonly AgentKey[]> {
-  if (socket === undefined || socket === "") return [];
-  let answer: Buffer;
+  return (await askAgent(socket)).keys;
+}
+
+/** {@link agentKeys}, with why there are none where the agent itself is the reason; null where it answered. */
+export async function askAgent(
+  socket: string | undefined,
+): Promise<{ readonly keys: readonly AgentKey[]; readonly problem: string | null }> {
+  if (socket === undefined || socket === "") return { keys: [], problem: "SSH_AUTH_SOCK is not set" };
   try {
-    answer = await exchange(socket, Buffer.from([REQUEST_IDENTITIES]), LIST_TIMEOUT_MS);
+    const answer = await exchange(socket, Buffer.from([REQUEST_IDENTITIES]), LIST_TIMEOUT_MS);
+    return { keys: parseIdentities(answer, socket), problem: null };
   } catch (e) {
-    if (e instanceof AgentFailure) return [];
+    if (e instanceof AgentFailure) return { keys: [], problem: `${socket} does not answer: ${e.message}` };
     throw e;
   }
-  return parseIdentities(answer, socket);
 }
 
 /**

@@ -146,7 +146,7 @@ function sameBlob(a: PublicKey, b: PublicKey): boolean {
  * The public key that a path stands for: the file itself when it is one, else `PATH.pub`; null when neither
  * is there. Of a private key only its first line's mark is looked at.
  */
-async function publicHalf(path: string): Promise<PublicKey | null> {
+export async function publicHalf(path: string): Promise<PublicKey | null> {
   if (await isPrivateKey(path)) {
     const beside = `${path}.pub`;
     return (await exists(beside)) ? readPublicKey(beside) : null;

@@ -6,11 +6,24 @@
  * are compared with what was computed, never used.
  */
 import { shortDigest } from "../base/digest.js";
-import { IntegrityError, RefusedError } from "../base/errors.js";
+import { IntegrityError, RefusedError, UsageError } from "../base/errors.js";
+import type { ChangeSource } from "../changeset/change.js";
 import type { Decision } from "../policy/decision.js";
+import type { SchemaFacts } from "../target/target.js";
 import { refuseDenied } from "./approve.js";
 import { type Authority, requireAuthority } from "./authority.js";
-import type { Cover } from "./cover.js";
+import type { BreakGlassRequest } from "./break-glass.js";
+import {
+  type BegunRun,
+  begunRun,
+  coverOfBegun,
+  isWritten,
+  nothingToResume,
+  remaining,
+  rowsBeforeRun,
+} from "./begun.js";
+import { type Cover, coverOf } from "./cover.js";
+import { refuseOverdueDebts } from "./debts.js";
 import { MOVED_LISTED, type MovedRow, rowDrift, schemaDrift, statesOf } from "./drift.js";
 import {
   type Examined,
@@ -19,12 +32,18 @@ import {
   requireHistory,
   withTarget,
 } from "./examine.js";
-import { decideEffect, summaryOf } from "./judge-plan.js";
+import { heldBy, refuseHeld } from "./held.js";
+import { claimsOf, decideEffect, summaryOf } from "./judge-plan.js";
 import { refuseClosedPlan, refusePlanOfOtherPlace, rowsNow } from "./plan-state.js";
-import { refuseOutsideScope, refuseUnexpected } from "./scope.js";
+import { cutAgain, cutForRun, type Pacing, type RunCut } from "./run-cut.js";
+import { stoppedPartWay } from "./run-ends.js";
+import { refuseOutsideScope, refuseSchemaOutsideScope, refuseUnexpected } from "./scope.js";
+import { presentRows } from "./script.js";
 import { loadPlan, requireKnownRequester } from "./stored-plan.js";
+import { timeOf } from "./time.js";
 import type { LoadedPlan, Toolbox } from "./toolbox.js";
-import { finishKilledRun, writeRun } from "./write-run.js";
+import { rowsOf } from "./write-batch.js";
+import { resumeRun, type Writing, writeRun } from "./write-run.js";
 
 /** What is asked of apply. */
 export interface ApplyRequest {
@@ -37,6 +56,12 @@ export interface ApplyRequest {
   readonly dryRun: boolean;
   /** A covered undo: applied under the approval of the run that it takes back. */
   readonly under?: Cover;
+  /** One person in place of the quorum, for minutes, with a debt; see `break-glass.ts`. */
+  readonly breakGlass?: BreakGlassRequest;
+  /** Waves, rate and one transaction, as far as they tighten what the plan says. */
+  readonly pacing?: Pacing;
+  /** The run to go on with; refused where the plan's run is another or over. */
+  readonly resume?: string;
 }
 
 /** How a run ended well. */
@@ -46,14 +71,20 @@ export interface Applied {
   readonly target: string;
   readonly environment: string;
   readonly rows: { readonly planned: number; readonly written: number; readonly alreadyDone: number };
+  readonly waves: number;
+  readonly batches: number;
   readonly snapshot: string | null;
   readonly approvers: readonly string[];
   /** Until when one clean undo is already approved; null when none is. */
   readonly coverUntil: string | null;
   readonly tookMs: number;
   readonly dryRun: boolean;
-  /** True when a killed run had committed and only its record was completed now. */
+  /** True when a run that had begun earlier was gone on with. */
+  readonly resumed: boolean;
+  /** True when an earlier run had committed everything and only its record was completed now. */
   readonly completed: boolean;
+  /** Schema changes made, by a plan of mode script. */
+  readonly schemaChanges: number;
 }
 
 /**
@@ -86,45 +117,157 @@ async function applyTo(
   requireKnownRequester(plan, tools.project.people);
   tools.progress.check("people, policies and guarding configuration are the pinned ones");
   const ledger = await requireHistory(tools, examined);
-  const unfinished = await finishKilledRun(tools, plan, examined, ledger);
-  if (unfinished !== null) return unfinished;
+  const begun = await begunRun(tools, plan, examined);
+  requireResumable(request, plan, begun);
+  if (begun !== null && isWritten(begun)) return completeRun(tools, { plan, examined, ledger, begun });
   await refuseClosedPlan(tools, plan, examined);
+  await refuseHold(plan, examined);
+  if (plan.statement.job !== null) await refuseOverdueDebts(tools, examined);
 
-  const decision = await recomputeDecision(tools, plan, examined);
-  const authority = await requireAuthority(tools, plan, examined, decision, request);
-  await refuseSchemaDrift(plan, examined);
+  const schema = await examined.target.schema();
+  const cut = cutOf(plan, schema, begun, request.pacing ?? {});
+  const left = begun === null ? plan.changes : remaining(cut, plan.changes, begun);
+  const rows = await rowsNow(examined, plan);
+  const rowsBefore = begun === null ? rows : rowsBeforeRun(rows, plan.statement.changeset.tables, left);
+  const under =
+    request.under ?? (begun === null ? null : await coverOfBegun(tools, begun, examined)) ?? undefined;
+  const authorise = async (): Promise<Authority> => {
+    const decision = await recomputeDecision(tools, plan, examined, rowsBefore);
+    const asked = { ...request, ...(under === undefined ? {} : { under }) };
+    return requireAuthority(tools, plan, examined, decision, asked);
+  };
+  const authority = await authorise();
+  refuseSchemaDrift(plan, schema);
   const started = tools.clock.now();
-  await refuseRowDrift(plan, examined);
+  await refuseRowDrift(plan, examined, presentRows(plan.statement, left, schema), begun);
   tools.progress.check(
-    `${plan.statement.changeset.rows} of ${plan.statement.changeset.rows} rows are as planned`,
+    begun === null ? asPlanned(plan) : `the rows that ${begun.run} has not written are as planned`,
   );
-  if (request.dryRun) return dryRunOf(plan, examined, authority);
+  if (request.dryRun) return dryRunOf(plan, examined, authority, cut);
   if (
     examined.verdict.guardedAs === "production" &&
     request.under === undefined &&
-    plan.statement.changeset.rows > 0
+    plan.statement.changeset.rows + plan.statement.schema.changes.length > 0
   ) {
     await request.confirm(examined.target.name);
   }
-  return writeRun(tools, { plan, examined, ledger, authority, started, under: request.under });
+  const writing: Writing = {
+    plan,
+    examined,
+    ledger,
+    authority,
+    started,
+    under,
+    cut,
+    maxRowsPerSecond: slower(plan.statement.pace.max_rows_per_second, request.pacing?.maxRowsPerSecond),
+    stillAllowed: async () => {
+      await refuseClosedPlan(tools, plan, examined);
+      await authorise();
+    },
+  };
+  if (begun === null) return writeRun(tools, writing);
+  await requireSnapshot(tools, begun);
+  return resumeRun(
+    tools,
+    { ...writing, coverUntil: (await coverOf(tools, plan, examined))?.until ?? null },
+    begun,
+  );
 }
 
-async function recomputeDecision(tools: Toolbox, plan: LoadedPlan, examined: Examined): Promise<Decision> {
+/** `--resume` names one run; without it a run that began is gone on with as if it had not been stopped. */
+function requireResumable(request: ApplyRequest, plan: LoadedPlan, begun: BegunRun | null): void {
+  if (request.resume !== undefined && begun?.run !== request.resume) {
+    throw nothingToResume(
+      request.resume,
+      begun === null
+        ? "nothing of it is committed; apply its plan instead"
+        : `${plan.id} is being written by ${begun.run}`,
+    );
+  }
+  const asked = request.pacing;
+  if (begun === null || (asked?.waves === undefined && asked?.atomic !== true)) return;
+  throw new UsageError({
+    code: "ERR_USAGE",
+    message: `${begun.run} goes on in the waves it began with`,
+    why: "its batches are marked in the target; --max-rate may be changed, --waves and --atomic may not",
+  });
+}
+
+async function refuseHold(plan: LoadedPlan, examined: Examined): Promise<void> {
+  const hold = heldBy(await examined.target.notes(), plan.digest);
+  if (hold !== null) refuseHeld(examined.target.name, hold);
+}
+
+function cutOf(plan: LoadedPlan, schema: SchemaFacts, begun: BegunRun | null, pacing: Pacing): RunCut {
+  const { rows, tables } = plan.statement.changeset;
+  const effect = { source: plan.changes, rows, tables, ties: schema.ties };
+  return begun === null ? cutForRun(effect, plan.statement, pacing) : cutAgain(effect, begun.cut);
+}
+
+/** The slower of two rates; null when neither is given. */
+function slower(planned: number | null, asked: number | undefined): number | null {
+  return planned === null ? (asked ?? null) : Math.min(planned, asked ?? planned);
+}
+
+/** A run whose rows are all committed: open checks are asked, and its record is completed. */
+async function completeRun(
+  tools: Toolbox,
+  of: Pick<Writing, "plan" | "examined" | "ledger"> & { readonly begun: BegunRun },
+): Promise<Applied> {
+  const { plan, examined, begun } = of;
+  const cover = await coverOf(tools, plan, examined);
+  const writing: Writing = {
+    ...of,
+    authority: { approvers: begun.approvers, nonces: [], coverUndoSeconds: null },
+    started: tools.clock.now(),
+    under: undefined,
+    cut: cutOf(plan, await examined.target.schema(), begun, {}),
+    maxRowsPerSecond: null,
+    stillAllowed: async () => {},
+    coverUntil: cover?.until ?? null,
+  };
+  return resumeRun(tools, writing, begun);
+}
+
+/** The way back of a run that goes on: what it kept must still be what it kept. */
+async function requireSnapshot(tools: Toolbox, begun: BegunRun): Promise<void> {
+  if (begun.snapshot === null) return;
+  const check = await tools.snapshots.verify(begun.snapshot);
+  if (check.ok) return;
+  throw new IntegrityError({
+    code: "ERR_SNAPSHOT_UNVERIFIED",
+    message: `the snapshot that ${begun.run} took is not whole any more`,
+    why: check.why,
+    next: [{ actor: "requester", argv: ["holdpoint", "undo", begun.run] }],
+  });
+}
+
+async function recomputeDecision(
+  tools: Toolbox,
+  plan: LoadedPlan,
+  examined: Examined,
+  rowsBefore: Readonly<Record<string, number>>,
+): Promise<Decision> {
   const { statement } = plan;
   if (statement.job !== null) {
     refuseOutsideScope(statement.job, statement.changeset.tables, statement.target.name);
     refuseUnexpected(statement.job, statement.changeset.tables, statement.target.name);
+    refuseSchemaOutsideScope(statement.job, statement.schema.changes, statement.target.name);
   }
-  const decision = decideEffect(tools, {
+  const decision = await decideEffect(tools, {
+    now: await timeOf(tools, examined),
+    act: "apply",
     verdict: examined.verdict,
     target: {
       name: examined.target.name,
       adapter: examined.target.adapter,
       pinned: examined.marker !== null,
     },
+    reach: examined.target,
+    changes: plan.changes,
     summary: summaryOf(plan.changes, statement.changeset.digest),
-    rowsBefore: await rowsNow(examined, plan),
-    claims: { ...statement, schemaChanges: statement.schema.changes.length },
+    rowsBefore,
+    claims: claimsOf(statement),
   });
   refuseDenied(decision, plan.id);
   refuseClaim(plan, "environment", statement.target.verdict, examined.verdict.name);
@@ -162,8 +305,7 @@ function refuseOlderBundle(plan: LoadedPlan, examined: Examined): void {
   });
 }
 
-async function refuseSchemaDrift(plan: LoadedPlan, examined: Examined): Promise<void> {
-  const now = await examined.target.schema();
+function refuseSchemaDrift(plan: LoadedPlan, now: SchemaFacts): void {
   const settings = Object.entries(plan.statement.settings).filter(([k, v]) => now.settings[k] !== v);
   if (now.fingerprint === plan.statement.schema.fingerprint && settings.length === 0) return;
   throw schemaDrift(
@@ -173,29 +315,56 @@ async function refuseSchemaDrift(plan: LoadedPlan, examined: Examined): Promise<
   );
 }
 
-async function refuseRowDrift(plan: LoadedPlan, examined: Examined): Promise<void> {
+/** Rows of tables that a script makes or changes cannot be looked at beforehand: its whole effect is compared before it stays. */
+function asPlanned({ statement }: LoadedPlan): string {
+  const { rows } = statement.changeset;
+  if (statement.mode === "script" && statement.from === null)
+    return "the rows that are there already are as planned";
+  return `${rows} of ${rows} rows are as planned`;
+}
+
+async function refuseRowDrift(
+  plan: LoadedPlan,
+  examined: Examined,
+  left: ChangeSource,
+  begun: BegunRun | null,
+): Promise<void> {
   const listed: MovedRow[] = [];
   let moved = 0;
-  for await (const row of statesOf(examined.target, plan.changes)) {
+  for await (const row of statesOf(examined.target, left)) {
     if (row.state !== "moved") continue;
     moved += 1;
     if (listed.length < MOVED_LISTED) listed.push(row);
   }
-  if (moved > 0) throw rowDrift(plan, moved, listed);
+  if (moved === 0) return;
+  const drift = rowDrift(plan, moved, listed);
+  if (begun === null || begun.marks.length === 0) throw drift;
+  throw stoppedPartWay(drift, {
+    run: begun.run,
+    plan: plan.id,
+    rows: rowsOf(begun.marks),
+    of: plan.statement.changeset.rows,
+    batches: begun.marks.length,
+    ofBatches: begun.batchCount,
+  });
 }
 
-function dryRunOf(plan: LoadedPlan, examined: Examined, authority: Authority): Applied {
+function dryRunOf(plan: LoadedPlan, examined: Examined, authority: Authority, cut: RunCut): Applied {
   return {
     run: null,
     plan: plan.id,
     target: examined.target.name,
     environment: examined.verdict.guardedAs,
     rows: { planned: plan.statement.changeset.rows, written: 0, alreadyDone: 0 },
+    waves: cut.waves,
+    batches: cut.batchCount,
     snapshot: null,
     approvers: authority.approvers,
     coverUntil: null,
     tookMs: 0,
     dryRun: true,
+    resumed: false,
     completed: false,
+    schemaChanges: 0,
   };
 }

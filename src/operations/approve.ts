@@ -9,9 +9,12 @@ import { dearmor, verifySshsig } from "../approval/sshsig.js";
 import { personOfSignature } from "../approval/people.js";
 import { parseStamp } from "../base/clock.js";
 import { IntegrityError, RefusedError, UsageError } from "../base/errors.js";
+import type { Odd } from "../changeset/odd.js";
 import type { Summary } from "../changeset/summarise.js";
 import type { Decision } from "../policy/decision.js";
+import type { UndoRehearsal } from "../target/target.js";
 import { countMoved } from "./drift.js";
+import { presentRows } from "./script.js";
 import {
   type Examined,
   refuseContradiction,
@@ -19,15 +22,21 @@ import {
   requireHistory,
   withTarget,
 } from "./examine.js";
-import { decideEffect, summaryOf } from "./judge-plan.js";
+import { claimsOf, decideEffect, summaryOf } from "./judge-plan.js";
+import { oddOf } from "./odd.js";
+import { rehearsedUndo } from "./plan.js";
 import {
   approvalsInLedger,
   planFacts,
   refuseClosedPlan,
   refusePlanOfOtherPlace,
+  requestersOf,
+  revokedNonces,
   rowsNow,
 } from "./plan-state.js";
+import { type EarlierRejection, rejectionsOfEffect } from "./rejections.js";
 import { loadPlan, requireKnownRequester } from "./stored-plan.js";
+import { timeOf } from "./time.js";
 import type { LoadedPlan, SigningKey, Toolbox } from "./toolbox.js";
 
 /** How long an approval may be used when the approver says nothing: apply must begin within it. */
@@ -38,11 +47,16 @@ export interface Review {
   readonly plan: LoadedPlan;
   readonly summary: Summary;
   readonly decision: Decision;
+  readonly odd: Odd;
   readonly examined: Examined;
   /** How many of the plan's rows are no longer as the plan saw them. */
   readonly moved: number;
+  /** The way back, tried again by the reader's own machine; null where the target cannot. */
+  readonly undo: UndoRehearsal | null;
   /** Approvals already given, by person. */
   readonly given: readonly string[];
+  /** Rejections of other plans with the same effect. */
+  readonly rejected: readonly EarlierRejection[];
 }
 
 /** What the approver chose. */
@@ -80,20 +94,32 @@ export async function review<T>(
       await refuseClosedPlan(tools, plan, examined);
       const summary = summaryOf(plan.changes, plan.statement.changeset.digest);
       const rowsBefore = await rowsNow(examined, plan);
-      const decision = decideEffect(tools, {
+      const decision = await decideEffect(tools, {
+        now: await timeOf(tools, examined),
+        act: "apply",
         verdict: examined.verdict,
         target: {
           name: examined.target.name,
           adapter: examined.target.adapter,
           pinned: examined.marker !== null,
         },
+        reach: examined.target,
+        changes: plan.changes,
         summary,
         rowsBefore,
-        claims: { ...plan.statement, schemaChanges: plan.statement.schema.changes.length },
+        claims: claimsOf(plan.statement),
       });
-      const moved = await countMoved(examined.target, plan.changes);
-      const given = (await approvalsInLedger(tools, plan.id)).map((t) => t.statement.approver);
-      return work({ plan, summary, decision, examined, moved, given });
+      const there = presentRows(plan.statement, plan.changes, await examined.target.schema());
+      const moved = await countMoved(examined.target, there);
+      const gone = await revokedNonces(tools, plan.id, examined);
+      const given = (await approvalsInLedger(tools, plan.id))
+        .filter(({ statement: s }) => s.act === "approve" && !gone.has(s.nonce))
+        .map((t) => t.statement.approver);
+      const rejected = await rejectionsOfEffect(tools, examined.target.name, plan.statement.changeset.digest);
+      // A plan whose rows moved can no more be rehearsed than applied; it is shown with what moved.
+      const undo = moved > 0 ? null : await rehearsedUndo(tools, examined, plan.changes, plan.statement);
+      const odd = oddOf(tools, examined.target.name, plan.changes);
+      return work({ plan, summary, decision, odd, examined, moved, undo, given, rejected });
     });
   } finally {
     plan.close();
@@ -114,7 +140,7 @@ export function refuseDenied(decision: Decision, planId: string): void {
 }
 
 /** The person whom a key makes the approver: known, and not the requester. */
-export function approverOf(key: SigningKey, plan: LoadedPlan): string {
+export function approverOf(tools: Toolbox, key: SigningKey, plan: LoadedPlan): string {
   if (key.person === null) {
     throw new RefusedError({
       code: "ERR_KEY_UNKNOWN",
@@ -123,18 +149,30 @@ export function approverOf(key: SigningKey, plan: LoadedPlan): string {
       next: [{ actor: "anyone", argv: ["holdpoint", "trust", "show"] }],
     });
   }
-  refuseSelf(key.person, plan, key.fingerprint);
+  refuseSelf(tools, key.person, plan, key.fingerprint);
   return key.person;
 }
 
 /** @throws RefusedError ERR_APPROVAL_SELF (31). */
-export function refuseSelf(person: string, plan: LoadedPlan, key?: string): void {
-  if (person !== plan.statement.requester.person) return;
+export function refuseSelf(tools: Toolbox, person: string, plan: LoadedPlan, key?: string): void {
+  const { requesters } = requestersOf(tools, plan);
+  if (!requesters.includes(person)) return;
+  if (person !== plan.statement.requester.person) throw selfThroughCi(person, plan, requesters);
   const mine = plan.statement.requester.key;
   throw new RefusedError({
     code: "ERR_APPROVAL_SELF",
     message: `${person} made this plan and cannot approve it`,
     why: `requester and approver are both ${person}${key === undefined ? "" : ` (keys ${mine ?? "none"} and ${key})`}`,
+    state: "Nothing was signed.",
+    next: [{ actor: "approver", argv: ["holdpoint", "approve", plan.id] }],
+  });
+}
+
+function selfThroughCi(person: string, plan: LoadedPlan, requesters: readonly string[]): RefusedError {
+  return new RefusedError({
+    code: "ERR_APPROVAL_SELF",
+    message: `${person} is one of those behind this plan and cannot approve it`,
+    why: `a pipeline made it; who set it going or wrote what it runs counts as requester: ${requesters.join(", ")}`,
     state: "Nothing was signed.",
     next: [{ actor: "approver", argv: ["holdpoint", "approve", plan.id] }],
   });
@@ -149,7 +187,7 @@ async function statementFor(
   reviewedSeconds: number | null,
 ): Promise<ApprovalStatement> {
   const { plan, examined } = reviewed;
-  const now = tools.clock.now();
+  const now = await timeOf(tools, examined);
   const planEnds = parseStamp(plan.statement.expires_at)?.getTime() ?? 0;
   refuseMissingReason(reviewed, options);
   return makeApproval({
@@ -176,7 +214,7 @@ export async function signApproval(
   reviewedSeconds: number,
 ): Promise<Approved> {
   refuseDenied(reviewed.decision, reviewed.plan.id);
-  const person = approverOf(key, reviewed.plan);
+  const person = approverOf(tools, key, reviewed.plan);
   const statement = await statementFor(tools, reviewed, person, options, reviewedSeconds);
   const bytes = approvalBytes(statement);
   return record(tools, statement, tokenText(bytes, await key.sign(bytes)));
@@ -191,7 +229,7 @@ export async function prepareApproval(
 ): Promise<{ readonly statement: ApprovalStatement; readonly bytes: Uint8Array }> {
   refuseDenied(reviewed.decision, reviewed.plan.id);
   requirePerson(tools.project.people, approver);
-  refuseSelf(approver, reviewed.plan);
+  refuseSelf(tools, approver, reviewed.plan);
   const statement = await statementFor(tools, reviewed, approver, options, null);
   return { statement, bytes: approvalBytes(statement) };
 }
@@ -225,7 +263,12 @@ export async function takeInApproval(
   const signature = dearmor(Buffer.from(signatureFile).toString("latin1"));
   const check = verifySshsig({ bytes, signature, namespace: NAMESPACES.approval });
   if (!check.ok) throw badSignature(check.why);
-  const person = personOfSignature(tools.project.people, check, NAMESPACES.approval, tools.clock.now());
+  const person = personOfSignature(
+    tools.project.people,
+    check,
+    NAMESPACES.approval,
+    await timeOf(tools, reviewed.examined),
+  );
   if (person === null) throw unknownSigner(check.key.fingerprint);
   if (person.name !== statement.approver) {
     throw new RefusedError({
@@ -241,7 +284,7 @@ export async function takeInApproval(
       ],
     });
   }
-  refuseSelf(person.name, reviewed.plan, check.key.fingerprint);
+  refuseSelf(tools, person.name, reviewed.plan, check.key.fingerprint);
   return record(tools, statement, tokenText(bytes, signature));
 }
 

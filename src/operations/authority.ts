@@ -1,13 +1,14 @@
 /** By whose word a plan may be applied: policy alone, approvals counted by person, or a cover given earlier. */
-import { countApprovals, refusalOf } from "../approval/count.js";
 import type { Token } from "../approval/approval-statement.js";
-import { parseSshsig, verifySshsig } from "../approval/sshsig.js";
-import { parseToken, splitTokens } from "../approval/token.js";
-import { IntegrityError } from "../base/errors.js";
+import { type Count, countApprovals, refusalOf } from "../approval/count.js";
+import { askersOf } from "../approval/requesters.js";
 import type { Decision } from "../policy/decision.js";
+import { type BreakGlass, breakGlassOf, type BreakGlassRequest, signBreakGlass } from "./break-glass.js";
 import type { Cover } from "./cover.js";
 import type { Examined } from "./examine.js";
-import { approvalsInLedger, planFacts, requestersOf } from "./plan-state.js";
+import { approvalsInLedger, planFacts, requestersOf, revokedNonces } from "./plan-state.js";
+import { timeOf } from "./time.js";
+import { takeIn } from "./tokens.js";
 import type { LoadedPlan, Toolbox } from "./toolbox.js";
 
 /** Who lets it happen. */
@@ -15,6 +16,8 @@ export interface Authority {
   readonly approvers: readonly string[];
   readonly nonces: readonly string[];
   readonly coverUndoSeconds: number | null;
+  /** Set where one person broke the glass instead of a quorum: its debt goes into the run's first transaction. */
+  readonly breakGlass?: BreakGlass;
 }
 
 /**
@@ -26,28 +29,21 @@ export async function requireAuthority(
   plan: LoadedPlan,
   examined: Examined,
   decision: Decision,
-  request: { readonly tokens: readonly string[]; readonly under?: Cover },
+  request: {
+    readonly tokens: readonly string[];
+    readonly under?: Cover;
+    readonly breakGlass?: BreakGlassRequest;
+  },
 ): Promise<Authority> {
   if (decision.kind === "allow") return { approvers: [], nonces: [], coverUndoSeconds: null };
   if (request.under !== undefined) {
     return { approvers: request.under.approvers, nonces: [], coverUndoSeconds: null };
   }
   const given = request.tokens.flatMap(takeIn);
-  const tokens = [...given, ...(await approvalsInLedger(tools, plan.id))];
-  const count = countApprovals({
-    requirement: requirementFor(plan, decision),
-    plan: planFacts(plan),
-    tokens,
-    people: tools.project.people,
-    ...requestersOf(plan),
-    now: tools.clock.now(),
-    spentNonces: new Set<string>(),
-    revokedNonces: new Set(
-      (await examined.target.notes()).filter((n) => n.kind === "revoked").map((n) => n.subject),
-    ),
-    rejectedBy: null,
-    environment: examined.verdict.guardedAs,
-  });
+  const count = await countFor(tools, plan, examined, decision, given);
+  if (!count.satisfied && request.breakGlass !== undefined) {
+    return underBreakGlass(tools, { plan, examined, decision, request: request.breakGlass, count });
+  }
   if (!count.satisfied) throw refusalOf(count, planFacts(plan));
   tools.progress.check(`approved by ${count.counted.map((c) => c.person).join(", ")}`);
   return {
@@ -57,36 +53,54 @@ export async function requireAuthority(
   };
 }
 
-/** Nobody knows who made an unsigned plan, so one of its approvers could be its requester: it costs one more person. */
-function requirementFor(plan: LoadedPlan, decision: Decision): Decision["requirement"] {
-  if (plan.statement.requester.person !== null) return decision.requirement;
+/** Waives the quorum, for a rejected plan too little: a no stands. Asked again within its minutes, the first signature stands. */
+async function underBreakGlass(
+  tools: Toolbox,
+  b: {
+    readonly plan: LoadedPlan;
+    readonly examined: Examined;
+    readonly decision: Decision;
+    readonly request: BreakGlassRequest;
+    readonly count: Count;
+  },
+): Promise<Authority> {
+  const { plan, examined, decision } = b;
+  const glass =
+    breakGlassOf(b.count) ??
+    breakGlassOf(
+      await countFor(tools, plan, examined, decision, [
+        await signBreakGlass(tools, plan, examined, b.request),
+      ]),
+    );
+  if (glass === null) throw refusalOf(b.count, planFacts(plan));
+  tools.progress.check(`BREAK-GLASS by ${glass.person}: ${glass.reason}`);
+  return { approvers: [], nonces: [glass.nonce], coverUndoSeconds: null, breakGlass: glass };
+}
+
+async function countFor(
+  tools: Toolbox,
+  plan: LoadedPlan,
+  examined: Examined,
+  decision: Decision,
+  given: readonly Token[],
+): Promise<Count> {
+  return countApprovals({
+    requirement: requirementFor(tools, plan, decision),
+    plan: planFacts(plan),
+    tokens: [...given, ...(await approvalsInLedger(tools, plan.id))],
+    people: tools.project.people,
+    ...requestersOf(tools, plan),
+    now: await timeOf(tools, examined),
+    spentNonces: new Set<string>(),
+    revokedNonces: await revokedNonces(tools, plan.id, examined),
+    rejectedBy: null,
+    environment: examined.verdict.guardedAs,
+  });
+}
+
+/** Where nobody knows all who asked for a plan, one of its approvers could be among them: it costs one more person. */
+function requirementFor(tools: Toolbox, plan: LoadedPlan, decision: Decision): Decision["requirement"] {
+  if (askersOf(plan.statement.requester, tools.project.ci).unknown.length === 0) return decision.requirement;
   const slots = decision.requirement.slots.map((s) => ({ ...s, people: s.people + 1 }));
   return { ...decision.requirement, slots };
-}
-
-/**
- * The tokens in a text that somebody handed in. Tokens found in the ledger may be worthless and are passed over;
- * one that is handed in and whose bytes are not what was signed is a sign of tampering or of a bad copy, so it
- * refuses (35) even beside good ones. Whose key it is, and for what, is a matter of counting.
- */
-function takeIn(text: string): readonly Token[] {
-  const tokens = splitTokens(text).map(parseToken);
-  if (tokens.length === 0) throw altered("there is no token in what was given as an approval");
-  for (const token of tokens) {
-    // Its own namespace: a good signature for another purpose is refused by the count, not as altered.
-    const { namespace } = parseSshsig(token.signature);
-    const check = verifySshsig({ bytes: token.bytes, signature: token.signature, namespace });
-    if (!check.ok) throw altered(check.why);
-  }
-  return tokens;
-}
-
-function altered(why: string): IntegrityError {
-  return new IntegrityError({
-    code: "ERR_APPROVAL_ALTERED",
-    message: "an approval that was given is not what was signed",
-    why,
-    state: "Nothing was written. The approval itself is unused.",
-    next: [{ actor: "requester", text: "Copy the token again from the approver; do not edit it." }],
-  });
 }

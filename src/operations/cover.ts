@@ -39,7 +39,7 @@ export async function coverOf(tools: Toolbox, plan: LoadedPlan, examined: Examin
     plan: planFacts(plan),
     tokens,
     people: tools.project.people,
-    ...requestersOf(plan),
+    ...requestersOf(tools, plan),
     now: appliedAt,
     spentNonces: new Set<string>(),
     revokedNonces: new Set<string>(),

@@ -4,8 +4,10 @@ import type { Digest } from "../base/digest.js";
 import { stamp } from "../base/clock.js";
 import { RefusedError } from "../base/errors.js";
 import { targetConfigOf } from "../config/config.js";
-import type { Marker } from "../target/marker.js";
+import type { Marker, Note } from "../target/marker.js";
 import { type Examined, requireHistory, withTarget } from "./examine.js";
+import { openDebts } from "./debts.js";
+import { type Hold, holdIn } from "./held.js";
 import type { Toolbox } from "./toolbox.js";
 
 /** What `env check` shows. */
@@ -13,6 +15,10 @@ export interface EnvChecked {
   readonly target: string;
   readonly description: string;
   readonly examined: Examined;
+  /** Who holds it; null when nobody does. */
+  readonly hold: Hold | null;
+  /** Break-glass runs that nobody has reviewed. */
+  readonly debts: readonly Note[];
 }
 
 /** Asks a target who it is; reads only. `assert` refuses (33) when the verdict is not as asserted. */
@@ -23,7 +29,9 @@ export async function checkEnvironment(
 ): Promise<EnvChecked> {
   return withTarget(tools, name, async (examined) => {
     if (assert !== null) refuseAssertion(examined, assert);
-    return { target: name, description: examined.identification.description, examined };
+    const notes = examined.marker === null ? [] : await examined.target.notes();
+    const { description } = examined.identification;
+    return { target: name, description, examined, hold: holdIn(notes), debts: openDebts(notes) };
   });
 }
 
@@ -152,7 +160,11 @@ function refusePinned(tools: Toolbox, examined: Examined): void {
         : `the target says it is ${marker.name} (${marker.environment}), pinned ${marker.pinnedAt} by ${marker.pinnedBy}`,
     next: [
       { actor: "anyone", argv: ["holdpoint", "env", "check", examined.target.name] },
-      { actor: "anyone", text: "Changing a pin takes two people." },
+      {
+        actor: "anyone",
+        argv: ["holdpoint", "env", "pin", examined.target.name, "--replace", "--prepare", "FILE"],
+        text: "two people sign it",
+      },
     ],
   });
 }

@@ -12,6 +12,8 @@ import { judge } from "../environment/verdict.js";
 import type { Anchor, LedgerStore } from "../ledger/entry.js";
 import type { Marker } from "../target/marker.js";
 import type { Identification, Target } from "../target/target.js";
+import { timeOf } from "./time.js";
+import type { SystemPin } from "../config/system-pins.js";
 import type { Toolbox, ValueOrigin } from "./toolbox.js";
 
 /** An open target with what it said about itself. */
@@ -23,6 +25,8 @@ export interface Examined {
   readonly marker: Marker | null;
   readonly bundle: TrustBundle;
   readonly bundleDigest: Digest;
+  /** What root pinned on this machine for a target of this name; it wins over the marker. */
+  readonly systemPin: SystemPin | null;
 }
 
 /** Opens the target, runs `work` with what it said, and closes it whatever happens. */
@@ -60,18 +64,23 @@ async function examine(tools: Toolbox, target: Target, origins: readonly ValueOr
     marker: identification.marker,
     bundle,
     bundleDigest: bundleDigest(bundle),
+    systemPin: await tools.systemPin(target.name),
   };
 }
 
 /** Refuses (33) when strong signals of the target contradict each other or the configuration. */
 export function refuseContradiction(examined: Examined): void {
-  const { verdict, target } = examined;
+  const { verdict, target, origins } = examined;
   if (!verdict.contradicted) return;
   const against = verdict.evidence.filter((e) => e.state === "contradicts");
   throw new RefusedError({
     code: "ERR_ENV_CONTRADICTED",
     message: `${target.name} is not what it was pinned as`,
-    why: against.map((e) => `${e.source}: expected ${e.expected ?? "?"}, found ${e.found ?? "?"}`).join("; "),
+    why: [
+      ...against.map((e) => `${e.source}: expected ${e.expected ?? "?"}, found ${e.found ?? "?"}`),
+      // An address that nobody typed here is the first thing to look at.
+      ...origins.filter((o) => o.inherited).map((o) => `${o.part} was inherited: ${o.from}`),
+    ].join("; "),
     next: [{ actor: "anyone", argv: ["holdpoint", "env", "check", target.name] }],
     details: against.map((e) => ({ source: e.source, expected: e.expected ?? null, found: e.found ?? null })),
   });
@@ -79,24 +88,37 @@ export function refuseContradiction(examined: Examined): void {
 
 /** Refuses (30) when the people, policies or guarding configuration here are not those the target was pinned with. */
 export async function refuseOtherBundle(tools: Toolbox, examined: Examined): Promise<void> {
-  const { marker, target } = examined;
-  if (marker === null || marker.bundle === examined.bundleDigest) return;
-  const pinned = await tools.bundles.find(marker.bundle);
+  const { marker, target, systemPin } = examined;
+  if (systemPin !== null) refuseOtherThanSystem(examined, systemPin);
+  const digest = systemPin?.bundle ?? marker?.bundle;
+  if (digest === undefined || digest === examined.bundleDigest) return;
+  const pinned = await tools.bundles.find(digest);
   const differs = pinned === null ? [] : diffBundles(pinned, examined.bundle);
   throw new RefusedError({
     code: "ERR_TRUST_BUNDLE",
-    message: `the people, policies or guarding configuration here are not those pinned in ${target.name}`,
+    message: `the people, policies or guarding configuration here are not those pinned ${systemPin === null ? "in" : "by this system for"} ${target.name}`,
     why:
-      `pinned ${shortDigest(marker.bundle)}, here ${shortDigest(examined.bundleDigest)}` +
+      `pinned ${shortDigest(digest)}, here ${shortDigest(examined.bundleDigest)}` +
       (differs.length === 0 ? "" : `: ${differs.join("; ")}`),
     next: [{ actor: "anyone", argv: ["holdpoint", "trust", "show", "--on", target.name] }],
-    details: { pinned: marker.bundle, here: examined.bundleDigest, differs: [...differs] },
+    details: { pinned: digest, here: examined.bundleDigest, differs: [...differs] },
+  });
+}
+
+/** Root named an identity: a target without it, or with another, is not the one that root meant. */
+function refuseOtherThanSystem({ marker, target }: Examined, systemPin: SystemPin): void {
+  if (marker?.identity === systemPin.identity) return;
+  throw new RefusedError({
+    code: "ERR_TRUST_BUNDLE",
+    message: `${target.name} is not the target that this system pins under that name`,
+    why: `the system pins ${systemPin.identity}, the target says ${marker?.identity ?? "nothing: it has no marker"}`,
+    next: [{ actor: "anyone", argv: ["holdpoint", "env", "check", target.name] }],
   });
 }
 
 /**
  * Refuses (35) a ledger that is missing, another, broken, or that lacks the head anchored in the target:
- * a missing ledger is never an empty history. An unpinned target anchors nothing; its chain is still checked.
+ * a missing ledger is never an empty history. Refuses (31) a clock that cannot be right. An unpinned target anchors nothing; its chain is still checked.
  */
 export async function requireHistory(tools: Toolbox, examined: Examined): Promise<LedgerStore> {
   const ledger = await tools.ledger();
@@ -104,6 +126,7 @@ export async function requireHistory(tools: Toolbox, examined: Examined): Promis
   if (marker === null) {
     if (ledger.head() === null) ledger.create();
     else requireIntact(ledger, []);
+    await timeOf(tools, examined);
     return ledger;
   }
   const head = ledger.head();
@@ -131,6 +154,7 @@ export async function requireHistory(tools: Toolbox, examined: Examined): Promis
     });
   }
   requireIntact(ledger, [anchorOf(marker, target.name)]);
+  await timeOf(tools, examined);
   return ledger;
 }
 

@@ -1,10 +1,12 @@
 /** Where a plan stands: approvals given, rejected, spent, expired, and whether this is the place it was made for. */
 import type { Token } from "../approval/approval-statement.js";
+import { askersOf } from "../approval/requesters.js";
 import { parseToken, type PlanInApproval } from "../approval/token.js";
 import { parseStamp, stamp } from "../base/clock.js";
 import { RefusedError } from "../base/errors.js";
-import { textFact } from "../ledger/facts.js";
+import { textFact, textsFact } from "../ledger/facts.js";
 import type { Examined } from "./examine.js";
+import { timeOf } from "./time.js";
 import type { LoadedPlan, Toolbox } from "./toolbox.js";
 
 /** Tokens for a plan that this ledger recorded. They are verified like any other before they count. */
@@ -44,6 +46,7 @@ export async function refuseClosedPlan(tools: Toolbox, plan: LoadedPlan, examine
     });
   }
   const spent = await examined.target.spentFor(plan.digest);
+  if (spent === null) await refuseForgotten(tools, plan);
   if (spent !== null && (await isFinished(tools, spent.run))) {
     throw new RefusedError({
       code: "ERR_APPROVAL_SPENT",
@@ -53,12 +56,27 @@ export async function refuseClosedPlan(tools: Toolbox, plan: LoadedPlan, examine
     });
   }
   const ends = parseStamp(plan.statement.expires_at);
-  if (spent === null && (ends === undefined || ends.getTime() <= tools.clock.now().getTime())) {
+  const now = await timeOf(tools, examined);
+  if (ends === undefined || ends.getTime() <= now.getTime()) {
     throw new RefusedError({
       code: "ERR_PLAN_EXPIRED",
       message: `${plan.id} expired`,
-      why: `it could be applied until ${plan.statement.expires_at}; it is ${stamp(tools.clock.now())}`,
+      why: `it could be applied until ${plan.statement.expires_at}; it is ${stamp(now)}`,
       next: [{ actor: "requester", text: "Make the plan again: the rows may have moved since." }],
+    });
+  }
+}
+
+/** A target that was put back to before the plan was applied has lost its mark; the ledger has not. */
+async function refuseForgotten(tools: Toolbox, plan: LoadedPlan): Promise<void> {
+  for (const { entry } of (await tools.ledger()).entries({ plan: plan.id, kinds: ["run-finished"] })) {
+    if (textFact(entry, "digest") !== plan.digest) continue;
+    const run = entry.run ?? "a run";
+    throw new RefusedError({
+      code: "ERR_APPROVAL_SPENT",
+      message: `${plan.id} was applied already, by ${run}`,
+      why: `the ledger has its end at ${entry.at}, and the target has lost its mark: it was put back to before it`,
+      next: [{ actor: "requester", text: "Make the plan again: it then shows what is to do now." }],
     });
   }
 }
@@ -85,11 +103,18 @@ export function refusePlanOfOtherPlace(plan: LoadedPlan, examined: Examined): vo
 /** Row counts as they are now; shares are of these. */
 export async function rowsNow(
   examined: Examined,
-  plan: LoadedPlan,
+  plan: Pick<LoadedPlan, "statement">,
 ): Promise<Readonly<Record<string, number>>> {
   const rows: Record<string, number> = {};
-  for (const t of plan.statement.changeset.tables) rows[t.name] = await examined.target.countRows(t.name);
+  // A script may make the tables whose rows it writes.
+  const there = plan.statement.mode === "script" ? await tableNames(examined) : null;
+  for (const { name } of plan.statement.changeset.tables)
+    rows[name] = there?.has(name) === false ? 0 : await examined.target.countRows(name);
   return rows;
+}
+
+async function tableNames({ target }: Examined): Promise<ReadonlySet<string>> {
+  return new Set((await target.schema()).tables.map((t) => t.name));
 }
 
 /** What an approval must name of the plan, computed from its rows' verified counts. */
@@ -110,10 +135,30 @@ export function planFacts(plan: LoadedPlan): PlanInApproval {
 }
 
 /** Who can never count as an approver of this plan, by person and by key. */
-export function requestersOf(plan: LoadedPlan): {
+export function requestersOf(
+  tools: Pick<Toolbox, "project">,
+  plan: Pick<LoadedPlan, "statement">,
+): {
   readonly requesters: readonly string[];
   readonly requesterKeys: readonly string[];
 } {
   const { person, key } = plan.statement.requester;
-  return { requesters: person === null ? [] : [person], requesterKeys: key === null ? [] : [key] };
+  const { widened } = askersOf(plan.statement.requester, tools.project.ci);
+  return {
+    requesters: [...(person === null ? [] : [person]), ...widened],
+    requesterKeys: key === null ? [] : [key],
+  };
+}
+
+/** Approvals that were taken back, by nonce: what the target keeps, and what only the ledger could. */
+export async function revokedNonces(
+  tools: Toolbox,
+  planId: string,
+  examined: Examined,
+): Promise<ReadonlySet<string>> {
+  const nonces = (await examined.target.notes()).filter((n) => n.kind === "revoked").map((n) => n.subject);
+  for (const { entry } of (await tools.ledger()).entries({ plan: planId, kinds: ["revoked"] })) {
+    nonces.push(...textsFact(entry, "nonces"));
+  }
+  return new Set(nonces);
 }

@@ -1,16 +1,25 @@
 /** Plan: run the job where nothing is kept, capture its ChangeSet, say what policy says, and sign it all. */
 import { planDigest, planId, planStatementBytes } from "../approval/plan-statement-codec.js";
-import type { PlanStatement, PlannedJob, PlanOrigin, Requester } from "../approval/plan-statement.js";
+import type {
+  PlanStatement,
+  PlannedJob,
+  PlanOrigin,
+  Requester,
+  ScriptStatement,
+} from "../approval/plan-statement.js";
+import { askersOf, CI_CLAIMS } from "../approval/requesters.js";
 import { NAMESPACES } from "../approval/requirement.js";
 import { stamp } from "../base/clock.js";
 import type { Digest } from "../base/digest.js";
 import { RefusedError, UsageError } from "../base/errors.js";
 import type { TableShape } from "../changeset/change.js";
+import type { Odd } from "../changeset/odd.js";
 import type { Summary } from "../changeset/summarise.js";
+import { targetConfigOf } from "../config/config.js";
 import type { PreparedJob } from "../jobs/job.js";
 import type { Decision } from "../policy/decision.js";
-import type { Rehearsal, SchemaFacts } from "../target/target.js";
-import { decideEffect, summaryOf } from "./judge-plan.js";
+import type { Rehearsal, SchemaChange, SchemaFacts, UndoRehearsal } from "../target/target.js";
+import { decisionOn, type JudgedClaims, judgementOf, requestedBy, summaryOf } from "./judge-plan.js";
 import {
   type Examined,
   refuseContradiction,
@@ -18,12 +27,23 @@ import {
   requireHistory,
   withTarget,
 } from "./examine.js";
-import { refuseOutsideScope, refuseUnexpected } from "./scope.js";
+import { refuseAppendOnly } from "./append-only.js";
+import { ciClaims } from "./ci-claims.js";
+import { refuseOverdueDebts } from "./debts.js";
+import { rejectionInWords, rejectionsOfEffect } from "./rejections.js";
+import { oddOf } from "./odd.js";
+import { refuseOutsideScope, refuseSchemaOutsideScope, refuseUnexpected } from "./scope.js";
+import { noScripts, scriptOf, statementsOf } from "./script.js";
+import { type Pacing, plannedWaves } from "./run-cut.js";
 import { measure } from "./stored-plan.js";
+import { timeOf } from "./time.js";
 import type { SigningKey, Toolbox, WorkingChanges } from "./toolbox.js";
 
 /** How long a plan may be applied when nobody says otherwise. */
 export const PLAN_LIFETIME_SECONDS = 24 * 3600;
+
+/** More names would only make the ledger's entry long. */
+const MOST_RULES_RECORDED = 20;
 
 /** What the requester asks for. */
 export interface PlanRequest {
@@ -34,6 +54,12 @@ export interface PlanRequest {
   readonly key: string | undefined;
   readonly out: string | undefined;
   readonly lifetimeSeconds?: number;
+  /** Waves, rate or one transaction; the defaults of {@link plannedWaves} where nothing is said. */
+  readonly pacing?: Pacing;
+  /** Put a wave back when a check fails after it. */
+  readonly putBack?: boolean;
+  /** How it is to be written; where nothing is said, as rows unless the job changes the schema. */
+  readonly mode?: "rows" | "script";
 }
 
 /** A plan as it was made, for the screen and for `--json`. */
@@ -46,6 +72,7 @@ export interface PlanMade {
   readonly shapes: readonly TableShape[];
   readonly decision: Decision;
   readonly examined: Examined;
+  readonly odd: Odd;
 }
 
 /**
@@ -55,6 +82,7 @@ export interface PlanMade {
 export async function makePlan(tools: Toolbox, request: PlanRequest): Promise<PlanMade> {
   return withTarget(tools, request.on, async (examined) => {
     await requirePlannable(tools, examined);
+    await refuseOverdueDebts(tools, examined);
     const writer = await tools.workingChanges();
     let rehearsal: Rehearsal;
     const done = tools.progress.begin(`rehearsing ${request.job.name} on ${request.on}`);
@@ -68,16 +96,20 @@ export async function makePlan(tools: Toolbox, request: PlanRequest): Promise<Pl
     }
     const changes = writer.finish();
     try {
+      const script = scriptPart(request, rehearsal, examined.target);
       return await sealPlan(tools, examined, changes, {
         job: plannedJob(request.job),
         from: null,
-        rehearsal,
+        rehearsal: withNotice(rehearsal, await request.job.swapped()),
+        ...(script === null ? {} : { script }),
         schema: rehearsal.schema,
         reason: request.reason,
         ticket: request.ticket,
         key: request.key,
         out: request.out,
         lifetimeSeconds: request.lifetimeSeconds ?? PLAN_LIFETIME_SECONDS,
+        pacing: request.pacing ?? {},
+        putBack: request.putBack === true,
       });
     } finally {
       changes.close();
@@ -107,6 +139,40 @@ export interface PlanParts {
   readonly lifetimeSeconds: number;
   /** True for undo and rescue: without a key the plan is still made, and costs one more approver. */
   readonly keyOptional?: boolean;
+  readonly pacing?: Pacing;
+  readonly putBack?: boolean;
+  /** More that a reader must know. */
+  readonly notices?: readonly string[];
+  /** Present: the statements run again at apply. */
+  readonly script?: ScriptPart;
+}
+
+/** How the plan will be written: part of what is signed. */
+interface Writing {
+  readonly waves: readonly string[] | null;
+  readonly maxRowsPerSecond: number | null;
+  readonly checks: readonly string[];
+  readonly hooks: readonly string[];
+  readonly snapshot: PlanStatement["snapshot"]["level"];
+}
+
+function writingOf(
+  tools: Toolbox,
+  examined: Examined,
+  changes: WorkingChanges,
+  parts: PlanParts,
+  measured: ReturnType<typeof measure>,
+): Writing {
+  const effect = { source: changes, tables: measured.tables, rows: measured.rows, ties: parts.schema.ties };
+  if (parts.script !== undefined) refuseSplitScript(parts);
+  const { checks, hooks, snapshot } = targetConfigOf(tools.project.config, examined.target.name);
+  return {
+    waves: parts.script === undefined ? plannedWaves(effect, parts.pacing ?? {}) : null,
+    maxRowsPerSecond: parts.pacing?.maxRowsPerSecond ?? null,
+    checks: Object.keys(checks).sort(),
+    hooks: Object.keys(hooks).sort(),
+    snapshot: snapshot.level,
+  };
 }
 
 /** Decides, signs, stores and records a plan over a finished ChangeSet. */
@@ -123,30 +189,44 @@ export async function sealPlan(
     refuseOutsideScope(parts.job, measured.tables, examined.target.name);
     refuseUnexpected(parts.job, measured.tables, examined.target.name);
   }
-  refuseUnknownMode(parts, examined.target.name);
+  if (parts.job !== null)
+    refuseSchemaOutsideScope(parts.job, parts.script?.schemaChanges ?? [], examined.target.name);
+  if (parts.from !== null) refuseAppendOnly(tools, examined.target.name, parts.from.kind, measured.tables);
+  const writing = writingOf(tools, examined, changes, parts, measured);
 
-  const claims = {
-    ...parts,
-    mode: "rows" as const,
-    schemaChanges: parts.rehearsal?.schemaChanges.length ?? 0,
-  };
-  const decideFor = (requester: Requester): Decision =>
-    decideEffect(tools, {
-      verdict: examined.verdict,
-      target: {
-        name: examined.target.name,
-        adapter: examined.target.adapter,
-        pinned: examined.marker !== null,
-      },
-      summary,
-      rowsBefore,
-      claims: { ...claims, requester },
-    });
-
-  const key = await requesterKey(tools, parts, decideFor(unsigned(tools)));
-  const requester = key === null ? unsigned(tools) : signedBy(tools, key);
-  const decision = decideFor(requester);
-  const statement = await stateOf(tools, examined, parts, { measured, rowsBefore, decision, requester });
+  const behind = await ciClaims(tools, examined.target.name, parts.job);
+  const asked = await judgementOf(tools, {
+    now: await timeOf(tools, examined),
+    act: "plan",
+    verdict: examined.verdict,
+    target: {
+      name: examined.target.name,
+      adapter: examined.target.adapter,
+      pinned: examined.marker !== null,
+    },
+    reach: examined.target,
+    changes,
+    summary,
+    rowsBefore,
+    claims: claimsBefore(parts, unsigned(tools, behind), writing),
+  });
+  const key = await requesterKey(tools, parts, decisionOn(tools, asked));
+  const requester = key === null ? unsigned(tools, behind) : signedBy(tools, key, behind);
+  const decision = decisionOn(tools, await requestedBy(tools, asked, requester));
+  const undo = await rehearsedUndo(tools, examined, changes, {
+    from: parts.from,
+    script: parts.script?.statements ?? [],
+    volatile: parts.rehearsal?.volatile ?? [],
+  });
+  const statement = await stateOf(tools, examined, parts, {
+    measured,
+    rowsBefore,
+    decision,
+    requester,
+    writing,
+    undo,
+    notices: await noticesOf(tools, examined, measured.digest, requester),
+  });
   const bytes = planStatementBytes(statement);
   const signature = key === null ? null : await key.sign(bytes);
   const digest = planDigest(bytes);
@@ -169,12 +249,55 @@ export async function sealPlan(
       job: parts.job?.name ?? parts.from?.kind ?? "",
       by: requester.person,
       decision: decision.kind,
+      rules: firedRules(decision),
+      people: peopleAsked(tools, decision, requester),
+      ...(requester.claims[CI_CLAIMS.commit] === undefined
+        ? {}
+        : { commit: requester.claims[CI_CLAIMS.commit] ?? "" }),
       environment: examined.verdict.name,
       expires_at: statement.expires_at,
       ...(parts.from === null ? {} : { from: parts.from.kind, runs: [...parts.from.runs] }),
     },
   });
-  return { id, digest, file, statement, summary, shapes: changes.tables, decision, examined };
+  const odd = oddOf(tools, examined.target.name, changes);
+  return { id, digest, file, statement, summary, shapes: changes.tables, decision, examined, odd };
+}
+
+/** What policy is told of a plan whose statement does not exist yet. */
+function claimsBefore(parts: PlanParts, requester: Requester, writing: Writing): JudgedClaims {
+  return {
+    ...parts,
+    requester,
+    mode: parts.script === undefined ? "rows" : "script",
+    waves: writing.waves,
+    checks: writing.checks,
+    schemaChanges: parts.script?.schemaChanges.length ?? 0,
+    sequences: parts.rehearsal?.sequences.length ?? 0,
+    origins: parts.rehearsal?.origins ?? {},
+    createdAt: null,
+  };
+}
+
+/** What a reader must know besides the rows: an earlier no to the same effect, and requesters whom nobody can name. */
+async function noticesOf(
+  tools: Toolbox,
+  examined: Examined,
+  changeset: Digest,
+  requester: Requester,
+): Promise<readonly string[]> {
+  const rejected = await rejectionsOfEffect(tools, examined.target.name, changeset);
+  const { unknown } = askersOf(requester, tools.project.ci);
+  const strangers = requester.person === null ? [] : unknown;
+  return [
+    ...rejected.map(rejectionInWords),
+    ...(strangers.length === 0 ? [] : [`one approver more is needed: ${strangers.join("; ")}`]),
+  ];
+}
+
+/** Rules that spoke, with what they said: names alone, so that `doctor` can tell a rule that always does. */
+function firedRules(decision: Decision): string[] {
+  const fired = decision.rules.filter((r) => r.effect !== "pass").map((r) => `${r.effect} ${r.rule}`);
+  return [...new Set(fired)].slice(0, MOST_RULES_RECORDED);
 }
 
 async function stateOf(
@@ -186,6 +309,9 @@ async function stateOf(
     readonly rowsBefore: Readonly<Record<string, number>>;
     readonly decision: Decision;
     readonly requester: Requester;
+    readonly writing: Writing;
+    readonly notices: readonly string[];
+    readonly undo: UndoRehearsal | null;
   },
 ): Promise<PlanStatement> {
   const now = tools.clock.now();
@@ -206,19 +332,21 @@ async function stateOf(
       where: rehearsal?.where ?? "merge",
       at: stamp(now),
       lock_ms: Math.round(rehearsal?.lockMs ?? 0),
+      ...(found.undo === null ? {} : { undo: found.undo }),
     },
     schema: {
       fingerprint: parts.schema.fingerprint,
-      changes: rehearsal?.schemaChanges ?? [],
+      changes: parts.script?.schemaChanges ?? [],
     },
     settings: parts.schema.settings,
-    mode: "rows",
-    script: [],
-    waves: null,
-    pace: { max_rows_per_second: null },
-    checks: [],
-    hooks: [],
-    snapshot: { level: "rows" },
+    mode: parts.script === undefined ? "rows" : "script",
+    script: parts.script?.statements ?? [],
+    waves: found.writing.waves,
+    pace: { max_rows_per_second: found.writing.maxRowsPerSecond },
+    ...(parts.putBack === true ? { put_back: true as const } : {}),
+    checks: found.writing.checks,
+    hooks: found.writing.hooks,
+    snapshot: { level: found.writing.snapshot },
     bundle: examined.bundleDigest,
     changeset: {
       digest: found.measured.digest,
@@ -231,7 +359,7 @@ async function stateOf(
     },
     sequences: rehearsal?.sequences ?? [],
     volatile: rehearsal?.volatile ?? [],
-    notices: rehearsal?.notices ?? [],
+    notices: [...(rehearsal?.notices ?? []), ...(parts.notices ?? []), ...found.notices],
     decision: found.decision.kind,
     reason: parts.reason,
     ticket: parts.ticket,
@@ -240,6 +368,38 @@ async function stateOf(
     ledger: ledger === null ? null : { id: ledger.ledger, head: ledger.head },
     nonce: Buffer.from(tools.random(16)).toString("hex"),
   };
+}
+
+/**
+ * Tries the way back where nothing is kept; null where the target cannot. A script with values that differ from run to
+ * run has no rows that could be compared; what an undo writes are rows, whatever becomes of the schema afterwards.
+ */
+export async function rehearsedUndo(
+  tools: Toolbox,
+  examined: Examined,
+  changes: WorkingChanges,
+  how: Pick<PlanStatement, "from" | "script" | "volatile">,
+): Promise<UndoRehearsal | null> {
+  const { target } = examined;
+  if (target.rehearseUndo === undefined || changes.tables.length === 0) return null;
+  const script = how.from === null ? statementsOf(how.script) : [];
+  if (script.length > 0 && how.volatile.length > 0) {
+    const why = "its statements give other values each time they run; the signed ones are written over them";
+    return { rehearsed: "not", identical: 0, of: measure(changes).rows, why };
+  }
+  const done = tools.progress.begin(`rehearsing the way back on a copy of ${target.name}`);
+  try {
+    return await target.rehearseUndo(changes, script);
+  } finally {
+    done();
+  }
+}
+
+/** How many people must approve: for `status`, which asks no policy. Nobody knows who made an unsigned plan: one more. */
+function peopleAsked(tools: Toolbox, decision: Decision, requester: Requester): number {
+  if (decision.kind !== "needs-approval") return 0;
+  const asked = Math.max(1, ...decision.requirement.slots.map((s) => s.people));
+  return askersOf(requester, tools.project.ci).unknown.length > 0 ? asked + 1 : asked;
 }
 
 /** A plan that needs approval must say who asks: the requester is never the approver. */
@@ -268,12 +428,16 @@ function unknownKey(fingerprint: string): RefusedError {
   });
 }
 
-function unsigned(tools: Toolbox): Requester {
-  return { person: null, key: null, how: "none", claims: tools.claims() };
+/** Claims of the machine, with those about the pipeline behind it. */
+type Behind = Readonly<Record<string, string>>;
+
+function unsigned(tools: Toolbox, behind: Behind): Requester {
+  return { person: null, key: null, how: "none", claims: { ...tools.claims(), ...behind } };
 }
 
-function signedBy(tools: Toolbox, key: SigningKey): Requester {
-  return { person: key.person, key: key.fingerprint, how: "ssh-key", claims: tools.claims() };
+function signedBy(tools: Toolbox, key: SigningKey, behind: Behind): Requester {
+  const claims = { ...tools.claims(), ...behind };
+  return { person: key.person, key: key.fingerprint, how: "ssh-key", claims };
 }
 
 function plannedJob(job: PreparedJob): PlannedJob {
@@ -302,20 +466,62 @@ async function rowsBeforeOf(
   return rows;
 }
 
-/** Schema changes and run-dependent values cannot be written row by row: refused by name until signed otherwise. */
-function refuseUnknownMode(parts: PlanParts, target: string): void {
-  const changes = parts.rehearsal?.schemaChanges ?? [];
-  const first = changes[0];
-  if (first === undefined) return;
-  throw new UsageError({
-    code: "ERR_TARGET_UNSUPPORTED",
-    message: `the job changes the schema of ${target}: ${first.action} ${first.object} ${first.name}`,
+/** What stands in a plan of mode script. */
+export interface ScriptPart {
+  readonly statements: readonly ScriptStatement[];
+  readonly schemaChanges: readonly SchemaChange[];
+}
+
+/**
+ * How a job is to be written: as rows, or by running it again. Schema changes can only be the latter.
+ * @throws UsageError for a job that is no SQL file, or that asks for rows and changes the schema.
+ */
+function scriptPart(
+  request: PlanRequest,
+  rehearsal: Rehearsal,
+  target: Examined["target"],
+): ScriptPart | null {
+  const [first] = rehearsal.schemaChanges;
+  if (first === undefined && request.mode !== "script") return null;
+  if (first !== undefined && request.mode === "rows") throw rowsOnly(request, rehearsal.schemaChanges);
+  if (!target.capabilities.transactionalDdl) throw noScripts(request.on);
+  return { statements: scriptOf(request.job.runnable), schemaChanges: rehearsal.schemaChanges };
+}
+
+function rowsOnly(request: PlanRequest, changes: readonly SchemaChange[]): UsageError {
+  const [first] = changes;
+  return new UsageError({
+    code: "ERR_USAGE",
+    message: `--mode rows cannot write what ${request.job.name} does to ${request.on}: ${first?.action ?? "change"} ${first?.object ?? "schema"} ${first?.name ?? ""}`,
     why: `${changes.length} schema changes; row mode writes rows and nothing else`,
     next: [
-      {
-        actor: "requester",
-        text: "Take the schema change out of the job, or make it with your migration tool.",
-      },
+      { actor: "requester", text: "Leave --mode out: the statements then run again in one transaction." },
     ],
   });
+}
+
+/** Between two statements of a script there is nothing to check, and nothing to put back alone. */
+function refuseSplitScript(parts: PlanParts): void {
+  const { waves, maxRowsPerSecond } = parts.pacing ?? {};
+  const asked =
+    waves !== undefined
+      ? "--waves"
+      : maxRowsPerSecond !== undefined
+        ? "--max-rate"
+        : parts.putBack === true
+          ? "--put-back"
+          : null;
+  if (asked === null) return;
+  throw new UsageError({
+    code: "ERR_USAGE",
+    message: `${asked} cannot hold for a plan of mode script`,
+    why: "its statements run in one transaction, whole or not at all",
+    next: [
+      { actor: "requester", text: `Leave ${asked} out, or take the schema change into a job of its own.` },
+    ],
+  });
+}
+
+function withNotice(rehearsal: Rehearsal, notice: string | null): Rehearsal {
+  return notice === null ? rehearsal : { ...rehearsal, notices: [...rehearsal.notices, notice] };
 }

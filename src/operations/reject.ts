@@ -1,7 +1,8 @@
 /** Reject: final for a plan. Anchored in the target where it can be, so that losing the ledger loses nothing. */
 import { NAMESPACES } from "../approval/requirement.js";
+import { makeStatement, statementBytes } from "../approval/statement.js";
 import { stamp } from "../base/clock.js";
-import { codeOf, HoldpointError, RefusedError, UsageError } from "../base/errors.js";
+import { RefusedError, UsageError } from "../base/errors.js";
 import {
   type Examined,
   refuseContradiction,
@@ -9,9 +10,14 @@ import {
   requireHistory,
   withTarget,
 } from "./examine.js";
+import { anchorNotes } from "./notes.js";
 import { refuseClosedPlan, refusePlanOfOtherPlace } from "./plan-state.js";
 import { loadPlan } from "./stored-plan.js";
+import { timeOf } from "./time.js";
 import type { LoadedPlan, SigningKey, Toolbox } from "./toolbox.js";
+
+/** It is recorded at once; the statement's end only gives it the form that all have. */
+const REJECTION_SECONDS = 3600;
 
 /** A rejection that was recorded. */
 export interface Rejected {
@@ -45,11 +51,16 @@ export async function rejectPlan(
       refusePlanOfOtherPlace(plan, examined);
       await refuseClosedPlan(tools, plan, examined);
       const key = await tools.findKey(request.key, NAMESPACES.approval);
-      return reject(tools, plan, examined, key, request.reason.trim());
+      return reject(tools, plan, examined, key, onOneLine(request.reason));
     });
   } finally {
     plan.close();
   }
+}
+
+/** A reason is read on one line, in the statement that is signed and on later plans. */
+export function onOneLine(reason: string): string {
+  return reason.trim().replaceAll(/\s+/g, " ");
 }
 
 async function reject(
@@ -67,51 +78,36 @@ async function reject(
       next: [{ actor: "anyone", argv: ["holdpoint", "trust", "show"] }],
     });
   }
+  const now = await timeOf(tools, examined);
+  // Signed, because a public key lies open: nobody says no in another one's name.
+  const bytes = statementBytes(
+    makeStatement({
+      act: "reject",
+      target: examined.target.name,
+      identity: examined.marker?.identity ?? null,
+      subject: plan.id,
+      from: plan.digest,
+      by: key.person,
+      now,
+      ttlSeconds: REJECTION_SECONDS,
+      nonce: tools.random(16),
+      reason,
+    }),
+  );
+  const signature = await key.sign(bytes);
   const entry = (await tools.ledger()).append({
     kind: "rejected",
     target: examined.target.name,
     plan: plan.id,
-    facts: { digest: plan.digest, by: key.person, reason },
-  });
-  const anchored =
-    examined.marker !== null &&
-    (await anchorRejection(examined, {
-      subject: plan.digest,
+    facts: {
+      digest: plan.digest,
       by: key.person,
       reason,
-      at: stamp(tools.clock.now()),
-      head: { sequence: entry.entry.sequence, head: entry.digest },
-    }));
+      statement: Buffer.from(bytes).toString("base64url"),
+      signature: Buffer.from(signature).toString("base64url"),
+    },
+  });
+  const note = { kind: "rejected" as const, subject: plan.digest, at: stamp(now), by: key.person, reason };
+  const anchored = await anchorNotes(examined, [note], entry);
   return { plan: plan.id, by: key.person, requester: plan.statement.requester.person, anchored };
-}
-
-/** A target that cannot be written now (busy, read-only) leaves the rejection in the ledger alone. */
-async function anchorRejection(
-  examined: Examined,
-  r: {
-    readonly subject: string;
-    readonly by: string;
-    readonly reason: string;
-    readonly at: string;
-    readonly head: { readonly sequence: number; readonly head: `sha256:${string}` };
-  },
-): Promise<boolean> {
-  try {
-    const session = await examined.target.openWriter();
-    try {
-      await session.begin();
-      await session.addNote({ kind: "rejected", subject: r.subject, at: r.at, by: r.by, reason: r.reason });
-      await session.anchor(r.head);
-      await session.commit();
-      return true;
-    } catch (e) {
-      await session.rollback();
-      throw e;
-    } finally {
-      await session.close();
-    }
-  } catch (e) {
-    if (e instanceof HoldpointError || codeOf(e)?.startsWith("SQLITE_") === true) return false;
-    throw e;
-  }
 }

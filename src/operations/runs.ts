@@ -10,11 +10,14 @@ export interface RunRecord {
   readonly id: string;
   readonly plan: string;
   readonly target: string;
-  readonly state: "started" | "done" | "failed" | "undone";
+  /** `stopped`: part of it is committed; `failed`: nothing is. A run that was killed stays `started`. */
+  readonly state: "started" | "done" | "stopped" | "failed" | "undone";
   readonly job: string;
   readonly rows: number;
   readonly by: string | null;
   readonly approvers: readonly string[];
+  /** Who broke the glass in place of approvers; null where nobody did. */
+  readonly breakGlass: string | null;
   readonly startedAt: string;
   readonly endedAt: string | null;
   readonly coverUntil: string | null;
@@ -26,23 +29,45 @@ export interface RunRecord {
   readonly undoes: readonly string[];
 }
 
+const KINDS = ["run-started", "run-resumed", "run-committed", "run-finished", "run-failed"] as const;
+
 /** All runs in the order in which they began. */
 export async function allRuns(tools: Toolbox): Promise<readonly RunRecord[]> {
   const runs = new Map<string, RunRecord>();
-  const kinds = ["run-started", "run-finished", "run-failed"] as const;
-  for (const sealed of (await tools.ledger()).entries({ kinds })) {
+  for (const sealed of (await tools.ledger()).entries({ kinds: KINDS })) {
     const { entry } = sealed;
     if (entry.run === null) continue;
     const known = runs.get(entry.run);
     const next = advance(known, sealed);
     runs.set(entry.run, next);
-    for (const undone of next.undoes) {
-      const before = runs.get(undone);
-      if (before !== undefined && next.state === "done")
-        runs.set(undone, { ...before, state: "undone", undoneBy: next.id });
-    }
+    if (next.state === "done") for (const undone of next.undoes) takeBack(runs, undone, next.id);
   }
   return [...runs.values()];
+}
+
+/** Some runs, each from its own entries: whether another one took it back is told only among them. */
+export async function runsNamed(tools: Toolbox, ids: Iterable<string>): Promise<readonly RunRecord[]> {
+  const runs = new Map<string, RunRecord>();
+  const ledger = await tools.ledger();
+  for (const id of ids) {
+    let run: RunRecord | undefined;
+    for (const sealed of ledger.entries({ run: id, kinds: KINDS })) run = advance(run, sealed);
+    if (run !== undefined) runs.set(id, run);
+  }
+  for (const run of [...runs.values()].sort((a, b) => (a.startedAt < b.startedAt ? -1 : 1)))
+    if (run.state === "done") for (const undone of run.undoes) takeBack(runs, undone, run.id);
+  return [...runs.values()];
+}
+
+/** A run that is taken back no longer takes anything back itself: an undo of an undo. */
+function takeBack(runs: Map<string, RunRecord>, id: string, by: string): void {
+  const run = runs.get(id);
+  if (run === undefined) return;
+  runs.set(id, { ...run, state: "undone", undoneBy: by });
+  for (const earlier of run.undoes) {
+    const again = runs.get(earlier);
+    if (again?.undoneBy === id) runs.set(earlier, { ...again, state: "done", undoneBy: null });
+  }
 }
 
 /**
@@ -73,11 +98,12 @@ export async function findRun(tools: Toolbox, ref: string): Promise<RunRecord> {
 /** Runs that an undo may take back: those that wrote. */
 export async function findWrittenRun(tools: Toolbox, ref: string): Promise<RunRecord> {
   const run = await findRun(tools, ref);
-  if (run.state === "done" || run.state === "undone") return run;
+  // A run that was killed may have written: its rows tell, and what it has not written is nothing to do.
+  if (run.state !== "failed") return run;
   throw new UsageError({
     code: "ERR_UNDO_NOTHING",
     message: `${run.id} wrote nothing, so there is nothing to take back`,
-    why: run.state === "failed" ? `it ended with ${run.code ?? "an error"}` : "it never finished",
+    why: `it ended with ${run.code ?? "an error"}`,
     next: [{ actor: "anyone", argv: ["holdpoint", "status", run.plan] }],
   });
 }
@@ -92,6 +118,7 @@ function advance(known: RunRecord | undefined, { entry }: SealedEntry): RunRecor
     rows: 0,
     by: null,
     approvers: [],
+    breakGlass: null,
     startedAt: entry.at,
     endedAt: null,
     coverUntil: null,
@@ -100,19 +127,26 @@ function advance(known: RunRecord | undefined, { entry }: SealedEntry): RunRecor
     undoneBy: null,
     undoes: [],
   };
-  if (entry.kind === "run-failed")
-    return { ...base, state: "failed", endedAt: entry.at, code: textFact(entry, "code") };
+  if (entry.kind === "run-failed") {
+    const rows = numberFact(entry, "rows") ?? 0;
+    const state = textFact(entry, "target_changed") === "no" ? "failed" : "stopped";
+    return { ...base, state, rows, endedAt: entry.at, code: textFact(entry, "code") };
+  }
+  if (entry.kind === "run-committed") return { ...base, rows: numberFact(entry, "rows") ?? base.rows };
+  if (entry.kind === "run-resumed") return { ...base, state: "started", endedAt: null, code: null };
   if (entry.kind === "run-started") {
     return { ...base, approvers: textsFact(entry, "approvers"), snapshot: textFact(entry, "snapshot") };
   }
   return {
     ...base,
     state: "done",
+    code: null,
     endedAt: entry.at,
     job: textFact(entry, "job") ?? "",
     rows: numberFact(entry, "rows") ?? 0,
     by: textFact(entry, "by"),
     approvers: textsFact(entry, "approvers"),
+    breakGlass: textFact(entry, "break_glass"),
     coverUntil: textFact(entry, "cover_undo_until"),
     snapshot: textFact(entry, "snapshot") ?? base.snapshot,
     undoes: textsFact(entry, "undoes"),

@@ -1,5 +1,5 @@
 /** A job's declared scope and expectation, held against its effect. Anything outside refuses the plan. */
-import type { PlannedJob } from "../approval/plan-statement.js";
+import type { PlannedJob, PlanStatement } from "../approval/plan-statement.js";
 import { RefusedError } from "../base/errors.js";
 import type { TableCounts } from "../changeset/change.js";
 
@@ -17,6 +17,27 @@ export function refuseOutsideScope(job: PlannedJob, tables: readonly TableCounts
       { actor: "requester", text: "Narrow the job, or declare these tables in its scope and plan again." },
     ],
     details: outside.map((t) => ({ table: t.name, insert: t.insert, update: t.update, delete: t.delete })),
+  });
+}
+
+/** @throws RefusedError ERR_SCOPE_EXCEEDED (30) for a schema change of a table outside; a view belongs to itself. */
+export function refuseSchemaOutsideScope(
+  job: PlannedJob,
+  changes: PlanStatement["schema"]["changes"],
+  target: string,
+): void {
+  const scope = job.scope;
+  if (scope === null) return;
+  const outside = changes.filter((c) => !scope.includes(c.table ?? c.name));
+  if (outside.length === 0) return;
+  throw new RefusedError({
+    code: "ERR_SCOPE_EXCEEDED",
+    message: `${job.name} would change the schema of ${target} outside its declared scope`,
+    why: `scope is ${scope.join(", ")}; outside it: ${outside.map((c) => `${c.action} ${c.object} ${c.name}`).join(", ")}`,
+    next: [
+      { actor: "requester", text: "Narrow the job, or declare these tables in its scope and plan again." },
+    ],
+    details: outside.map((c) => ({ action: c.action, object: c.object, name: c.name })),
   });
 }
 

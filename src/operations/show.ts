@@ -1,11 +1,13 @@
 /** Show: a plan as anyone may read it, always, with everything computed here from its bytes. */
 import type { Digest } from "../base/digest.js";
+import type { Odd } from "../changeset/odd.js";
 import type { Summary } from "../changeset/summarise.js";
 import type { Change, TableShape } from "../changeset/change.js";
 import type { PlanStatement } from "../approval/plan-statement.js";
+import { oddOf } from "./odd.js";
 import { summaryOf } from "./judge-plan.js";
 import { loadPlan } from "./stored-plan.js";
-import type { QueryAnswer, Toolbox } from "./toolbox.js";
+import type { QueryAnswer, Toolbox, WorkingChanges } from "./toolbox.js";
 
 /** A plan for the screen. */
 export interface Shown {
@@ -14,6 +16,8 @@ export interface Shown {
   readonly statement: PlanStatement;
   readonly summary: Summary;
   readonly shapes: readonly TableShape[];
+  readonly changes: WorkingChanges;
+  readonly odd: Odd;
 }
 
 /** Reads a plan and hands it to `work` while its rows are at hand. */
@@ -29,7 +33,15 @@ export async function showPlan<T>(
   try {
     const summary = summaryOf(plan.changes, plan.statement.changeset.digest);
     return await work(
-      { id: plan.id, digest: plan.digest, statement: plan.statement, summary, shapes: plan.changes.tables },
+      {
+        id: plan.id,
+        digest: plan.digest,
+        statement: plan.statement,
+        summary,
+        shapes: plan.changes.tables,
+        changes: plan.changes,
+        odd: oddOf(tools, plan.statement.target.name, plan.changes),
+      },
       {
         all: function* () {
           for (const shape of plan.changes.tables) yield* plan.changes.changes(shape.name);

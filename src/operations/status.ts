@@ -1,6 +1,7 @@
 /** Status: plans and runs as they stand, from ledger and store alone. It opens no target. */
 import { parseStamp } from "../base/clock.js";
 import { numberFact, textFact } from "../ledger/facts.js";
+import { holdsInLedger } from "./hold.js";
 import { allRuns, type RunRecord } from "./runs.js";
 import type { Toolbox } from "./toolbox.js";
 
@@ -22,6 +23,8 @@ export interface PlanStatus {
     | "undone"
     | "expired";
   readonly approvedBy: readonly string[];
+  /** How many people must approve; 0 where policy asks nobody. */
+  readonly people: number;
   readonly at: string;
   readonly expiresAt: string;
   readonly run: string | null;
@@ -31,22 +34,30 @@ export interface PlanStatus {
 export interface Status {
   readonly plans: readonly PlanStatus[];
   readonly runs: readonly RunRecord[];
+  /** Targets that are held, as this ledger tells; the target itself decides. */
+  readonly holds: Awaited<ReturnType<typeof holdsInLedger>>;
 }
 
 /** Plans newest first; `ref` narrows to one plan or run by id or prefix. */
 export async function statusOf(tools: Toolbox, ref: string | null): Promise<Status> {
   const runs = await allRuns(tools);
   const plans = await allPlans(tools, runs);
-  if (ref === null) return { plans: plans.reverse(), runs: [...runs].reverse() };
+  const holds = await holdsInLedger(tools);
+  if (ref === null) return { plans: plans.reverse(), runs: [...runs].reverse(), holds };
   const chosenRuns = runs.filter((r) => r.id.startsWith(ref) || r.plan.startsWith(ref));
   const chosen = plans.filter((p) => p.plan.startsWith(ref) || chosenRuns.some((r) => r.plan === p.plan));
-  return { plans: chosen.reverse(), runs: [...chosenRuns].reverse() };
+  const targets = new Set([...chosen, ...chosenRuns].map((c) => c.target));
+  return {
+    plans: chosen.reverse(),
+    runs: [...chosenRuns].reverse(),
+    holds: holds.filter((h) => targets.has(h.target)),
+  };
 }
 
 async function allPlans(tools: Toolbox, runs: readonly RunRecord[]): Promise<PlanStatus[]> {
   const plans = new Map<string, PlanStatus>();
   const ledger = await tools.ledger();
-  for (const { entry } of ledger.entries({ kinds: ["planned", "approved", "rejected"] })) {
+  for (const { entry } of ledger.entries({ kinds: ["planned", "approved", "revoked", "rejected"] })) {
     const id = entry.plan;
     if (id === null) continue;
     const known = plans.get(id);
@@ -61,16 +72,25 @@ async function allPlans(tools: Toolbox, runs: readonly RunRecord[]): Promise<Pla
         decision,
         state: decision === "deny" ? "denied" : decision === "allow" ? "allowed" : "waiting",
         approvedBy: [],
+        // Plans of before this was recorded ask for one person, as their decision says.
+        people: numberFact(entry, "people") ?? (decision === "needs-approval" ? 1 : 0),
         at: entry.at,
         expiresAt: textFact(entry, "expires_at") ?? entry.at,
         run: null,
       });
     } else if (known !== undefined && entry.kind === "approved") {
+      // Break-glass is no approval: what comes of it is the run's state.
+      if (textFact(entry, "act") === "break-glass") continue;
+      const approvedBy = [...new Set([...known.approvedBy, textFact(entry, "by") ?? ""])];
       plans.set(id, {
         ...known,
-        state: "approved",
-        approvedBy: [...known.approvedBy, textFact(entry, "by") ?? ""],
+        state: approvedBy.length < known.people ? "waiting" : "approved",
+        approvedBy,
       });
+    } else if (known !== undefined && entry.kind === "revoked") {
+      const approvedBy = known.approvedBy.filter((name) => name !== textFact(entry, "by"));
+      const isShort = known.state === "approved" && approvedBy.length < known.people;
+      plans.set(id, { ...known, state: isShort ? "waiting" : known.state, approvedBy });
     } else if (known !== undefined) {
       plans.set(id, { ...known, state: "rejected" });
     }

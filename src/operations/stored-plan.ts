@@ -12,7 +12,9 @@ import { personOfSignature } from "../approval/people.js";
 import type { Digest } from "../base/digest.js";
 import { shortDigest } from "../base/digest.js";
 import { IntegrityError, RefusedError } from "../base/errors.js";
+import type { ChangeSink, TableCounts } from "../changeset/change.js";
 import { digestOfSource } from "../changeset/encode.js";
+import { countRows } from "../changeset/source.js";
 import type { LoadedPlan, Toolbox, WorkingChanges } from "./toolbox.js";
 
 /**
@@ -31,6 +33,12 @@ export async function loadPlan(tools: Toolbox, ref: string): Promise<LoadedPlan>
   return { id, digest, statement, path: file.path, signature: file.signature, changes, close: changes.close };
 }
 
+/** An id or the beginning of one as it is; of a plan file, the id that its bytes make. */
+export async function planOrRunId(tools: Toolbox, ref: string): Promise<string> {
+  if (/^(pl|rn)_[0-9a-z]*$/.test(ref)) return ref;
+  return planId(planDigest((await tools.plans.read(ref)).statement));
+}
+
 async function loadChanges(
   tools: Toolbox,
   loadInto: Awaited<ReturnType<Toolbox["plans"]["read"]>>["loadInto"],
@@ -39,28 +47,44 @@ async function loadChanges(
 ): Promise<WorkingChanges> {
   const writer = await tools.workingChanges();
   try {
-    const { rows, digest } = await loadInto(writer);
+    const counted = counting(writer);
+    const { rows, digest } = await loadInto(counted.sink);
     const signed = statement.changeset;
     if (digest !== signed.digest)
       throw altered(path, `rows: signed ${shortDigest(signed.digest)}, found ${shortDigest(digest)}`);
     if (rows !== signed.rows) throw altered(path, `rows: signed ${signed.rows}, found ${rows}`);
+    requireCounts(statement, counted.counts(), path);
   } catch (e) {
     writer.abort();
     throw e;
   }
-  const changes = writer.finish();
-  try {
-    requireCounts(statement, changes, path);
-    return changes;
-  } catch (e) {
-    changes.close();
-    throw e;
-  }
+  return writer.finish();
+}
+
+/** Counts what passes into a sink: a pass of its own would cost a quarter of the loading. */
+function counting(sink: ChangeSink): {
+  readonly sink: ChangeSink;
+  readonly counts: () => readonly TableCounts[];
+} {
+  const counters = new Map<string, ReturnType<typeof countRows>>();
+  return {
+    sink: {
+      table: (shape) => {
+        if (!counters.has(shape.name)) counters.set(shape.name, countRows(shape.name));
+        sink.table(shape);
+      },
+      add: (change) => {
+        counters.get(change.table)?.add(change);
+        sink.add(change);
+      },
+    },
+    counts: () =>
+      [...counters.values()].map((c) => c.counts()).filter((t) => t.insert + t.update + t.delete > 0),
+  };
 }
 
 /** What the statement says per table must be what its rows say: the card is drawn from the one, apply writes the other. */
-function requireCounts(statement: PlanStatement, changes: WorkingChanges, path: string): void {
-  const counted = digestOfSource(changes).tables;
+function requireCounts(statement: PlanStatement, counted: readonly TableCounts[], path: string): void {
   const claimed = statement.changeset.tables;
   const same =
     counted.length === claimed.length &&

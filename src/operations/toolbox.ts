@@ -3,19 +3,23 @@
  * import neither adapters nor machine nor storage. Nothing here is a singleton.
  */
 import type { PlanStatement } from "../approval/plan-statement.js";
+import type { CiMapping } from "../approval/requesters.js";
 import type { Person } from "../approval/requirement.js";
 import type { TrustBundle } from "../approval/bundle.js";
+import type { VerifiedSignature } from "../approval/sshsig.js";
 import type { Clock, Random } from "../base/clock.js";
 import type { Digest } from "../base/digest.js";
-import type { Change, ChangeSink, ChangeSource, RowKey } from "../changeset/change.js";
+import type { Change, ChangeSink, ChangeSource, RowKey, TableShape } from "../changeset/change.js";
 import type { Value } from "../changeset/value.js";
 import type { Config } from "../config/config.js";
+import type { SystemPin } from "../config/system-pins.js";
 import type { Evidence } from "../environment/evidence.js";
 import type { JobRequest, PreparedJob } from "../jobs/job.js";
 import type { LedgerStore } from "../ledger/entry.js";
 import type { CompiledPolicies } from "../policy/compile.js";
 import type { SnapshotManifest } from "../snapshot/snapshot.js";
 import type { Target } from "../target/target.js";
+import type { MachineProbe } from "./doctor.js";
 import type { Interruption } from "./interruption.js";
 
 export type { JobRequest, PreparedJob } from "../jobs/job.js";
@@ -31,6 +35,8 @@ export interface ValueOrigin {
 export interface Project {
   readonly config: Config;
   readonly people: readonly Person[];
+  /** How names of CI and git map to people; null where the project names none. */
+  readonly ci: CiMapping | null;
   readonly policies: CompiledPolicies;
   /** The trust bundle that guards one target. */
   readonly bundleFor: (target: string) => TrustBundle;
@@ -44,6 +50,12 @@ export interface WorkingChanges extends ChangeSource {
     sql: string,
     limits: { readonly maxRows: number; readonly maxMs: number },
   ) => Promise<QueryAnswer>;
+  /** Keys, as `keyText` writes them, of a table's changes that satisfy a predicate in SQL. */
+  readonly keysWhere: (
+    table: string,
+    predicate: string,
+    limits: { readonly maxRows: number; readonly maxMs: number },
+  ) => Promise<ReadonlySet<string>>;
   readonly close: () => void;
 }
 
@@ -82,15 +94,75 @@ export interface PlanShelf {
   /** By id, unique prefix or file. */
   readonly read: (ref: string) => Promise<PlanFile>;
   readonly ids: () => Promise<readonly string[]>;
+  /** Destroys a stored plan and its rows. */
+  readonly forget: (id: string) => void;
 }
 
-/** The store's snapshots of rows. */
+/** What a caller knows of a snapshot before it is taken. */
+export type SnapshotFacts = Omit<SnapshotManifest, "format" | "tables" | "rows" | "content" | "file">;
+
+/** A snapshot in the working form of its rows. Close it in `finally`. */
+export interface OpenSnapshot {
+  readonly manifest: SnapshotManifest;
+  readonly source: WorkingChanges;
+  readonly close: () => void;
+}
+
+/** How a snapshot is. */
+export type SnapshotCheck =
+  | { readonly ok: true; readonly manifest: SnapshotManifest; readonly digest: Digest }
+  | { readonly ok: false; readonly why: string };
+
+/** The store's snapshots. Each is named by its id or a unique beginning; `expected` is the manifest's digest from the ledger. */
 export interface SnapshotShelf {
   /** Writes, closes, reads back and compares; ERR_SNAPSHOT_UNVERIFIED when they differ. */
   readonly take: (
-    manifest: Omit<SnapshotManifest, "format" | "tables" | "rows" | "content">,
+    facts: SnapshotFacts,
     before: ChangeSource,
+    covered?: readonly TableShape[],
   ) => Promise<{ readonly manifest: SnapshotManifest; readonly digest: Digest }>;
+  /** Keeps a database file by its pages, and restores and checks it in a scratch file. */
+  readonly takeFile: (
+    facts: SnapshotFacts,
+    path: string,
+    content: { readonly tables: readonly TableShape[]; readonly rows: number },
+  ) => Promise<{
+    readonly manifest: SnapshotManifest;
+    readonly digest: Digest;
+    readonly storedBytes: number;
+    readonly added: number;
+  }>;
+  /** Loads rows and checks all of them on the way. */
+  readonly open: (ref: string, expected?: Digest) => Promise<OpenSnapshot>;
+  /** Puts a database together at a free path and checks it. */
+  readonly restoreFile: (ref: string, path: string, expected?: Digest) => Promise<SnapshotManifest>;
+  /** Writes rows into a fresh SQLite file at a free path. */
+  readonly restoreRows: (ref: string, path: string, expected?: Digest) => Promise<SnapshotManifest>;
+  /** Reads a snapshot whole and compares; damage is an answer. */
+  readonly verify: (ref: string, expected?: Digest) => Promise<SnapshotCheck>;
+  readonly list: () => Promise<readonly { readonly id: string; readonly check: SnapshotCheck }[]>;
+  readonly prune: (
+    ids: readonly string[],
+    neededBy: (id: string) => readonly string[],
+    options: { readonly evenIfNeeded: boolean; readonly now?: Date },
+  ) => Promise<{
+    readonly removed: readonly string[];
+    readonly kept: readonly { readonly id: string; readonly neededBy: readonly string[] }[];
+  }>;
+}
+
+/** A private folder for copies, inside the store. Remove it in `finally`. */
+export interface ScratchFolder {
+  readonly path: string;
+  readonly remove: () => void;
+}
+
+/** Which runs touched a row, by digests of rows; it can be lost without harm to anything else. */
+export interface RowIndexShelf {
+  readonly indexRun: (run: string, source: ChangeSource) => void;
+  /** In the order in which they were indexed. */
+  readonly runsOf: (table: string, key: RowKey) => readonly string[];
+  readonly forget: (run: string) => void;
 }
 
 /** A key that can sign here. */
@@ -98,8 +170,31 @@ export interface SigningKey {
   readonly fingerprint: string;
   /** The person whom the bundle knows by this key; null when it knows none. */
   readonly person: string | null;
-  /** An SSHSIG blob in the namespace that the key was found for. */
-  readonly sign: (bytes: Uint8Array) => Promise<Uint8Array>;
+  /** An SSHSIG blob, in the namespace that the key was found for where none is named. */
+  readonly sign: (bytes: Uint8Array, namespace?: string) => Promise<Uint8Array>;
+}
+
+/** A key that lies here, in the agent or as a public key file; whether it can sign is another question. */
+export interface ReachableKey {
+  readonly source: "agent" | "file";
+  /** The file's path, or the agent's comment. */
+  readonly where: string;
+  /** The key, and the certificate where it is one: what decides whose it is. */
+  readonly signer: Pick<VerifiedSignature, "key" | "certificate">;
+}
+
+/** What was found on this machine, and what could not be used. */
+export interface KeysInReach {
+  readonly keys: readonly ReachableKey[];
+  /** One line for each thing that is no usable key: an agent that does not answer, a key type that is refused. */
+  readonly problems: readonly string[];
+}
+
+/** Who CI and git say is behind a plan. */
+export interface CiFacts {
+  readonly commit: string | null;
+  readonly people: readonly string[];
+  readonly missing: readonly string[];
 }
 
 /** Lines about what is going on, for stderr. */
@@ -108,7 +203,29 @@ export interface Progress {
   readonly begin: (what: string) => (done?: string) => void;
   /** A check that passed. */
   readonly check: (what: string, took?: string) => void;
+  /** How far a run's waves are. */
+  readonly wave: (state: WaveProgress) => void;
 }
+
+/** How far a run is, for the line that tells it. */
+export interface WaveProgress {
+  readonly wave: number;
+  readonly waves: number;
+  readonly rows: number;
+  readonly ofRows: number;
+  /** Rows a second; null while that means nothing. */
+  readonly rate: number | null;
+  readonly lagSeconds: number | null;
+  /** Why it waits; null when it does not. */
+  readonly paused: string | null;
+  readonly checks: { readonly passed: number; readonly of: number } | null;
+  readonly done: boolean;
+}
+
+/** How a check, hook or collector ended. */
+export type GuardOutcome =
+  | { readonly kind: "passed"; readonly output: string }
+  | { readonly kind: "failed"; readonly why: string };
 
 /** What an operation works with. */
 export interface Toolbox {
@@ -124,24 +241,56 @@ export interface Toolbox {
   readonly machineEvidence: () => readonly Evidence[];
   /** Login, host and CI facts for the statement: claims, never proof. */
   readonly claims: () => Readonly<Record<string, string>>;
+  /**
+   * Who is behind a pipeline's run since a commit, or who touched `path` where there is none; null outside of CI.
+   * Claims, which only ever widen the requesters.
+   */
+  readonly ciFacts: (since: string | null, path: string | null) => Promise<CiFacts | null>;
   /** The ledger of the store; created on first use only by operations that may. */
   readonly ledger: () => Promise<LedgerStore>;
   readonly plans: PlanShelf;
   readonly snapshots: SnapshotShelf;
+  /** A fresh private folder in the store. */
+  readonly scratch: () => ScratchFolder;
+  /** Opens a private copy of a target as a target of its own, under the settings of the one it is a copy of. */
+  readonly openCopy: (path: string, of: string) => Promise<Target>;
+  /** Opened on first use. */
+  readonly rowIndex: () => Promise<RowIndexShelf>;
   /** A fresh working ChangeSet in the store; removed when it is closed. */
   readonly workingChanges: () => Promise<ChangesWriter>;
   /** Refuses a store that lies inside one of these paths, or the other way round. */
   readonly assertStoreOutside: (paths: readonly string[]) => Promise<void>;
   /** `--key`, else an agent or `~/.ssh` key that the people know; ERR_KEY_MISSING names what was tried. */
   readonly findKey: (keyFlag: string | undefined, namespace: string) => Promise<SigningKey>;
+  /** The keys of the agent and of `~/.ssh`, or the one that `--key` names. Signs nothing. */
+  readonly keysInReach: (keyFlag: string | undefined) => Promise<KeysInReach>;
+  /** What root pinned on this machine for a target of that name; null where nothing. */
+  readonly systemPin: (target: string) => Promise<SystemPin | null>;
   /** Bundles by digest, kept so that a refusal can say what differs. */
   readonly bundles: {
     readonly keep: (digest: Digest, bytes: Uint8Array) => Promise<void>;
     readonly find: (digest: Digest) => Promise<TrustBundle | null>;
   };
+  /**
+   * Where the bytes that a job ran stand in this machine's checkout; null where they do not, or cannot be told. Looked up
+   * here, never taken from a plan.
+   */
+  readonly committed: (job: {
+    readonly path: string | null;
+    readonly source: Digest;
+  }) => Promise<{ readonly commit: string | null; readonly clean: boolean } | null>;
+  /** What `doctor` asks this machine. */
+  readonly probe: MachineProbe;
   readonly progress: Progress;
   /** Asked between the steps of a write. */
   readonly interruption: Interruption;
+  /** Lets that much time pass; 0 lets signals in and goes on. */
+  readonly wait: (ms: number) => Promise<void>;
+  /** Runs a program that the trust bundle names, without shell, keys or credentials; never throws for how it ends. */
+  readonly guard: (
+    program: { readonly command: readonly string[]; readonly timeoutSeconds: number },
+    data: Readonly<Record<string, string>>,
+  ) => Promise<GuardOutcome>;
 }
 
 /** A plan that was read, verified and loaded. Close it in `finally`. */

@@ -43,7 +43,8 @@ async function pinnedBundle(tools: Toolbox, name: string): Promise<TrustOf> {
     const { target } = await tools.openTarget(name);
     try {
       const { marker } = await target.identify();
-      return { target: name, here, pinned: marker?.bundle ?? null, reachable: true };
+      const systemPin = await tools.systemPin(name);
+      return { target: name, here, pinned: systemPin?.bundle ?? marker?.bundle ?? null, reachable: true };
     } finally {
       await target.close();
     }

@@ -1,142 +1,185 @@
 /**
- * Undo: invert what a run wrote, merge it by column onto what is there now, and take that the one way to
+ * Undo: invert what runs wrote, merge it by column onto what is there now, and take that the one way to
  * a target: plan, approve, apply. What others wrote since survives; where that is not possible it stops.
  */
 import { parseStamp } from "../base/clock.js";
-import { IntegrityError, RefusedError, UsageError } from "../base/errors.js";
-import type { Change, ChangeSource, RowKey, TableShape } from "../changeset/change.js";
-import {
-  type CellConflict,
-  type Conflict,
-  type ConflictKind,
-  type Merge,
-  type PairMerge,
-  takeBack,
-  takeBackPair,
-} from "../changeset/merge.js";
-import type { Row } from "../changeset/value.js";
-import type { Target } from "../target/target.js";
+import { RefusedError, UsageError } from "../base/errors.js";
+import type { RowKey } from "../changeset/change.js";
+import type { Resolutions } from "../config/resolutions-file.js";
+import type { WriteProblem } from "../target/target.js";
 import { type Applied, applyPlan } from "./apply.js";
+import { deciding, type OnConflict, type RowConflict } from "./conflict.js";
+import { committedPart } from "./begun.js";
 import { type Cover, coverOf } from "./cover.js";
-import { keyText } from "./drift.js";
 import { type Examined, withTarget } from "./examine.js";
+import {
+  type ChangedBy,
+  mergeBack,
+  type MergedBack,
+  readerAfter,
+  sumCounts,
+  together,
+  type UndoCounts,
+} from "./merge-back.js";
+import { narrow, type Narrowing, narrowingFlags } from "./narrow.js";
 import { PLAN_LIFETIME_SECONDS, type PlanMade, requirePlannable, sealPlan } from "./plan.js";
 import { refusePlanOfOtherPlace } from "./plan-state.js";
-import { findWrittenRun, type RunRecord } from "./runs.js";
+import { allRuns, findWrittenRun, type RunRecord } from "./runs.js";
+import { isForgotten } from "./snapshot.js";
 import { loadPlan } from "./stored-plan.js";
-import type { ChangesWriter, LoadedPlan, Toolbox, WorkingChanges } from "./toolbox.js";
+import { timeOf } from "./time.js";
+import type { LoadedPlan, Toolbox, WorkingChanges } from "./toolbox.js";
+import { problemsOf } from "./trial.js";
+import { schemaBack, tablesWithPlace } from "./undo-schema.js";
+import { problemInWords } from "./write-batch.js";
 
-/** What to do where the same cell was changed since. */
-export type OnConflict = "stop" | "keep-now" | "restore-before";
+export type { OnConflict, RowConflict as UndoConflict } from "./conflict.js";
+export type { UndoCounts } from "./merge-back.js";
 
 /** What is asked of undo. */
-export interface UndoRequest {
-  readonly run: string;
+export interface UndoRequest extends Narrowing {
+  /** Runs by id or prefix; they are taken back newest first, whatever their order here. */
+  readonly runs: readonly string[];
   readonly onConflict: OnConflict;
-  /** Tables to take back; empty for all. */
-  readonly tables: readonly string[];
+  /** Decisions row by row; what it does not name falls to `onConflict`. */
+  readonly resolutions: Resolutions | undefined;
   readonly key: string | undefined;
   readonly out: string | undefined;
   readonly reason: string | null;
   readonly confirm: (target: string) => Promise<void>;
 }
 
-/** One row that cannot be taken back without a decision. */
-export interface UndoConflict {
-  readonly table: string;
-  readonly shape: TableShape;
-  readonly key: RowKey;
-  readonly kind: ConflictKind;
-  readonly columns: readonly CellConflict[];
-  readonly before: Row | null;
-  readonly wrote: Row | null;
-  readonly now: Row | null;
-}
-
-/** Rows by what happens to them. */
-export interface UndoCounts {
-  readonly putBack: number;
-  readonly merged: number;
-  readonly nothingToDo: number;
-  readonly gone: number;
-  readonly conflict: number;
-}
-
 /** How an undo ended: applied, waiting for approval, or nothing to do. Conflicts are thrown. */
 export interface Undone {
-  readonly run: RunRecord;
+  /** Newest first. */
+  readonly runs: readonly RunRecord[];
+  readonly target: string;
   readonly counts: UndoCounts;
   readonly made: PlanMade | null;
   readonly applied: Applied | null;
   /** Why it waits, when it does. */
   readonly waiting: string | null;
-  readonly conflicts: readonly UndoConflict[];
+  readonly conflicts: readonly RowConflict[];
+  /** Schema changes that stay, in words. */
+  readonly left: readonly string[];
 }
 
-/** Conflicts that a screen and a file list; the count is always exact. */
-export const CONFLICTS_LISTED = 1000;
+/** What the refusal over conflicts carries for screen, document and file. */
+export interface UndoStop {
+  readonly counts: UndoCounts;
+  readonly conflicts: readonly RowConflict[];
+  readonly runs: readonly string[];
+  readonly target: string;
+  readonly environment: "production" | "staging" | "development" | "unproven";
+}
 
 /**
- * Takes back a run.
- * @throws RefusedError ERR_UNDO_CONFLICT (37) when rows were changed since in the same cells.
+ * Takes back runs.
+ * @throws RefusedError ERR_UNDO_CONFLICT (37) when rows were changed since in the same cells, or when what goes back
+ * would break a constraint or reference.
  */
 export async function undoRun(tools: Toolbox, request: UndoRequest): Promise<Undone> {
-  const run = await findWrittenRun(tools, request.run);
-  const plan = await loadPlan(tools, run.plan);
+  const runs = await runsToUndo(tools, request.runs);
+  const plans: LoadedPlan[] = [];
   try {
-    const prepared = await withTarget(tools, plan.statement.target.name, (examined) =>
-      prepareUndo(tools, plan, run, examined, request),
+    for (const run of runs) {
+      await refuseForgotten(tools, run.id);
+      plans.push(await loadPlan(tools, run.plan));
+    }
+    const target = runs[0]?.target ?? "";
+    refuseOtherDecisions(request.resolutions, runs, target);
+    const prepared = await withTarget(tools, target, (examined) =>
+      prepareUndo(tools, { runs, plans, examined }, request),
     );
-    if (prepared.made === null) return { run, ...prepared, made: null, applied: null, waiting: null };
-    return await finishUndo(tools, run, { ...prepared, made: prepared.made }, request);
+    if (prepared.made === null)
+      return { runs, target, ...prepared, made: null, applied: null, waiting: null };
+    return await finishUndo(tools, { runs, target }, { ...prepared, made: prepared.made }, request);
   } finally {
-    plan.close();
+    for (const plan of plans) plan.close();
   }
+}
+
+/** Newest first, each once, all on one target. */
+async function runsToUndo(tools: Toolbox, refs: readonly string[]): Promise<readonly RunRecord[]> {
+  const wanted = new Set<string>();
+  for (const ref of refs) wanted.add((await findWrittenRun(tools, ref)).id);
+  const runs = (await allRuns(tools)).filter((r) => wanted.has(r.id)).reverse();
+  const targets = [...new Set(runs.map((r) => r.target))];
+  if (targets.length === 1) return runs;
+  throw new UsageError({
+    code: "ERR_USAGE",
+    message: "one undo takes back runs on one target",
+    why: `these runs were on ${targets.join(", ")}`,
+  });
+}
+
+async function refuseForgotten(tools: Toolbox, run: string): Promise<void> {
+  if (!(await isForgotten(tools, run))) return;
+  throw new UsageError({
+    code: "ERR_UNDO_NOTHING",
+    message: `the rows of ${run} were destroyed by \`snapshot forget\`, so it cannot be undone`,
+    why: "the ledger keeps its digests and counts only",
+    next: [{ actor: "anyone", argv: ["holdpoint", "log", "show", run] }],
+  });
+}
+
+function refuseOtherDecisions(
+  file: Resolutions | undefined,
+  runs: readonly RunRecord[],
+  target: string,
+): void {
+  if (file === undefined) return;
+  const ids = runs.map((r) => r.id);
+  const same =
+    file.target === target && file.of.length === ids.length && ids.every((id) => file.of.includes(id));
+  if (same) return;
+  throw new UsageError({
+    code: "ERR_RESOLUTIONS_INVALID",
+    message: "the resolutions file is about something else",
+    why: `it decides ${file.of.join(", ")} on ${file.target}; asked for is ${ids.join(", ")} on ${target}`,
+  });
 }
 
 interface Prepared {
   readonly counts: UndoCounts;
-  readonly conflicts: readonly UndoConflict[];
+  readonly conflicts: readonly RowConflict[];
   readonly made: PlanMade | null;
   readonly cover: Cover | null;
   readonly waiting: string | null;
+  readonly left: readonly string[];
 }
 
-async function prepareUndo(
-  tools: Toolbox,
-  plan: LoadedPlan,
-  run: RunRecord,
-  examined: Examined,
-  request: UndoRequest,
-): Promise<Prepared> {
+interface Undoing {
+  readonly runs: readonly RunRecord[];
+  readonly plans: readonly LoadedPlan[];
+  readonly examined: Examined;
+}
+
+async function prepareUndo(tools: Toolbox, u: Undoing, request: UndoRequest): Promise<Prepared> {
+  const { examined } = u;
   await requirePlannable(tools, examined);
-  refusePlanOfOtherPlace(plan, examined);
-  const tables = chosenTables(plan, request.tables);
-  const writer = await tools.workingChanges();
-  let merged: MergeResult;
+  for (const plan of u.plans) refusePlanOfOtherPlace(plan, examined);
+  const { merged, changes, whole } = await mergeAll(tools, u, request);
   try {
-    merged = await mergeOnto(examined.target, plan.changes, tables, request.onConflict, writer);
-  } catch (e) {
-    writer.abort();
-    throw e;
-  }
-  const { counts, conflicts } = merged;
-  if (counts.conflict > 0 && request.onConflict === "stop") {
-    writer.abort();
-    throw conflictStop(run, examined, counts, conflicts);
-  }
-  const changes = writer.finish();
-  try {
-    if (counts.putBack + counts.merged === 0)
-      return { counts, conflicts, made: null, cover: null, waiting: null };
-    const whole = tables.length === plan.changes.tables.length;
-    const clean = whole && counts.merged + counts.conflict + counts.nothingToDo + counts.gone === 0;
+    const { counts, conflicts } = merged;
+    if (counts.conflict > 0 && request.onConflict === "stop")
+      throw conflictStop(u, counts, conflicts, request);
+    const rows = counts.putBack + counts.merged;
+    const { script, left } = await schemaBack(tools, examined.target, u.plans, { changes, rows, whole });
+    if (rows === 0 && script === null)
+      return { counts, conflicts, made: null, cover: null, waiting: null, left };
+    const problems = await problemsOf(examined.target, changes, rows);
+    if (problems.length > 0) throw problemStop(u, counts, conflicts, problems);
+    const clean =
+      whole &&
+      u.runs.length === 1 &&
+      counts.merged + counts.conflict + counts.nothingToDo + counts.gone === 0;
     const made = await sealPlan(tools, examined, changes, {
       job: null,
       from: {
         kind: "undo",
-        runs: [run.id],
-        plans: [plan.digest],
+        runs: u.runs.map((r) => r.id),
+        plans: u.plans.map((p) => p.digest),
         snapshot: null,
         manifest: null,
         counts: {
@@ -155,24 +198,88 @@ async function prepareUndo(
       out: request.out,
       lifetimeSeconds: PLAN_LIFETIME_SECONDS,
       keyOptional: true,
+      notices: left,
+      ...(script === null ? {} : { script }),
     });
-    const { cover, why } = await openCover(tools, plan, run, examined, clean);
-    return { counts, conflicts, made, cover, waiting: why };
+    const { cover, why } = await openCover(tools, u, clean);
+    return { counts, conflicts, made, cover, waiting: why, left };
   } finally {
     changes.close();
   }
 }
 
+interface MergedAll {
+  readonly merged: MergedBack;
+  readonly changes: WorkingChanges;
+  readonly whole: boolean;
+}
+
+/** One run after another, newest first, each merged onto the rows as the ones before leave them. */
+async function mergeAll(tools: Toolbox, u: Undoing, request: UndoRequest): Promise<MergedAll> {
+  const decisions = deciding(request.onConflict, request.resolutions);
+  const results: MergedBack[] = [];
+  const steps: WorkingChanges[] = [];
+  let whole = true;
+  try {
+    for (const [i, plan] of u.plans.entries()) {
+      const run = u.runs[i]?.id ?? "";
+      const asked = await narrow(plan.changes, request, run);
+      const narrowed = tablesWithPlace(run, plan, asked, await u.examined.target.schema());
+      const part = await committedPart(tools, plan, u.examined, u.runs[i]);
+      whole &&= narrowed.whole && part === null;
+      const how = { deciding: decisions, changedBy: await changedBySince(tools, u, run) };
+      const step = await written(tools, async (writer) => {
+        const reader = readerAfter(u.examined.target, steps);
+        results.push(await mergeBack(reader, part ?? plan.changes, narrowed, how, writer));
+      });
+      steps.push(step);
+    }
+    decisions.finish();
+    const merged = {
+      counts: sumCounts(results.map((r) => r.counts)),
+      conflicts: results.flatMap((r) => r.conflicts),
+    };
+    const only = steps.length === 1 ? steps.pop() : undefined;
+    const changes = only ?? (await written(tools, (writer) => Promise.resolve(together(steps, writer))));
+    return { merged, changes, whole };
+  } finally {
+    for (const step of steps) step.close();
+  }
+}
+
+/** A working ChangeSet as `fill` makes it; nothing is left behind when it fails. */
+async function written(
+  tools: Toolbox,
+  fill: (writer: Awaited<ReturnType<Toolbox["workingChanges"]>>) => Promise<void>,
+): Promise<WorkingChanges> {
+  const writer = await tools.workingChanges();
+  try {
+    await fill(writer);
+    return writer.finish();
+  } catch (e) {
+    writer.abort();
+    throw e;
+  }
+}
+
+/** The newest run after `run` that touched a row, where the index of rows knows one. */
+async function changedBySince(tools: Toolbox, u: Undoing, run: string): Promise<ChangedBy> {
+  const runs = (await allRuns(tools)).filter((r) => r.target === u.examined.target.name).map((r) => r.id);
+  const later = new Set(runs.slice(runs.indexOf(run) + 1));
+  const index = await tools.rowIndex();
+  return (table: string, key: RowKey) => index.runsOf(table, key).findLast((id) => later.has(id)) ?? null;
+}
+
 async function finishUndo(
   tools: Toolbox,
-  run: RunRecord,
+  of: Pick<Undone, "runs" | "target">,
   prepared: Prepared & { readonly made: PlanMade },
   request: UndoRequest,
 ): Promise<Undone> {
   const { made, cover } = prepared;
   const mayApply =
     made.decision.kind === "allow" || (made.decision.kind === "needs-approval" && cover !== null);
-  if (!mayApply) return { run, ...prepared, applied: null };
+  if (!mayApply) return { ...of, ...prepared, applied: null };
   const applied = await applyPlan(tools, {
     ref: made.id,
     tokens: [],
@@ -180,18 +287,19 @@ async function finishUndo(
     dryRun: false,
     ...(cover === null ? {} : { under: cover }),
   });
-  return { run, ...prepared, applied, waiting: null };
+  return { ...of, ...prepared, applied, waiting: null };
 }
 
 /** The cover, if it may be used for this undo; else in words why not. */
 async function openCover(
   tools: Toolbox,
-  plan: LoadedPlan,
-  run: RunRecord,
-  examined: Examined,
+  u: Undoing,
   clean: boolean,
 ): Promise<{ readonly cover: Cover | null; readonly why: string }> {
-  const cover = await coverOf(tools, plan, examined);
+  const [plan, run] = [u.plans[0], u.runs[0]];
+  if (plan === undefined || run === undefined || u.runs.length > 1)
+    return { cover: null, why: "a cover is for the undo of one run" };
+  const cover = await coverOf(tools, plan, u.examined);
   if (cover === null) return { cover: null, why: `the approval of ${run.id} covers no undo` };
   if (!clean)
     return {
@@ -200,162 +308,69 @@ async function openCover(
     };
   if (plan.statement.from !== null) return { cover: null, why: "an undo of an undo is never covered" };
   const until = parseStamp(cover.until);
-  if (until === undefined || until.getTime() <= tools.clock.now().getTime()) {
+  if (until === undefined || until <= (await timeOf(tools, u.examined))) {
     return { cover: null, why: `the cover ended ${cover.until}` };
   }
-  const used = (await examined.target.notes()).some((n) => n.kind === "undone" && n.subject === cover.run);
+  const used = (await u.examined.target.notes()).some((n) => n.kind === "undone" && n.subject === cover.run);
   if (used) return { cover: null, why: `the undo that the approval of ${run.id} covers was used already` };
   return { cover, why: "" };
 }
 
-function chosenTables(plan: LoadedPlan, wanted: readonly string[]): readonly TableShape[] {
-  if (wanted.length === 0) return plan.changes.tables;
-  const unknown = wanted.filter((w) => !plan.changes.tables.some((t) => t.name === w));
-  if (unknown.length > 0) {
-    throw new UsageError({
-      code: "ERR_USAGE",
-      message: `the run did not touch ${unknown.join(", ")}`,
-      why: `it touched ${plan.changes.tables.map((t) => t.name).join(", ")}`,
-    });
-  }
-  return plan.changes.tables.filter((t) => wanted.includes(t.name));
-}
-
-interface MergeResult {
-  readonly counts: UndoCounts;
-  readonly conflicts: readonly UndoConflict[];
-}
-
-/** Merges the inverse of every change onto the row as it is now. Cost follows the run, not the table. */
-async function mergeOnto(
-  target: Pick<Target, "readRows">,
-  source: WorkingChanges,
-  tables: readonly TableShape[],
-  onConflict: OnConflict,
-  writer: ChangesWriter,
-): Promise<MergeResult> {
-  const counts = { putBack: 0, merged: 0, nothingToDo: 0, gone: 0, conflict: 0 };
-  const conflicts: UndoConflict[] = [];
-  for (const shape of tables) {
-    writer.table(shape);
-    for await (const one of outcomesOf(target, source, shape, onConflict)) {
-      for (const change of one.changes) writer.add(change);
-      counts[one.kind] += 1;
-      if (one.conflict !== null && conflicts.length < CONFLICTS_LISTED) conflicts.push(one.conflict);
-    }
-  }
-  return { counts, conflicts };
-}
-
-/** What becomes of one row, or of the two ends of a changed key as one. */
-interface Outcome {
-  readonly kind: keyof UndoCounts;
-  readonly changes: readonly Change[];
-  readonly conflict: UndoConflict | null;
-}
-
-async function* outcomesOf(
-  target: Pick<Target, "readRows">,
-  source: WorkingChanges,
-  shape: TableShape,
-  onConflict: OnConflict,
-): AsyncIterable<Outcome> {
-  for await (const [change, now, nowCount] of rowsOf(target, source, shape)) {
-    if (change.link === undefined || shape.keyKind === "none") {
-      yield outcomeOf(shape, change, now, takeBack(shape, change, now, nowCount, { onConflict }));
-    } else if (change.op === "delete") {
-      // The other end of a changed key is taken back with this one, so that the entity is never there twice.
-      const inserted = source.get(shape.name, change.link);
-      if (inserted?.op !== "insert") throw brokenLink(shape, change);
-      const atNewKey = await rowAt(target, shape, inserted.key);
-      const merge = takeBackPair(
-        shape,
-        { deleted: change, inserted },
-        { atOldKey: now, atNewKey },
-        { onConflict },
-      );
-      yield outcomeOf(shape, change, atNewKey, merge);
-    }
-  }
-}
-
-function outcomeOf(shape: TableShape, change: Change, now: Row | null, merge: Merge | PairMerge): Outcome {
-  switch (merge.kind) {
-    case "put-back":
-    case "merged":
-      return {
-        kind: merge.kind === "merged" ? "merged" : "putBack",
-        changes: "change" in merge ? [merge.change] : merge.changes,
-        conflict: null,
-      };
-    case "nothing-to-do":
-      return { kind: "nothingToDo", changes: [], conflict: null };
-    case "gone":
-      return { kind: "gone", changes: [], conflict: null };
-    case "conflict":
-      return { kind: "conflict", changes: [], conflict: conflictOf(shape, change, now, merge) };
-  }
-}
-
-async function rowAt(target: Pick<Target, "readRows">, shape: TableShape, key: RowKey): Promise<Row | null> {
-  for await (const read of target.readRows(shape, [key])) return read.row;
-  return null;
-}
-
-function brokenLink(shape: TableShape, change: Change): IntegrityError {
-  return new IntegrityError({
-    code: "ERR_CHANGESET_ALTERED",
-    message: `a changed key of ${shape.name} has no other end in the plan`,
-    why: `the delete of ${change.key.map(keyText).join(", ")} names an insert that is not there`,
-  });
-}
-
-function conflictOf(shape: TableShape, change: Change, now: Row | null, merge: Conflict): UndoConflict {
-  return {
-    table: shape.name,
-    shape,
-    key: change.key,
-    kind: merge.conflict,
-    columns: merge.columns,
-    before: change.op === "insert" ? null : change.before,
-    wrote: change.op === "delete" ? null : change.after,
-    now,
-  };
-}
-
-async function* rowsOf(
-  target: Pick<Target, "readRows">,
-  source: ChangeSource,
-  shape: TableShape,
-): AsyncIterable<readonly [Change, Row | null, number]> {
-  const changes = source.changes(shape.name)[Symbol.iterator]();
-  const keys = (function* () {
-    for (const c of source.changes(shape.name)) yield c.key;
-  })();
-  for await (const read of target.readRows(shape, keys)) {
-    const next = changes.next();
-    if (next.done === true) return;
-    yield [next.value, read.row, read.count];
-  }
-}
-
 function conflictStop(
-  run: RunRecord,
-  examined: Examined,
+  u: Undoing,
   counts: UndoCounts,
-  conflicts: readonly UndoConflict[],
+  conflicts: readonly RowConflict[],
+  narrowing: Narrowing,
 ): RefusedError {
+  const names = u.runs.map((r) => r.id);
+  const rows = `${counts.conflict} ${counts.conflict === 1 ? "row" : "rows"}`;
+  const taken =
+    conflicts.length > 0 && conflicts.every((c) => c.kind === "two-entities" || c.kind === "exists");
   return new RefusedError({
     code: "ERR_UNDO_CONFLICT",
-    message: `undoing ${run.id} would overwrite ${counts.conflict} ${counts.conflict === 1 ? "row" : "rows"} changed since`,
+    message: taken
+      ? `undoing ${names.join(", ")} would overwrite ${rows} that took the place of others`
+      : `undoing ${names.join(", ")} would overwrite ${rows} changed since`,
     why: "the same cells were changed after the run; both values are listed",
     next: [
       {
         actor: "requester",
-        argv: ["holdpoint", "undo", run.id, "--on-conflict", "keep-now"],
-        text: "put back the rest, leave these",
+        argv: ["holdpoint", "undo", ...names, ...narrowingFlags(narrowing), "--on-conflict", "keep-now"],
+        text: `put back ${counts.putBack + counts.merged}, leave these ${counts.conflict}`,
       },
     ],
-    details: { counts, conflicts, run: run.id, target: run.target, environment: examined.verdict.name },
+    details: stopOf(u, counts, conflicts),
   });
+}
+
+/** Apart from conflicts: nobody edited these rows, and the target would still not take them. */
+function problemStop(
+  u: Undoing,
+  counts: UndoCounts,
+  conflicts: readonly RowConflict[],
+  problems: readonly WriteProblem[],
+): RefusedError {
+  const names = u.runs.map((r) => r.id).join(", ");
+  return new RefusedError({
+    code: "ERR_UNDO_CONFLICT",
+    message: `undoing ${names} would break ${problems.length} ${problems.length === 1 ? "constraint or reference" : "constraints or references"} of ${u.examined.target.name}`,
+    why: problems.slice(0, 5).map(problemInWords).join("; "),
+    next: [
+      {
+        actor: "requester",
+        text: "Look at the rows that stand in the way; take back the rows that these refer to as well, or narrow with --table and --where.",
+      },
+    ],
+    details: stopOf(u, counts, conflicts),
+  });
+}
+
+function stopOf(u: Undoing, counts: UndoCounts, conflicts: readonly RowConflict[]): UndoStop {
+  return {
+    counts,
+    conflicts,
+    runs: u.runs.map((r) => r.id),
+    target: u.examined.target.name,
+    environment: u.examined.verdict.name,
+  };
 }

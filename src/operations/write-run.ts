@@ -1,25 +1,32 @@
 /**
- * One run: snapshot, rows, marks and record, in the order in which a crash at any point leaves a state that
- * the next command can tell. Before the commit the target is as it was; the commit carries rows, spent mark
- * and ledger head together; after it only records are missing, and `apply` completes them.
+ * One run: snapshot, batches, checks, marks and record, in the order in which a crash at any point leaves a
+ * state that the next command can tell. Each commit carries its rows, the spent mark, the mark of the batch and
+ * the ledger's head together; what is missing after a crash is written by `apply`, run again.
  */
 import { stamp } from "../base/clock.js";
-import { HoldpointError, messageOf, RefusedError, TargetError } from "../base/errors.js";
+import { HoldpointError, messageOf, RefusedError } from "../base/errors.js";
 import { idFromBytes } from "../base/ids.js";
+import type { Batch } from "../changeset/waves.js";
 import type { LedgerStore, SealedEntry } from "../ledger/entry.js";
 import { beforeImages } from "../snapshot/before-images.js";
-import type { Note } from "../target/marker.js";
-import type { WriteProblem, WriteSession } from "../target/target.js";
+import type { BatchMark, Note } from "../target/marker.js";
+import type { WriteSession } from "../target/target.js";
 import type { Applied } from "./apply.js";
 import type { Authority } from "./authority.js";
-import { coverOf, type Cover } from "./cover.js";
-import { keyText, schemaDrift } from "./drift.js";
+import { debtNotes } from "./break-glass.js";
+import type { Cover } from "./cover.js";
 import type { Examined } from "./examine.js";
-import { stopIfInterrupted } from "./interruption.js";
+import { interruptedBy } from "./interruption.js";
+import { Pacer } from "./pace.js";
 import { isFinished } from "./plan-state.js";
+import type { RunCut } from "./run-cut.js";
+import { checkFailed, putBackAfter, stoppedPartWay, type Standing, unrecorded } from "./run-ends.js";
+import { keepBeforeRun } from "./snapshot.js";
 import type { LoadedPlan, Toolbox } from "./toolbox.js";
+import { type BatchOf, putBackWave, rowsOf, writeBatch } from "./write-batch.js";
+import { failedCheck } from "./wave-checks.js";
 
-/** Everything a run works with; all checks have passed. */
+/** Everything a run works with; all checks before the first write have passed. */
 export interface Writing {
   readonly plan: LoadedPlan;
   readonly examined: Examined;
@@ -27,52 +34,266 @@ export interface Writing {
   readonly authority: Authority;
   readonly started: Date;
   readonly under: Cover | undefined;
+  readonly cut: RunCut;
+  readonly maxRowsPerSecond: number | null;
+  /** Asked before each wave after the first: expiry, revocation, freeze windows, the clock. */
+  readonly stillAllowed: () => Promise<void>;
+  /** For a run that goes on: until when one undo is covered, counted from when it spent its approvals. */
+  readonly coverUntil?: string | null;
+  /** More to be anchored with the first batch, e.g. a debt. */
+  readonly notes?: readonly Note[];
 }
 
-/** From the snapshot to the anchored end. Everything before the commit leaves the target as it was. */
+/** A run that began earlier and is not finished, as ledger and marks tell it. */
+export interface Begun {
+  readonly run: string;
+  readonly snapshot: string | null;
+  readonly marks: readonly BatchMark[];
+  /** Whether the approvals are spent by it: the first commit did that, and putting back does not take it back. */
+  readonly isSpent: boolean;
+  /** Waves whose checks passed. */
+  readonly checkedWaves: ReadonlySet<number>;
+}
+
+/** From the snapshot to the anchored end. Everything before the first commit leaves the target as it was. */
 export async function writeRun(tools: Toolbox, w: Writing): Promise<Applied> {
-  const { plan, examined, ledger } = w;
   const run = idFromBytes("rn", tools.random(10));
-  const session = await examined.target.openWriter();
-  try {
+  return withSession(w, async (session) => {
     const snapshot = await takeSnapshot(tools, w, run);
-    const opened = ledger.append({
+    await keepMore(tools, w, run);
+    w.ledger.append({
       kind: "run-started",
-      target: examined.target.name,
-      plan: plan.id,
+      target: w.examined.target.name,
+      plan: w.plan.id,
       run,
       facts: {
-        digest: plan.digest,
+        digest: w.plan.digest,
         approvers: [...w.authority.approvers],
         snapshot: snapshot.id,
         manifest: snapshot.digest,
+        under: w.under?.run ?? null,
+        ends: w.cut.cut === null ? null : [...w.cut.cut.bounds],
+        batch_rows: w.cut.cut?.batchRows ?? null,
+        batches: w.cut.batchCount,
       },
     });
-    let written: { readonly written: number; readonly alreadyDone: number };
-    try {
-      written = await writeOnce(tools, w, session, run, opened);
-    } catch (e) {
-      recordFailure(ledger, w, run, e);
-      throw e;
-    }
-    const finished = finishRun(tools, ledger, w, run, written.written, snapshot.id);
-    await anchorEnd(session, finished);
-    return {
+    return new RunWriter(tools, w, session, {
       run,
-      plan: plan.id,
-      target: examined.target.name,
-      environment: examined.verdict.guardedAs,
-      rows: { planned: plan.statement.changeset.rows, ...written },
       snapshot: snapshot.id,
-      approvers: w.authority.approvers,
-      coverUntil: coverUntil(tools, w),
-      tookMs: tools.clock.now().getTime() - w.started.getTime(),
-      dryRun: false,
-      completed: false,
-    };
+      marks: [],
+      isSpent: false,
+      checkedWaves: new Set(),
+    }).toTheEnd(false);
+  });
+}
+
+/** Goes on with a run that began: what its marks name is done, everything else is checked and written. */
+export async function resumeRun(tools: Toolbox, w: Writing, begun: Begun): Promise<Applied> {
+  return withSession(w, async (session) => {
+    // Read again now that no other process has the run: one that had it may have finished it meanwhile.
+    if (await isFinished(tools, begun.run)) throw finishedMeanwhile(w.plan.id, begun.run);
+    const marks = await session.batches(begun.run);
+    w.ledger.append({
+      kind: "run-resumed",
+      target: w.examined.target.name,
+      plan: w.plan.id,
+      run: begun.run,
+      facts: { digest: w.plan.digest, batches: marks.length, rows: rowsOf(marks) },
+    });
+    return new RunWriter(tools, w, session, { ...begun, marks }).toTheEnd(true);
+  });
+}
+
+function finishedMeanwhile(plan: string, run: string): RefusedError {
+  return new RefusedError({
+    code: "ERR_APPROVAL_SPENT",
+    message: `${plan} was applied already, by ${run}`,
+    why: "another process finished that run while this one waited for it; a plan is applied once",
+    next: [{ actor: "anyone", argv: ["holdpoint", "log", "show", run] }],
+  });
+}
+
+async function withSession<T>(w: Writing, work: (session: WriteSession) => Promise<T>): Promise<T> {
+  const session = await w.examined.target.openWriter();
+  try {
+    return await work(session);
   } finally {
     await session.close();
   }
+}
+
+/** The state of one run while this process writes it. */
+class RunWriter {
+  readonly #tools: Toolbox;
+  readonly #w: Writing;
+  readonly #begun: Begun;
+  readonly #of: BatchOf;
+  readonly #done: ReadonlySet<string>;
+  readonly #pacer: Pacer;
+  /** Transactions of this run in the target, earlier processes' included. */
+  #committed: number;
+  #written: number;
+  #alreadyDone = 0;
+  /** Planned rows of committed batches. */
+  #rows = 0;
+  #wroteHere = false;
+
+  constructor(tools: Toolbox, w: Writing, session: WriteSession, begun: Begun) {
+    this.#tools = tools;
+    this.#w = w;
+    this.#begun = begun;
+    this.#done = new Set(begun.marks.map((m) => placeOf(m)));
+    this.#committed = begun.marks.length;
+    this.#written = rowsOf(begun.marks);
+    this.#of = {
+      ...w,
+      run: begun.run,
+      session,
+      notes: [
+        ...(w.notes ?? []),
+        ...undoNotes(w, begun.run),
+        ...debtNotes(w.authority.breakGlass ?? null, begun.run, stamp(w.started)),
+      ],
+    };
+    this.#pacer = new Pacer(tools, w.examined, {
+      waves: w.cut.waves,
+      batches: w.cut.batchCount,
+      rows: w.plan.statement.changeset.rows,
+      maxRowsPerSecond: w.maxRowsPerSecond,
+    });
+  }
+
+  async toTheEnd(resumed: boolean): Promise<Applied> {
+    try {
+      await this.#writeWaves();
+    } catch (e) {
+      throw this.#failed(e);
+    }
+    try {
+      const finished = finishRun(this.#tools, this.#w, this.#begun, this.#written);
+      await anchorEnd(this.#of.session, finished);
+    } catch (e) {
+      throw unrecorded(this.#w.plan.id, e);
+    }
+    await indexRows(this.#tools, this.#begun.run, this.#w.plan);
+    return appliedOf(this.#tools, this.#w, this.#begun, {
+      written: this.#written,
+      alreadyDone: this.#alreadyDone,
+      resumed,
+      completed: resumed && !this.#wroteHere,
+    });
+  }
+
+  async #writeWaves(): Promise<void> {
+    let wave = 0;
+    for (const batch of this.#w.cut.batches()) {
+      if (batch.wave !== wave && wave > 0) await this.#endWave(wave);
+      if (batch.wave !== wave && this.#wroteHere) await this.#w.stillAllowed();
+      wave = batch.wave;
+      if (!this.#done.has(placeOf(batch))) await this.#writeOne(batch);
+      this.#rows += batch.rows;
+    }
+    await this.#endWave(wave);
+  }
+
+  async #writeOne(batch: Batch): Promise<void> {
+    const place = { wave: batch.wave, rows: this.#rows };
+    await this.#tools.wait(0);
+    this.#stopBetween();
+    await this.#pacer.before(place, () => this.#stopBetween());
+    const isFirst = !this.#begun.isSpent && !this.#wroteHere;
+    const outcome = await writeBatch(this.#tools, this.#of, batch, isFirst);
+    this.#wroteHere = true;
+    this.#committed++;
+    this.#written += outcome.written;
+    this.#alreadyDone += outcome.alreadyDone;
+    this.#pacer.wrote({ ...place, rows: place.rows + batch.rows }, batch.rows);
+  }
+
+  /** Between two batches the first signal is enough. */
+  #stopBetween(): void {
+    const signal = this.#tools.interruption.requested();
+    if (signal !== null) throw interruptedBy(signal);
+  }
+
+  async #endWave(wave: number): Promise<void> {
+    if (this.#begun.checkedWaves.has(wave)) return;
+    const { waves } = this.#w.cut;
+    this.#pacer.waveDone(wave);
+    const failed = await failedCheck(this.#tools, this.#w, {
+      run: this.#begun.run,
+      wave,
+      waves,
+      rows: this.#rows,
+    });
+    if (failed !== null) {
+      // A check that was killed because somebody asked twice has not failed.
+      if (this.#tools.interruption.insisted()) this.#stopBetween();
+      // A script's effect is more than its rows, so it stays where it is.
+      const { put_back: mayPutBack, mode } = this.#w.plan.statement;
+      if (mayPutBack !== true || mode === "script") throw checkFailed(failed, this.#standing());
+      try {
+        await this.#putBack(wave);
+      } catch (e) {
+        const why = `${failed.why}; the wave could not be put back: ${messageOf(e)}`;
+        throw checkFailed({ ...failed, why }, this.#standing());
+      }
+      throw putBackAfter(failed, wave, this.#standing());
+    }
+    if (waves === 1) return;
+    this.#w.ledger.append({
+      kind: "run-committed",
+      target: this.#w.examined.target.name,
+      plan: this.#w.plan.id,
+      run: this.#begun.run,
+      facts: { wave, waves, rows: this.#rows },
+    });
+  }
+
+  async #putBack(wave: number): Promise<void> {
+    const gone = (await this.#of.session.batches(this.#begun.run)).filter((m) => m.wave === wave);
+    await putBackWave(this.#of, wave, () => this.#w.cut.batches());
+    this.#committed -= gone.length;
+    this.#written -= rowsOf(gone);
+  }
+
+  #standing(): Standing {
+    return {
+      run: this.#begun.run,
+      plan: this.#w.plan.id,
+      rows: this.#written,
+      of: this.#w.plan.statement.changeset.rows,
+      batches: this.#committed,
+      ofBatches: this.#w.cut.batchCount,
+    };
+  }
+
+  /** Records how the run stopped and words it; what is committed stays committed. */
+  #failed(e: unknown): HoldpointError | Error {
+    const ended = this.#committed === 0 ? e : stoppedPartWay(e, this.#standing());
+    const known = ended instanceof HoldpointError;
+    try {
+      this.#w.ledger.append({
+        kind: "run-failed",
+        target: this.#w.examined.target.name,
+        plan: this.#w.plan.id,
+        run: this.#begun.run,
+        facts: {
+          code: known ? ended.code : "ERR_INTERNAL",
+          target_changed: known ? ended.targetChanged : "no",
+          rows: this.#written,
+          batches: this.#committed,
+        },
+      });
+    } catch {
+      // A store that takes no entry must not hide why the run stopped; the marks in the target tell how far it is.
+    }
+    return ended instanceof Error ? ended : new Error(String(ended), { cause: e });
+  }
+}
+
+function placeOf(b: { readonly wave: number; readonly batch: number }): string {
+  return `${b.wave}/${b.batch}`;
 }
 
 async function takeSnapshot(
@@ -110,180 +331,35 @@ async function takeSnapshot(
   }
 }
 
-async function writeOnce(
-  tools: Toolbox,
-  w: Writing,
-  session: WriteSession,
-  run: string,
-  opened: SealedEntry,
-): Promise<{ readonly written: number; readonly alreadyDone: number }> {
-  await session.begin();
-  try {
-    await requireStillOurs(w, session);
-    stopIfInterrupted(tools.interruption);
-    const outcome = await session.write(w.plan.changes, w.plan.statement.sequences);
-    if (outcome.problems.length > 0) throw problemsBeforeCommit(w.plan, outcome.problems);
-    const wrong = await session.verify(w.plan.changes);
-    if (wrong.length > 0) throw effectDiffers(w.plan, wrong);
-    const at = stamp(tools.clock.now());
-    await session.spend({ plan: w.plan.id, planDigest: w.plan.digest, run, nonces: w.authority.nonces, at });
-    await session.markBatch({ run, wave: 1, batch: 1, rows: outcome.written, at });
-    for (const note of undoNotes(w, run, at)) await session.addNote(note);
-    await session.anchor({ sequence: opened.entry.sequence, head: opened.digest });
-    stopIfInterrupted(tools.interruption);
-    await session.commit();
-    return { written: outcome.written, alreadyDone: outcome.alreadyDone };
-  } catch (e) {
-    await session.rollback();
-    throw e;
-  }
+/** Whole tables or everything, where the configuration asks for more than the plan's rows. */
+async function keepMore(tools: Toolbox, w: Writing, run: string): Promise<void> {
+  const { level } = w.plan.statement.snapshot;
+  if (level === "rows") return;
+  const tables = w.plan.changes.tables.map((t) => t.name);
+  if (level === "tables" && tables.length === 0) return;
+  await keepBeforeRun(tools, w.examined, { level, tables, plan: w.plan.id, run });
 }
 
 /** An undo leaves a note of the runs it took back, so that a cover is used once even if the ledger is lost. */
-function undoNotes(w: Writing, run: string, at: string): readonly Note[] {
+function undoNotes(w: Writing, run: string): readonly Note[] {
   if (w.plan.statement.from?.kind !== "undo") return [];
   const by = w.plan.statement.requester.person ?? "unknown";
   return w.plan.statement.from.runs.map((subject) => ({
     kind: "undone" as const,
     subject,
-    at,
+    at: stamp(w.started),
     by,
     reason: `undone by ${run}`,
   }));
 }
 
-/** Inside the transaction, under the write lock: identity, trust, spent marks and rejections as they are now. */
-async function requireStillOurs(w: Writing, session: WriteSession): Promise<void> {
-  const { plan, examined } = w;
-  const marker = await session.marker();
-  if (marker?.identity !== examined.marker?.identity || marker?.bundle !== examined.bundleDigest) {
-    throw new RefusedError({
-      code: "ERR_TARGET_NOT_PLANNED",
-      message: `${examined.target.name} changed its marker while this run was starting`,
-      why: `read ${examined.marker?.identity ?? "none"} before, ${marker?.identity ?? "none"} in the transaction`,
-      next: [{ actor: "anyone", argv: ["holdpoint", "env", "check", examined.target.name] }],
-    });
-  }
-  const spent = await session.spentFor(plan.digest);
-  const nonce = await firstSpent(session, w.authority.nonces);
-  if (spent !== null || nonce !== null) {
-    throw new RefusedError({
-      code: "ERR_APPROVAL_SPENT",
-      message: `${plan.id} was applied already${spent === null ? "" : `, by ${spent.run}`}`,
-      why:
-        spent === null
-          ? "an approval of it was used by another run"
-          : `applied ${spent.at}; a plan is applied once`,
-      next: [{ actor: "anyone", argv: ["holdpoint", "status", plan.id] }],
-    });
-  }
-  refuseNotes(w, await session.notes());
-  const schema = await session.schema();
-  if (schema.fingerprint !== plan.statement.schema.fingerprint)
-    throw schemaDrift(plan, schema.fingerprint, []);
-}
-
-async function firstSpent(session: WriteSession, nonces: readonly string[]): Promise<string | null> {
-  for (const nonce of nonces) if (await session.nonceSpent(nonce)) return nonce;
-  return null;
-}
-
-function refuseNotes(w: Writing, notes: readonly Note[]): void {
-  const { plan } = w;
-  for (const note of notes) {
-    if (note.kind === "rejected" && note.subject === plan.digest) {
-      throw new RefusedError({
-        code: "ERR_APPROVAL_REJECTED",
-        message: `${plan.id} was rejected by ${note.by}`,
-        why: `reason: ${note.reason}`,
-        next: [{ actor: "requester", text: "Mend the job and make a new plan." }],
-      });
-    }
-    if (note.kind === "undone" && w.under !== undefined && note.subject === w.under.run) {
-      throw new RefusedError({
-        code: "ERR_APPROVAL_SPENT",
-        message: `the undo that the approval of ${w.under.run} covers was used already`,
-        why: `${note.reason}, ${note.at}; a cover is used once`,
-        next: [{ actor: "approver", argv: ["holdpoint", "approve", plan.id] }],
-      });
-    }
-  }
-}
-
-function problemsBeforeCommit(plan: LoadedPlan, problems: readonly WriteProblem[]): HoldpointError {
-  const drift = problems.filter((p) => p.kind === "drift");
-  if (drift.length > 0) {
-    const first = drift[0];
-    return new TargetError({
-      code: "ERR_DRIFT_ROWS",
-      message: `${plan.statement.target.name} moved while ${plan.id} was being written: ${drift.length} rows are not as planned`,
-      why:
-        first === undefined
-          ? ""
-          : `${first.change.table} ${first.change.key.map(keyText).join(", ")} ${first.now === null ? "is gone" : "was changed"}`,
-      state: "Nothing was written. The approval is unused, and stands for the old rows only.",
-      next: [{ actor: "requester", text: "Make the plan again." }],
-      details: { moved: drift.length },
-    });
-  }
-  return new TargetError({
-    code: "ERR_DRIFT_ROWS",
-    message: `${plan.statement.target.name} no longer takes what ${plan.id} would write`,
-    why: problems.map(problemInWords).slice(0, 5).join("; "),
-    next: [{ actor: "requester", text: "Look at the rows that stand in the way, then make the plan again." }],
-    details: { problems: problems.length },
-  });
-}
-
-function problemInWords(p: WriteProblem): string {
-  switch (p.kind) {
-    case "drift":
-      return `${p.change.table} ${p.change.key.map(keyText).join(", ")} moved`;
-    case "constraint":
-      return `${p.change.table} ${p.change.key.map(keyText).join(", ")}: ${p.message}`;
-    case "foreign-key":
-      return `${p.table}: ${p.message}`;
-  }
-}
-
-function effectDiffers(plan: LoadedPlan, wrong: readonly WriteProblem[]): HoldpointError {
-  return new TargetError({
-    code: "ERR_CHECK_PUT_BACK",
-    message: `${wrong.length} rows were not as signed after writing ${plan.id}, so it was put back`,
-    why: wrong.slice(0, 3).map(problemInWords).join("; "),
-    state: "Nothing was written: the transaction was rolled back.",
-    next: [{ actor: "anyone", argv: ["holdpoint", "show", plan.id] }],
-  });
-}
-
-function recordFailure(ledger: LedgerStore, w: Writing, run: string, e: unknown): void {
-  ledger.append({
-    kind: "run-failed",
-    target: w.examined.target.name,
-    plan: w.plan.id,
-    run,
-    facts: {
-      code: e instanceof HoldpointError ? e.code : "ERR_INTERNAL",
-      target_changed: e instanceof HoldpointError ? e.targetChanged : "no",
-      message: e instanceof HoldpointError ? e.code : messageOf(e).slice(0, 200),
-    },
-  });
-}
-
-function finishRun(
-  tools: Toolbox,
-  ledger: LedgerStore,
-  w: Writing,
-  run: string,
-  rows: number,
-  snapshot: string,
-): SealedEntry {
+function finishRun(tools: Toolbox, w: Writing, begun: Begun, rows: number): SealedEntry {
   const { statement } = w.plan;
-  return ledger.append({
+  return w.ledger.append({
     kind: "run-finished",
     target: w.examined.target.name,
     plan: w.plan.id,
-    run,
+    run: begun.run,
     facts: {
       digest: w.plan.digest,
       changeset: statement.changeset.digest,
@@ -291,20 +367,38 @@ function finishRun(
       job: statement.job?.name ?? statement.from?.kind ?? "",
       by: statement.requester.person,
       approvers: [...w.authority.approvers],
+      break_glass: w.authority.breakGlass?.person ?? null,
       under: w.under === undefined ? null : w.under.run,
       undoes: statement.from?.kind === "undo" ? [...statement.from.runs] : [],
-      snapshot,
+      snapshot: begun.snapshot,
       cover_undo_until: coverUntil(tools, w),
     },
   });
 }
 
 function coverUntil(tools: Toolbox, w: Writing): string | null {
+  if (w.coverUntil !== undefined) return w.coverUntil;
   const seconds = w.authority.coverUndoSeconds;
   return seconds === null ? null : stamp(new Date(tools.clock.now().getTime() + seconds * 1000));
 }
 
-/** The head after the run, in a transaction of its own; a crash before it leaves the head of the run's beginning. */
+/** For `log who`. The rows and their record are safe by now: a disk that refuses the index changes no outcome of theirs. */
+async function indexRows(tools: Toolbox, run: string, plan: LoadedPlan): Promise<void> {
+  try {
+    (await tools.rowIndex()).indexRun(run, plan.changes);
+  } catch (e) {
+    throw new HoldpointError({
+      code: "ERR_STORE_FAILED",
+      message: "the run is done and recorded, and its rows could not be noted for `log who`",
+      why: messageOf(e),
+      targetChanged: "yes",
+      state: "All rows were written as planned, and the ledger says so.",
+      cause: e,
+    });
+  }
+}
+
+/** The head after the run, in a transaction of its own; a crash before it leaves the head of the last batch. */
 async function anchorEnd(session: WriteSession, finished: SealedEntry): Promise<void> {
   await session.begin();
   try {
@@ -312,57 +406,36 @@ async function anchorEnd(session: WriteSession, finished: SealedEntry): Promise<
     await session.commit();
   } catch (e) {
     await session.rollback();
-    throw new HoldpointError({
-      code: "ERR_INTERNAL",
-      message: "the run is done, and its last ledger head could not be anchored",
-      targetChanged: "yes",
-      state: "All rows were written as planned.",
-      cause: e,
-    });
+    throw e;
   }
 }
 
-/** A run that was killed after its commit: the rows are there and marked, only the record is missing. */
-export async function finishKilledRun(
+function appliedOf(
   tools: Toolbox,
-  plan: LoadedPlan,
-  examined: Examined,
-  ledger: LedgerStore,
-): Promise<Applied | null> {
-  const spent = await examined.target.spentFor(plan.digest);
-  if (spent === null || (await isFinished(tools, spent.run))) return null;
-  const rows = (await examined.target.batches(spent.run)).reduce((n, b) => n + b.rows, 0);
-  const cover = await coverOf(tools, plan, examined);
-  ledger.append({
-    kind: "run-finished",
-    target: examined.target.name,
-    plan: plan.id,
-    run: spent.run,
-    facts: {
-      digest: plan.digest,
-      changeset: plan.statement.changeset.digest,
-      rows,
-      job: plan.statement.job?.name ?? plan.statement.from?.kind ?? "",
-      by: plan.statement.requester.person,
-      approvers: cover === null ? [] : [...cover.approvers],
-      under: null,
-      undoes: plan.statement.from?.kind === "undo" ? [...plan.statement.from.runs] : [],
-      snapshot: null,
-      cover_undo_until: cover?.until ?? null,
-      completed_later: true,
-    },
-  });
+  w: Writing,
+  begun: Begun,
+  how: {
+    readonly written: number;
+    readonly alreadyDone: number;
+    readonly resumed: boolean;
+    readonly completed: boolean;
+  },
+): Applied {
   return {
-    run: spent.run,
-    plan: plan.id,
-    target: examined.target.name,
-    environment: examined.verdict.guardedAs,
-    rows: { planned: plan.statement.changeset.rows, written: rows, alreadyDone: 0 },
-    snapshot: null,
-    approvers: cover?.approvers ?? [],
-    coverUntil: cover?.until ?? null,
-    tookMs: 0,
+    run: begun.run,
+    plan: w.plan.id,
+    target: w.examined.target.name,
+    environment: w.examined.verdict.guardedAs,
+    rows: { planned: w.plan.statement.changeset.rows, written: how.written, alreadyDone: how.alreadyDone },
+    waves: w.cut.waves,
+    batches: w.cut.batchCount,
+    snapshot: begun.snapshot,
+    approvers: w.authority.approvers,
+    coverUntil: coverUntil(tools, w),
+    tookMs: tools.clock.now().getTime() - w.started.getTime(),
     dryRun: false,
-    completed: true,
+    resumed: how.resumed,
+    completed: how.completed,
+    schemaChanges: w.plan.statement.schema.changes.length,
   };
 }

@@ -13,6 +13,8 @@ import { rowsInWords } from "./words.js";
 /** How many rows a query selects, and the first of them in words (masked columns masked). */
 export interface AssertionAnswer {
   readonly rows: number;
+  /** There are more rows than were counted. */
+  readonly more?: boolean;
   readonly sample: string;
 }
 
@@ -68,7 +70,8 @@ export function assertionCheck(assertion: Assertion, results: readonly Assertion
       if (answer.rows === 0) return passes({ ...seen, saw: "its query selects no rows", flips: "" });
       if (!Number.isSafeInteger(answer.rows) || answer.rows < 0)
         throw new TypeError("its query gave no count");
-      const saw = `${rowsInWords(BigInt(answer.rows))}${answer.sample === "" ? "" : `, first ${answer.sample}`}`;
+      const counted = `${rowsInWords(BigInt(answer.rows))}${answer.more === true ? " or more" : ""}`;
+      const saw = `${counted}${answer.sample === "" ? "" : `, first ${answer.sample}`}`;
       return follow(
         { kind: "deny" },
         { ...seen, saw, flips: "a plan for which the query selects no rows" },

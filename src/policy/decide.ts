@@ -171,9 +171,16 @@ function noRule(facts: Facts): RuleResult {
  */
 export function soundFacts(input: PolicyInput): Facts {
   if (Number.isNaN(input.now.getTime())) throw new TypeError("the time of the decision is not a time");
-  requireCounts("the plan", [input.rows.total, input.schemaChanges, ...countsOf(input.rows)]);
+  requireCounts("the plan", [
+    input.rows.total,
+    input.schemaChanges,
+    input.sequences,
+    ...countsOf(input.rows),
+  ]);
   for (const t of input.tables) {
-    requireCounts(t.name, [t.rowsBefore, t.rowsAfter, ...countsOf(t)]);
+    if (typeof t.rowsBefore === "bigint" && t.rowsBefore < 0n)
+      throw new TypeError(`how many rows ${t.name} has is not known`);
+    requireCounts(t.name, [t.rowsBefore, t.rowsAfter, t.protectedLost, ...countsOf(t)]);
     if (!isShare(t.deletedShare) || !isShare(t.updatedShare))
       throw new TypeError(`${t.name}: a share is not a number`);
   }

@@ -41,6 +41,8 @@ export interface PolicyInput {
   };
   readonly tables: readonly PolicyTable[];
   readonly schemaChanges: bigint;
+  /** Sequences that the job moves. */
+  readonly sequences: bigint;
   readonly reason: string;
   readonly ticket: string;
   readonly mode: "rows" | "script";
@@ -73,6 +75,8 @@ export interface PolicyTable {
   readonly columns: readonly string[];
   /** Columns that end with one and the same value in every row of the table, updates covering the whole table. */
   readonly levelled: readonly string[];
+  /** Rows that hold a protected value before and not afterwards. */
+  readonly protectedLost: bigint;
   readonly origin: string;
 }
 

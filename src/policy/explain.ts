@@ -142,5 +142,6 @@ function scaledTable(t: PolicyTable, insert: bigint, update: bigint, deleted: bi
     deletedShare: share(deleted),
     updatedShare: share(update),
     levelled: update >= t.rowsBefore ? t.levelled : [],
+    protectedLost: t.protectedLost < update + deleted ? t.protectedLost : update + deleted,
   };
 }

@@ -53,6 +53,10 @@ export const TYPES = {
     updated_share: ["double", "updated rows, as a share of the rows before"],
     columns: ["list<string>", "columns that change in some row"],
     levelled: ["list<string>", "columns that end with one value in every row of the table"],
+    protected_lost: [
+      "int",
+      "rows that lose a protected value (`protect:` of the target), by whatever deletes or changes them",
+    ],
     origin: ["string", "`job`, `cascade`, `trigger` or `unknown`"],
   },
   History: {
@@ -73,6 +77,7 @@ export const VARIABLES = {
   rows: ["Rows", "counts over all tables"],
   tables: ["list<Table>", "each table that changes"],
   schema_changes: ["int", "changes of the schema"],
+  sequences: ["int", "sequences and counters of keys that the job moves"],
   reason: ["string", "`--reason` of the plan, or empty"],
   ticket: ["string", "`--ticket` of the plan, or empty"],
   mode: ["string", "`rows` or `script`"],
@@ -132,6 +137,7 @@ export function factsOf(input: PolicyInput): Facts {
     rows: new Rows(input.rows),
     tables: input.tables.map(tableValue),
     schema_changes: input.schemaChanges,
+    sequences: input.sequences,
     reason: input.reason,
     ticket: input.ticket,
     mode: input.mode,
@@ -181,6 +187,7 @@ function tableValue(t: PolicyTable): Table {
     updated_share: t.updatedShare,
     columns: t.columns,
     levelled: t.levelled,
+    protected_lost: t.protectedLost,
     origin: t.origin,
   });
 }

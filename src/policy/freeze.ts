@@ -47,7 +47,7 @@ export function freezeCheck(freeze: Freeze): Check {
       const window = windowAt(freeze, input.now);
       const now = wallClock(input.now, freeze.zone);
       if (window === null) return passes({ ...seen, saw: `${now} is outside the window`, flips: "" });
-      if (input.rows.total === 0n && input.schemaChanges === 0n)
+      if (input.rows.total === 0n && input.schemaChanges === 0n && input.sequences === 0n)
         return passes({ ...seen, saw: "nothing would change", flips: "" });
       const saw = `${now} is inside ${freeze.from.text} to ${freeze.to.text}`;
       const flips = `from ${wallClock(window.to, freeze.zone)} on`;

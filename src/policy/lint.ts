@@ -128,6 +128,7 @@ const ANY_PLAN: Parameters<typeof inputOfTest>[0] = {
   requester: { person: "any", groups: [], kind: "person" },
   tables: [],
   schemaChanges: 0n,
+  sequences: 0n,
   reason: "",
   ticket: "",
   now: new Date(0),

@@ -46,6 +46,8 @@ function fieldOf(t: PolicyTable | undefined, field: string): unknown {
       return t.rowsBefore;
     case "rows_after":
       return t.rowsAfter;
+    case "protected_lost":
+      return t.protectedLost;
     case "deleted_share":
       return t.deletedShare;
     case "updated_share":

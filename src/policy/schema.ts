@@ -142,6 +142,7 @@ export const STOP_SIGNS = [
   "over-half-updated",
   "no-where",
   "column-levelled",
+  "protected-lost",
   "outside-scope",
 ] as const;
 /** The name of a built-in stop sign. */
@@ -163,6 +164,7 @@ export interface TestTable {
   readonly rowsBefore: bigint;
   readonly columns: readonly string[];
   readonly levelled: readonly string[];
+  readonly protectedLost: bigint;
 }
 
 /** The plan of a test, as a summary. Absent fields take the usual value of a harmless, known, reviewed job. */
@@ -184,6 +186,7 @@ export interface TestPlan {
   };
   readonly tables: readonly TestTable[];
   readonly schemaChanges: bigint;
+  readonly sequences: bigint;
   readonly reason: string;
   readonly ticket: string;
   readonly now: Date;

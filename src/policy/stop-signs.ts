@@ -9,6 +9,7 @@
  * | `over-half-updated` | more than half of a table's rows are updated, in a table of at least 10 | one person, who gives a reason |
  * | `no-where` | an UPDATE or DELETE of the job has no WHERE | one person, who gives a reason |
  * | `column-levelled` | every row of a table ends with one value in a column | one person, who gives a reason |
+ * | `protected-lost` | a row that holds a protected value is deleted, also as the child of a deleted row, or loses the value | deny |
  * | `outside-scope` | a table changes that the job did not declare | deny |
  *
  * An **undo** puts back rows that an approved plan wrote, each still as that plan left it: what would be denied
@@ -84,6 +85,16 @@ const SIGNS: Readonly<Record<StopSignName, StopSign>> = {
         (t) => `${t.levelled.join(", ")} of ${t.name} left different in some rows`,
       ),
   },
+  "protected-lost": {
+    because: "a value that the configuration protects would be lost",
+    effect: "deny",
+    look: ({ tables }) =>
+      sightOf(
+        tables.filter((t) => t.protectedLost > 0n),
+        (t) => `${t.name}: ${rowsInWords(t.protectedLost)}${originInWords(t)}`,
+        (t) => `no protected row of ${t.name} deleted or overwritten`,
+      ),
+  },
   "outside-scope": {
     because: "a table changes that the job did not declare",
     effect: "deny",
@@ -122,6 +133,11 @@ function effectOf(sign: StopSign, facts: Facts): Consequence {
   if (sign.effect === "deny" && !undo) return { kind: "deny" };
   const asked = { ...NOTHING_ASKED, approvals: [{ people: 1, groups: [] }], approverReason: !undo };
   return { kind: "require", asked };
+}
+
+/** A parent that is deleted takes its children along, and the job names only the parent. */
+function originInWords(t: PolicyTable): string {
+  return t.origin === "cascade" || t.origin === "trigger" ? `, by ${t.origin}` : "";
 }
 
 function sightOf(

@@ -98,6 +98,7 @@ export function inputOfTest(plan: TestPlan): PolicyInput {
     },
     tables,
     schemaChanges: plan.schemaChanges,
+    sequences: plan.sequences,
     reason: plan.reason,
     ticket: plan.ticket,
     mode: "rows",

@@ -35,6 +35,8 @@ export type ApplyEnd =
       readonly kind: "done";
       readonly seconds: number;
       readonly written: number;
+      /** Absent or zero for a plan of rows alone. */
+      readonly schemaChanges?: number;
       /** Rows that were already as the plan leaves them. */
       readonly alreadyDone: number;
       readonly run: string;
@@ -88,7 +90,9 @@ function endLines(end: ApplyEnd, paper: Paper): string[] {
 function doneWords(end: Extract<ApplyEnd, { kind: "done" }>): string {
   const already =
     end.alreadyDone === 0 ? "" : ` ${plural(end.alreadyDone, "row was", "rows were")} already so.`;
-  return `Done in ${seconds(end.seconds)}. ${plural(end.written, "row")} changed as planned, 0 others changed.${already}`;
+  const made = end.schemaChanges ?? 0;
+  const schema = made === 0 ? "" : ` and ${plural(made, "schema change")} made`;
+  return `Done in ${seconds(end.seconds)}. ${plural(end.written, "row")} changed${schema} as planned, 0 others changed.${already}`;
 }
 
 function stoppedLines(end: Extract<ApplyEnd, { kind: "stopped" }>, paper: Paper): string[] {

@@ -160,6 +160,8 @@ export interface SigningView {
   readonly expiresAt: string;
   /** In words, `48h`; null when undo is not covered. */
   readonly coverUndo: string | null;
+  /** How it is written, where that is more than one transaction; else absent. */
+  readonly writing?: string;
 }
 
 /** Said before the key is used: what it allows, and what it does not. */
@@ -173,6 +175,7 @@ export function renderSigning(view: SigningView, palette: Palette, width: number
   return page([
     ...hang({ text: "  " }, { text: allows }, paper),
     ...hang({ text: "  " }, { text: not }, paper),
+    ...(v.writing === undefined ? [] : hang({ text: "  " }, { text: `Written in: ${v.writing}.` }, paper)),
   ]);
 }
 
@@ -188,6 +191,14 @@ export type ApprovalEnd =
     }
   | { readonly kind: "prepared"; readonly plan: string; readonly file: string }
   | { readonly kind: "rejected"; readonly plan: string; readonly by: string; readonly reason: string }
+  | {
+      readonly kind: "revoked";
+      readonly plan: string;
+      readonly by: string;
+      readonly approvals: number;
+      readonly reason: string;
+    }
+  | { readonly kind: "reviewed"; readonly run: string; readonly by: string; readonly brokenBy: string }
   | { readonly kind: "left"; readonly plan: string };
 
 /** The last words of `approve` and `reject`, on stderr. */
@@ -217,6 +228,10 @@ function endWords(end: ApprovalEnd): string {
       return `The bytes to sign for ${end.plan} are in ${end.file}: readable text, read it there before signing.`;
     case "rejected":
       return `Rejected by ${end.by}. ${end.plan} can no longer be approved by anyone. Reason: ${end.reason}`;
+    case "revoked":
+      return `${end.by} took back ${plural(end.approvals, "approval")} of ${end.plan}. Others' approvals stand. Reason: ${end.reason}`;
+    case "reviewed":
+      return `${end.run}, which ${end.brokenBy} applied alone, was reviewed by ${end.by}. Its debt is closed.`;
     case "left":
       return `Left without a decision. ${end.plan} is as it was.`;
   }

@@ -9,7 +9,7 @@
  * | WHAT     | only what the job names             | cascades, triggers, schema, agent-made          | against the declared direction; external effects |
  * | HOW MUCH | inside the declared range           | no declared range; over 10 % of a table without | outside it; over 50 % of a table; guess off by ten |
  * | ODD      | no rule fired                       | recent edits, hot rows, age gaps; nobody looked | protected, second tenant, extreme, rare        |
- * | BACK     | undo rehearsed, all rows identical  | rehearsed on a sample                           | not rehearsed, rows lost, or irreversible      |
+ * | BACK     | undo rehearsed, all rows identical  | on a sample, or by the requester's machine only | not rehearsed, rows lost, or irreversible      |
  */
 import type { Evidence, VerdictName } from "../environment/evidence.js";
 import { agreement } from "./envcheck.js";
@@ -159,7 +159,7 @@ function where(f: CardFacts): CardSlot {
   if (doubtful.length > 0 && !f.contradicted) at("LOOK", doubtful.join(", "));
   if (!f.readHere) at("LOOK", "as read by the requester's machine");
   const place = f.description === null ? f.target : `${f.target}, ${f.description}`;
-  return slotOf("WHERE", [place, agreement(f.evidence)], reasons);
+  return slotOf("WHERE", f.readHere ? [place, agreement(f.evidence)] : [place], reasons);
 }
 
 /** A signal that should speak for the place and does not. */
@@ -343,14 +343,16 @@ function back(f: CardFacts): CardSlot {
   const { rehearsed, irreversible } = f.undo;
   const outside = [...irreversible, ...f.externalEffects];
   const reasons: Reason[] = outside.map((text) => ({ mark: "STOP", text: `cannot be taken back: ${text}` }));
-  return slotOf("BACK", [], [...reasons, rehearsalReason(rehearsed)]);
+  const tried = rehearsalReason(rehearsed, f.readHere);
+  return slotOf("BACK", [], [...reasons, tried]);
 }
 
-function rehearsalReason(r: Rehearsed): Reason {
+function rehearsalReason(r: Rehearsed, triedHere: boolean): Reason {
   if (r.kind === "not") return { mark: "STOP", text: `undo not rehearsed: ${r.why}` };
   const rows = `${outOf(r.identical, r.of)} rows came back`;
   if (r.identical < r.of) return { mark: "STOP", text: `undo loses rows: ${rows}` };
   if (r.kind === "sample") return { mark: "LOOK", text: `undo rehearsed on a sample, ${rows}` };
+  if (!triedHere) return { mark: "LOOK", text: `undo rehearsed by the requester's machine, ${rows}` };
   return { mark: "OK", text: `undo rehearsed, ${rows}` };
 }
 

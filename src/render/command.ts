@@ -37,33 +37,49 @@ export function commandLines(argv: readonly string[], width: number): string[] {
 export const LABEL = 7;
 
 /**
- * The `Next` block: one step a line, who runs it in front where that is not anyone, words behind the command where
- * they fit, else below it.
+ * The `Next` block: one step a line, who runs it in front where it matters, words behind the commands in a column of
+ * their own where they fit, else below.
  */
 export function nextLines(
   steps: readonly NextStep[],
   paper: Paper,
   { label = "Next", room = LABEL }: { readonly label?: string; readonly room?: number } = {},
 ): string[] {
-  const actors = steps.map((s) => (s.actor === "anyone" ? "" : s.actor));
+  // Once one step names somebody, an empty place beside another one would read as that somebody's too.
+  const named = steps.some((s) => s.actor !== "anyone");
+  const actors = steps.map((s) => (named ? s.actor : ""));
   const actorWidth = Math.max(0, ...actors.map((a) => a.length));
+  const lead = room + 2 + (named ? actorWidth + 2 : 0);
+  const column = wordsColumn(steps, paper.width - lead);
   return steps.flatMap((step, i) => {
     const actor = actors[i] ?? "";
     if (paper.palette.form === "accessible") {
-      return stepLines(step, `${label}${actor === "" ? "" : `, ${actor}`}: `, paper);
+      const who = step.actor === "anyone" ? "" : `, ${step.actor}`;
+      return stepLines(step, `${label}${who}: `, 0, paper);
     }
     const head = `  ${(i === 0 ? label : "").padEnd(room)}`;
-    return stepLines(step, actorWidth === 0 ? head : `${head}${actor.padEnd(actorWidth)}  `, paper);
+    return stepLines(step, named ? `${head}${actor.padEnd(actorWidth)}  ` : head, column, paper);
   });
 }
 
-function stepLines(step: NextStep, lead: string, paper: Paper): string[] {
+/** Cells of the widest command that words stand beside; 0 where some words would not fit there. */
+function wordsColumn(steps: readonly NextStep[], room: number): number {
+  const both = steps.filter((s) => s.argv !== undefined && s.text !== undefined);
+  const widths = both.map((s) => widthOf(commandLine(s.argv ?? [])));
+  const column = Math.max(0, ...widths);
+  return both.every((s) => column + GAP.length + widthOf(s.text ?? "") <= room) ? column : 0;
+}
+
+/** Between a command and its words: wide enough that nobody takes them for an argument. */
+const GAP = "     ";
+
+function stepLines(step: NextStep, lead: string, column: number, paper: Paper): string[] {
   if (step.argv === undefined) return hang({ text: lead }, { text: step.text ?? "" }, paper);
   const indent = " ".repeat(lead.length);
   const command = commandLines(step.argv, paper.width - lead.length);
   const lines = command.map((line, i) => (i === 0 ? lead : indent) + line);
   if (step.text === undefined) return lines;
-  const beside = `${lines.join("\n")}     ${step.text}`;
+  const beside = `${lead}${(command[0] ?? "").padEnd(column)}${GAP}${step.text}`;
   if (command.length === 1 && widthOf(beside) <= paper.width) return [beside];
   return [...lines, ...hang({ text: `${indent}  ` }, { text: step.text }, paper)];
 }

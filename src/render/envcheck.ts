@@ -15,6 +15,8 @@ export interface EnvView {
   readonly verdict: Verdict;
   /** One line of the adapter: engine, version, place. */
   readonly description: string;
+  /** Who holds it, in words; absent when nobody does. */
+  readonly hold?: string;
   /** Where each part of the connection came from, e.g. `url: holdpoint.yaml:3`. */
   readonly origins: readonly string[];
   readonly next: readonly NextStep[];
@@ -33,6 +35,7 @@ export function renderEnvCheck(view: EnvView, palette: Palette, width: number): 
     ...bannerLines({ verdict: verdict.name, target: v.target, note: agreement(verdict.evidence) }, paper),
     "",
     ...fact("Target", v.description, paper, WIDE),
+    ...fact("Hold", v.hold, paper, WIDE),
     ...v.origins.flatMap((o) => fact("From", o, paper, WIDE)),
     "",
     ...evidenceLines("From the target", side("target"), paper),

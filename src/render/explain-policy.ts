@@ -5,7 +5,7 @@ import { type BannerView, bannerLines } from "./banner.js";
 import { nextLines } from "./command.js";
 import { labelled } from "./error.js";
 import { type Cell, type Column, page, type Paper, paperOf, spread, table } from "./layout.js";
-import { plural } from "./numbers.js";
+import { count, plural } from "./numbers.js";
 import type { Palette } from "./palette.js";
 import { clean } from "./sanitise.js";
 
@@ -17,7 +17,21 @@ export interface PolicyView {
   readonly bundle: string;
   /** Name every rule that passes instead of counting the ones after the first. */
   readonly all: boolean;
+  /** Up to how many rows of the whole plan a rule would stand aside. */
+  readonly turningPoints: readonly TurningPointView[];
+  /** The same plan with another number of rows. */
+  readonly whatIf: { readonly rows: number; readonly decision: Decision } | null;
+  /** What this is the decision of, where it is not the plan as it stands: another requester, figures that are not read now. */
+  readonly about: readonly string[];
   readonly next: readonly NextStep[];
+}
+
+/** A rule that would stand aside if the plan changed fewer rows. */
+export interface TurningPointView {
+  readonly rule: string;
+  readonly at: string;
+  readonly rows: number;
+  readonly now: number;
 }
 
 /** The decision with its reasons. */
@@ -28,8 +42,10 @@ export function renderPolicyExplain(view: PolicyView, palette: Palette, width: n
     ...bannerLines(v.banner, paper),
     ...headline(v.decision, v.bundle, paper),
     "",
-    ...ruleTable(ordered(v.decision.rules), v.all ? Number.POSITIVE_INFINITY : 2, paper),
+    ...ruleTable(ordered(v.decision.rules), v.all ? Number.POSITIVE_INFINITY : 2, paper, v.turningPoints),
+    ...whatIfLines(v, paper),
     "",
+    ...v.about.flatMap((text) => labelled("Note", text, paper)),
     ...labelled("State", "Nothing was written.", paper),
     ...nextLines(v.next, paper),
   ]);
@@ -64,6 +80,18 @@ export function slotText(people: number, groups: readonly string[]): string {
   return groups.length === 0 ? who : `${who} of ${groups.join(" or ")}`;
 }
 
+function whatIfLines(v: PolicyView, paper: Paper): string[] {
+  if (v.whatIf === null) return [];
+  const { rows, decision } = v.whatIf;
+  const head = `  WITH ${plural(rows, "ROW", "ROWS")} INSTEAD  ${decisionWord(decision)}`;
+  const right = "every table in the same proportion";
+  return [
+    "",
+    ...spread({ text: head, style: paper.palette.title }, { text: right }, paper),
+    ...ruleTable(ordered(decision.rules), 0, paper),
+  ];
+}
+
 function headline(decision: Decision, bundle: string, paper: Paper): string[] {
   const all = decision.rules.length;
   const deciding = decision.rules.filter((r) => r.effect === effectOf(decision)).length;
@@ -94,22 +122,38 @@ function ordered(rules: readonly RuleResult[]): RuleResult[] {
 
 const COLUMNS: readonly Column[] = [{ head: "" }, { head: "", room: "wrap" }, { head: "", room: "wrap" }];
 
-function ruleTable(rules: readonly RuleResult[], passing: number, paper: Paper): string[] {
+function ruleTable(
+  rules: readonly RuleResult[],
+  passing: number,
+  paper: Paper,
+  turningPoints: readonly TurningPointView[] = [],
+): string[] {
   const deciding = rules.filter((r) => r.effect !== "pass");
   const passed = rules.filter((r) => r.effect === "pass");
   const named = passed.slice(0, passing);
   const rest = passed.length - named.length;
-  const cells = [...deciding, ...named].flatMap((r) => ruleRows(r, paper.palette));
-  if (rest > 0) cells.push([{ text: passWord(paper.palette) }, { text: `${rest} more` }, { text: "" }]);
+  const turnsOf = (r: RuleResult): TurningPointView | undefined =>
+    turningPoints.find((t) => t.rule === r.rule && t.at === r.at);
+  const cells = [...deciding, ...named].flatMap((r) => ruleRows(r, turnsOf(r), paper.palette));
+  const listed = passing > 0 ? { text: "--all lists them by name" } : { text: "" };
+  if (rest > 0) cells.push([{ text: passWord(paper.palette) }, { text: `${rest} more` }, listed]);
   return cells.length === 0 ? [] : table(COLUMNS, cells, paper);
 }
 
-function ruleRows(r: RuleResult, p: Palette): Cell[][] {
+function ruleRows(r: RuleResult, turns: TurningPointView | undefined, p: Palette): Cell[][] {
   const head = [effectCell(r, p), { text: r.rule }, { text: r.because }];
   if (r.effect === "pass" || r.effect === "allow") return [head];
   const saw = r.saw === "" ? "" : `saw ${r.saw}`;
   const rows: Cell[][] = [head, [{ text: "" }, { text: r.at, style: p.faint }, { text: saw }]];
-  return r.flips === "" ? rows : [...rows, [{ text: "" }, { text: "" }, { text: `would pass: ${r.flips}` }]];
+  if (r.flips !== "") rows.push([{ text: "" }, { text: "" }, { text: `would pass: ${r.flips}` }]);
+  // Said once: a rule about one table may already name this very number.
+  if (turns !== undefined && !r.flips.includes(plural(turns.rows, "row")))
+    rows.push([
+      { text: "" },
+      { text: "" },
+      { text: `or: the whole plan at ${plural(turns.rows, "row")} or fewer, now ${count(turns.now)}` },
+    ]);
+  return rows;
 }
 
 function passWord(p: Palette): string {

@@ -54,6 +54,20 @@ export const EXPLANATIONS: Readonly<Record<ErrorCode, Explanation>> = {
       "A policy file cannot be read or a condition does not type-check. A policy that cannot be read closes the gate.",
     todo: "Mend the named line; holdpoint policy lint and policy test check it without a target.",
   },
+  ERR_POLICY_TESTS: {
+    means: "A test that a policy carries expects another decision than the policy makes.",
+    todo: "Read the lines with - (expected) and + (found); then mend the rule, or the test.",
+  },
+  ERR_POLICY_LINT: {
+    means:
+      "policy lint found a rule that can never be met, asks for a group of nobody, or a window that never opens.",
+    todo: "Mend each line marked error; warnings are for you to judge.",
+  },
+  ERR_SETUP_UNSAFE: {
+    means:
+      "doctor found something that would stop work, or that lets production be written to without holdpoint.",
+    todo: "Each finding marked STOP says what to do. doctor itself changes nothing.",
+  },
   ERR_TARGET_UNKNOWN: {
     means: "--on names a target that holdpoint.yaml does not have. There is no default target.",
     todo: "holdpoint env list shows the names.",
@@ -111,10 +125,15 @@ export const EXPLANATIONS: Readonly<Record<ErrorCode, Explanation>> = {
     means: "The run wrote nothing that could be put back, or was undone already.",
     todo: "holdpoint log show RUN says what it did.",
   },
+  ERR_WAVES_SPLIT: {
+    means:
+      "A wave would write some rows of a group that hangs together (a foreign key, a swapped unique value, a changed key) and leave the others for later.",
+    todo: "Ask for larger waves, or for none: then the plan is one transaction.",
+  },
   ERR_RESOLUTIONS_INVALID: {
     means:
-      "The resolutions file does not decide exactly the conflicts that there are: one is missing, unknown, or has no valid decision.",
-    todo: "Run undo again without it to have a fresh file written, and decide each line.",
+      "The resolutions file does not decide the conflicts that there are: a row is not decided, was changed since, cannot go as decided, or the file is about another undo or rescue.",
+    todo: "Run the command again without it to have a fresh file written, and decide each line.",
   },
   ERR_STORE_UNSAFE: {
     means:
@@ -155,6 +174,10 @@ export const EXPLANATIONS: Readonly<Record<ErrorCode, Explanation>> = {
     means: "The number of rows is outside what the job declares with expect.",
     todo: "Find out why before changing the range: a missing condition looks like this.",
   },
+  ERR_APPEND_ONLY: {
+    means: "An undo or rescue would delete or edit rows of a table that holdpoint.yaml calls append_only.",
+    todo: "Take back the other tables with --table, and write the reversing rows with a job of their own.",
+  },
   ERR_MARKER_TOUCHED: {
     means:
       "The job would change holdpoint's own tables (holdpoint_*), which say who the target is and what was spent.",
@@ -166,8 +189,14 @@ export const EXPLANATIONS: Readonly<Record<ErrorCode, Explanation>> = {
     todo: "holdpoint trust show compares. A wanted change is signed by a quorum of the old people: holdpoint trust propose.",
   },
   ERR_TRUST_QUORUM: {
-    means: "A change of the trust bundle needs more signatures by people of the old one.",
-    todo: "Have them run holdpoint trust accept.",
+    means:
+      "Too few people who count signed: for a plan whose rule names a group of nobody, or for a change of trust or pin, which takes people of the bundle that is pinned now.",
+    todo: "Why says who signed and what does not count. Another person of the pinned list signs the same file.",
+  },
+  ERR_DEBT_OPEN: {
+    means:
+      "A run under break-glass was not reviewed within a day. Until another person has looked at it, no job is planned or applied there; an undo still is.",
+    todo: "Somebody else than the one who broke the glass runs holdpoint approve --review RUN.",
   },
   ERR_APPROVAL_MALFORMED: {
     means:
@@ -250,8 +279,13 @@ export const EXPLANATIONS: Readonly<Record<ErrorCode, Explanation>> = {
   },
   ERR_APPROVAL_CLOCK: {
     means:
-      "The times do not fit together: this machine's clock is behind what ledger or target have already seen.",
-    todo: "Set the clock right; expiry cannot be judged by a wrong one.",
+      "The times do not fit together: this machine's clock is behind what ledger or target have seen already, or so far ahead of them that it cannot be right. Nothing is recorded under such a time.",
+    todo: "Set the clock right; expiry cannot be judged by a wrong one. Where more than a year really went by, two people pin the target again.",
+  },
+  ERR_STATEMENT_STALE: {
+    means:
+      "A signed statement (a change of trust or pin, a revocation, a review) does not fit what is there now: it expired, was used, or was made for another target or state.",
+    todo: "Prepare it again from what is there now, and have that signed.",
   },
   ERR_PLAN_EXPIRED: {
     means: "The plan is too old to be applied.",
@@ -304,6 +338,10 @@ export const EXPLANATIONS: Readonly<Record<ErrorCode, Explanation>> = {
     means: "The plan's bytes are not the ones that were signed.",
     todo: "Do not retry. Keep the file, tell your security contact, and make the plan again.",
   },
+  ERR_STATEMENT_MALFORMED: {
+    means: "A statement to sign is not in its one valid form: cut off, edited, or another file.",
+    todo: "Use the file as holdpoint wrote it, byte for byte.",
+  },
   ERR_PLAN_DIFFERS: {
     means: "What the plan says of itself is not what its rows, the target and the pinned policy say now.",
     todo: "Make the plan again; if nothing changed meanwhile, find out who made this one.",
@@ -331,17 +369,19 @@ export const EXPLANATIONS: Readonly<Record<ErrorCode, Explanation>> = {
     todo: "Look at the store's disk; then run the same command again.",
   },
   ERR_SNAPSHOT_PLACE: {
-    means: "The snapshot would lie where the target's own loss takes it along.",
-    todo: "Set store: in holdpoint.yaml to another place.",
+    means:
+      "A snapshot cannot go to that place: it would lie where the target's own loss takes it along, or something is there already.",
+    todo: "Restore to a new file; for the store, set store: in holdpoint.yaml to another place.",
   },
   ERR_UNDO_CONFLICT: {
     means:
-      "Others changed the same cells since, or a deleted row's key lives again. Undo does not guess whose value is right.",
+      "Others changed the same cells since, a deleted row's key lives again, or the target would not take a row back. Undo does not guess whose value is right.",
     todo: "Decide each in the resolutions file, or choose one side for all with --on-conflict.",
   },
   ERR_RESCUE_CONFLICT: {
-    means: "Rows were changed more than once since the snapshot, and the order cannot be told.",
-    todo: "Decide each in the resolutions file.",
+    means:
+      "Rows differ from the snapshot, and neither what was declared of the damage nor the ledger tells whether the damage or their owner changed them.",
+    todo: "Declare what the damage did (--damage, --column, --where), or decide each row in the resolutions file.",
   },
   ERR_TARGET_BUSY: {
     means: "Another run has the target, or its write lock was not free in time.",

@@ -41,9 +41,12 @@ export interface Column {
 const GAP = "  ";
 const LEAST = 14;
 
+/** Printable ASCII and our own glyphs: one cell each, without asking for tables of all scripts. */
+const ONE_CELL_EACH = /^[\x20-\x7e→…·✗✓█░]*$/u;
+
 /** Cells that `text` takes on a terminal; escape codes take none. */
 export function widthOf(text: string): number {
-  return stringWidth(text);
+  return ONE_CELL_EACH.test(text) ? text.length : stringWidth(text);
 }
 
 /** Lines to one text, without blanks at line ends, closed by a line feed; no lines give an empty text. */

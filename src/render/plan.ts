@@ -28,6 +28,8 @@ export interface EffectLine {
 /** What the plan screen shows. All of it is computed from the plan's bytes and the target, none is the author's prose. */
 export interface PlanView {
   readonly banner: BannerView;
+  /** Parts of the target's address that came from an inherited variable, in words. */
+  readonly inherited: readonly string[];
   readonly id: string;
   readonly file: string | null;
   readonly effect: readonly EffectLine[];
@@ -41,7 +43,7 @@ export interface PlanView {
   /** Schema changes in words: `create index idx_orders_status`. */
   readonly schemaChanges: readonly string[];
   readonly sequences: readonly { readonly name: string; readonly before: string; readonly after: string }[];
-  /** Columns whose values are assigned at apply. */
+  /** Columns whose values differ from run to run; the signed ones are written. */
   readonly volatile: readonly { readonly table: string; readonly column: string; readonly rows: number }[];
   readonly notices: readonly string[];
   readonly decision: Decision;
@@ -49,6 +51,8 @@ export interface PlanView {
   readonly bundle: string;
   /** In words: `rehearsed: 2,532 of 2,532 rows came back identical`. */
   readonly undo: string;
+  /** How it will be written, where that is more than one transaction; else absent. */
+  readonly writing?: string;
   readonly expiresAt: string;
   readonly next: readonly NextStep[];
 }
@@ -62,6 +66,7 @@ export function renderPlan(view: PlanView, palette: Palette, width: number): str
     ...bannerLines(v.banner, paper),
     "",
     ...hang({ text: "  " }, { text: headline(v, total) }, paper),
+    ...v.inherited.flatMap((text) => fact("From", text, paper)),
     ...section(effectLines(v, paper)),
     ...section(v.card === null ? [] : cardLines(v.card, paper)),
     ...oddSection(v, total, paper),
@@ -71,6 +76,7 @@ export function renderPlan(view: PlanView, palette: Palette, width: number): str
     ...section(decisionLines(v.decision, v.bundle, paper)),
     "",
     ...fact("Undo", v.undo, paper),
+    ...fact("Write", v.writing, paper),
     ...fact("Plan", `${v.id}, expires ${when(v.expiresAt)} UTC`, paper),
     ...fact("File", v.file ?? undefined, paper),
     ...labelled("State", "Nothing was written.", paper),
@@ -167,7 +173,9 @@ function otherLines(v: PlanView, paper: Paper): string[] {
   const lines = [
     ...v.schemaChanges.map((s) => `schema: ${s}`),
     ...v.sequences.map((s) => `sequence ${s.name}: ${s.before} ${paper.palette.glyph.arrow} ${s.after}`),
-    ...v.volatile.map((c) => `${c.table}.${c.column}: assigned at apply, ${plural(c.rows, "row")}`),
+    ...v.volatile.map(
+      (c) => `${c.table}.${c.column}: differs from run to run, written as signed, ${plural(c.rows, "row")}`,
+    ),
     ...v.notices,
   ];
   return lines.flatMap((text) => hang({ text: `  ${paint({ text: "note" })}  ` }, { text }, paper));

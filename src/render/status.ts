@@ -1,7 +1,8 @@
 /** Status: what waits for whom, and what is under way. */
 import type { NextStep } from "../base/errors.js";
 import { nextLines } from "./command.js";
-import { type Cell, type Column, page, type Paper, paperOf, table } from "./layout.js";
+import { holdWords } from "./hold.js";
+import { type Cell, type Column, hang, page, type Paper, paperOf, table } from "./layout.js";
 import { count, when } from "./numbers.js";
 import type { Palette } from "./palette.js";
 import { titled } from "./plan.js";
@@ -42,6 +43,13 @@ export interface RunStatusLine {
 export interface StatusView {
   readonly plans: readonly PlanStatusLine[];
   readonly runs: readonly RunStatusLine[];
+  /** Targets where nothing runs until somebody releases them. */
+  readonly holds?: readonly {
+    readonly target: string;
+    readonly by: string;
+    readonly at: string;
+    readonly reason: string;
+  }[];
   readonly next: readonly NextStep[];
 }
 
@@ -49,14 +57,24 @@ export interface StatusView {
 export function renderStatus(view: StatusView, palette: Palette, width: number): string {
   const v = clean(view);
   const paper = paperOf(palette, width);
-  if (v.plans.length + v.runs.length === 0)
+  if (v.plans.length + v.runs.length + (v.holds?.length ?? 0) === 0)
     return page(["  No plans and no runs.", ...nextLines(v.next, paper)]);
-  const lines = [...planTable(v.plans, paper), ...runTable(v.runs, paper)];
+  const lines = [
+    ...holdLines(v.holds ?? [], paper),
+    ...planTable(v.plans, paper),
+    ...runTable(v.runs, paper),
+  ];
   return page([
     ...lines.slice(lines[0] === "" ? 1 : 0),
     ...(v.next.length === 0 ? [] : [""]),
     ...nextLines(v.next, paper),
   ]);
+}
+
+function holdLines(holds: NonNullable<StatusView["holds"]>, paper: Paper): string[] {
+  return holds.flatMap((h) =>
+    hang({ text: `  ${h.target}  ` }, { text: holdWords(h), style: paper.palette.note }, paper),
+  );
 }
 
 const PLANS: readonly Column[] = [

@@ -12,12 +12,24 @@ import { clean } from "./sanitise.js";
 import { show, type Shown } from "./value.js";
 
 /** Kinds of conflict, as the merge names them. */
-export type ConflictKind = "changed" | "missing" | "exists" | "two-entities" | "constraint" | "foreign-key";
+export type ConflictKind =
+  | "changed"
+  | "missing"
+  | "exists"
+  | "two-entities"
+  | "constraint"
+  | "foreign-key"
+  | "undecidable";
 
 /** A whole row in the place of one value. */
 export interface WholeRow {
   readonly kind: "row";
   readonly exists: boolean;
+}
+
+/** An image that nobody recorded. */
+export interface UnknownImage {
+  readonly kind: "unknown";
 }
 
 /** One thing that undo will not decide by itself: the three images, always in this order. */
@@ -28,8 +40,10 @@ export interface ConflictView {
   /** Null when it is about the row as a whole. */
   readonly column: string | null;
   readonly before: Shown | WholeRow;
-  readonly wrote: Shown | WholeRow;
+  readonly wrote: Shown | WholeRow | UnknownImage;
   readonly now: Shown | WholeRow;
+  /** The run that touched the row last since, where one is known. */
+  readonly changedBy?: string | null;
 }
 
 /** How an undo ended. */
@@ -43,6 +57,8 @@ export type UndoEnd =
 export interface UndoView {
   readonly banner: BannerView;
   readonly run: string;
+  /** What the run itself had taken back: then this is an undo of an undo. */
+  readonly undid?: readonly string[];
   readonly counts: {
     readonly put_back: number;
     readonly nothing_to_do: number;
@@ -50,6 +66,8 @@ export interface UndoView {
     readonly conflict: number;
     /** We updated it and it is gone now: nothing to resurrect. Part of `nothing_to_do`. */
     readonly gone?: number;
+    /** Rows of the run that were not asked for. */
+    readonly outside?: number;
   };
   readonly conflicts: readonly ConflictView[];
   readonly end: UndoEnd;
@@ -101,6 +119,9 @@ function countLines(v: UndoView, paper: Paper): string[] {
         { text: "CONFLICT", ...(counts.conflict > 0 ? { style: p.conflict } : {}) },
         "the same cell was changed later, or the row lives again",
       ),
+      ...((counts.outside ?? 0) === 0
+        ? []
+        : [line(counts.outside ?? 0, { text: "left alone" }, "not asked for")]),
     ],
     paper,
   );
@@ -118,9 +139,10 @@ const CONFLICT_COLUMNS: readonly Column[] = [
 /** The conflicts as a table, of clean views. */
 export function conflictLines(conflicts: readonly ConflictView[], paper: Paper): string[] {
   if (conflicts.length === 0) return [];
+  const who = conflicts.some((c) => (c.changedBy ?? null) !== null);
   return table(
-    CONFLICT_COLUMNS,
-    conflicts.map((c) => conflictCells(c, paper.palette)),
+    who ? [...CONFLICT_COLUMNS, { head: "changed by" }] : CONFLICT_COLUMNS,
+    conflicts.map((c) => [...conflictCells(c, paper.palette), ...(who ? [{ text: c.changedBy ?? "" }] : [])]),
     paper,
   );
 }
@@ -143,8 +165,10 @@ const WROTE: RowWords = ["row written", "row deleted"];
 const NOW: RowWords = ["row exists", "no row"];
 const NEW_ENTITY: RowWords = ["new row, same key", "no row"];
 
-function side(v: Shown | WholeRow, [there, not]: RowWords, p: Palette): string {
-  if (typeof v !== "object" || v === null || !("kind" in v) || v.kind !== "row") return show(v, p);
+function side(v: Shown | WholeRow | UnknownImage, [there, not]: RowWords, p: Palette): string {
+  if (typeof v !== "object" || v === null || !("kind" in v)) return show(v, p);
+  if (v.kind === "unknown") return "unknown";
+  if (v.kind !== "row") return show(v, p);
   return v.exists ? there : not;
 }
 
@@ -162,7 +186,16 @@ function kindWords(kind: ConflictKind): string {
       return "constraint";
     case "foreign-key":
       return "foreign key";
+    case "undecidable":
+      return "undecidable";
   }
+}
+
+function stateAfter(v: UndoView): string {
+  const again = v.undid ?? [];
+  return again.length === 0
+    ? "The target was changed: it is as before the run, with what others wrote since."
+    : `The target was changed: it is as after ${again.join(", ")} again, with what others wrote since.`;
 }
 
 function endLines(v: UndoView, paper: Paper): string[] {
@@ -173,7 +206,7 @@ function endLines(v: UndoView, paper: Paper): string[] {
       return [
         ...words(`Undid ${v.run} in ${seconds(v.end.seconds)}: ${plural(v.end.written, "row")} put back.`),
         ...fact("Run", v.end.run, paper),
-        ...state("The target was changed: it is as before the run, with what others wrote since."),
+        ...state(stateAfter(v)),
       ];
     case "planned":
       return [...labelled("Plan", `${v.end.plan}: ${v.end.why}`, paper), ...state("Nothing was written.")];

@@ -20,21 +20,36 @@ import type { SnapshotManifest } from "./snapshot.js";
 
 const column = objectWith({ name: string, type: string }, { generated: boolean });
 
-const manifestDecoder = object({
-  format: literal("holdpoint-snapshot/1"),
-  id: id("sn"),
-  level: literal("rows", "tables", "database"),
-  target: string,
-  identity: string,
-  plan: nullable(string),
-  run: nullable(string),
-  takenAt: stampText,
-  tables: array(
-    object({ name: string, columns: array(column), keyKind: literal("primary", "none"), key: array(count) }),
-  ),
-  rows: count,
-  content: digest,
+const fileDecoder = object({
+  bytes: count,
+  chunkBytes: count,
+  packs: array(id("sn")),
+  runs: array(array(count)),
 });
+
+const manifestDecoder = objectWith(
+  {
+    format: literal("holdpoint-snapshot/1"),
+    id: id("sn"),
+    level: literal("rows", "tables", "database"),
+    target: string,
+    identity: string,
+    plan: nullable(string),
+    run: nullable(string),
+    takenAt: stampText,
+    tables: array(
+      object({
+        name: string,
+        columns: array(column),
+        keyKind: literal("primary", "none"),
+        key: array(count),
+      }),
+    ),
+    rows: count,
+    content: digest,
+  },
+  { file: fileDecoder },
+);
 
 /** The one byte form of a manifest: canonical JSON. Law: `parseManifest(manifestBytes(m))` equals `m`. */
 export function manifestBytes(manifest: SnapshotManifest): Uint8Array {

@@ -15,8 +15,20 @@ export interface SnapshotManifest {
   readonly takenAt: string;
   readonly tables: readonly TableShape[];
   readonly rows: number;
-  /** Digest of the content's canonical stream. */
+  /** Digest of the content: its canonical stream, or, of a database, the whole file. */
   readonly content: Digest;
+  /** Level `database`: where the file's pages lie. */
+  readonly file?: SnapshotFile;
+}
+
+/** A database file as chunks of one page each. */
+export interface SnapshotFile {
+  readonly bytes: number;
+  readonly chunkBytes: number;
+  /** Snapshots whose packs hold the chunks; the snapshot's own is the last. */
+  readonly packs: readonly string[];
+  /** `[pack, first, count]`, in the order of the file. */
+  readonly runs: readonly (readonly number[])[];
 }
 
 /** A snapshot of rows: before-images as deletions-to-be, so that a plain reader of ChangeSets reads it. */

@@ -71,10 +71,46 @@ export function insertSql(layout: TableLayout): string {
   return `INSERT INTO ${quoteName(layout.sqlName)} VALUES (${places.join(", ")})`;
 }
 
-/** The SQL that reads changes, one column per place of {@link insertSql}; `tail` continues it. */
+/**
+ * The SQL that reads changes, one column per place of {@link insertSql}; `tail` continues it. Key and link are left out:
+ * the images say them exactly, and two blobs a row cost as much as four cells (measured).
+ */
 export function selectSql(layout: TableLayout, tail: string): string {
-  const columns = [...FACT_COLUMNS, ...layout.before, ...layout.after].map(quoteName);
+  const facts = FACT_COLUMNS.map((name) => (name === "key" || name === "link" ? "NULL" : quoteName(name)));
+  const columns = [...facts, ...[...layout.before, ...layout.after].map(quoteName)];
   return `SELECT ${columns.join(", ")} FROM ${quoteName(layout.sqlName)} ${tail}`;
+}
+
+/** How {@link keysWhereSql} names the key, so that no column of a target can mean it. */
+const KEY_ALIAS = "holdpoint key";
+
+/**
+ * The question which keys a predicate selects. In it a column's plain name is its value before (of a row that
+ * appears, after); `before_x`, `after_x` and `now_x` name the images, `op` the operation. A column of the target
+ * with one of those names wins. The line feeds end a comment that the predicate may end in.
+ */
+export function keysWhereSql(layout: TableLayout, predicate: string): string {
+  const taken = new Set([folded(KEY_ALIAS)]);
+  const parts = [`key AS ${quoteName(KEY_ALIAS)}`];
+  const add = (name: string, sql: string): void => {
+    if (taken.has(folded(name))) return;
+    taken.add(folded(name));
+    parts.push(`${sql} AS ${quoteName(name)}`);
+  };
+  const images = layout.shape.columns.map(({ name }, i) => ({
+    name,
+    before: quoteName(layout.before[i] ?? ""),
+    after: quoteName(layout.after[i] ?? ""),
+  }));
+  for (const c of images) add(c.name, `CASE op WHEN 'insert' THEN ${c.after} ELSE ${c.before} END`);
+  for (const c of images) {
+    add(`before_${c.name}`, c.before);
+    add(`after_${c.name}`, c.after);
+    add(`now_${c.name}`, c.after);
+  }
+  add("op", "op");
+  const rows = `SELECT ${parts.join(", ")} FROM ${quoteName(layout.sqlName)}`;
+  return `SELECT ${quoteName(KEY_ALIAS)} FROM (${rows}) WHERE (\n${predicate}\n)`;
 }
 
 /** The layout as `holdpoint_shape` keeps it. */

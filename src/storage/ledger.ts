@@ -122,6 +122,14 @@ class LedgerFile implements LedgerStore {
     });
   };
 
+  lastAt = (): string | null => {
+    return this.#guarded("read", () => {
+      const anchor = readHeadFile(this.#headFile);
+      const db = this.#open(anchor);
+      return db === null ? null : (this.#last(db, anchor)?.entry.at ?? null);
+    });
+  };
+
   create = (): SealedEntry => {
     return this.#guarded("create", () => {
       const anchor = readHeadFile(this.#headFile);
@@ -355,6 +363,10 @@ function whereOf(filter: Filter): { readonly sql: string; readonly values: reado
   for (const column of ["plan", "run", "target"] as const) {
     const wanted = filter[column];
     if (wanted === undefined) continue;
+    if (wanted === null) {
+      conditions.push(` AND ${column} IS NULL`);
+      continue;
+    }
     conditions.push(` AND ${column} = ?`);
     values.push(wanted);
   }

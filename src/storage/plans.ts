@@ -1,11 +1,12 @@
 /** The store's plans: one file each, named after the plan's id, which is the digest of its statement. */
-import { readdirSync } from "node:fs";
+import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { digestOf } from "../base/digest.js";
 import { IntegrityError, UsageError } from "../base/errors.js";
 import { idFromDigest, isId, isIdOrPrefix } from "../base/ids.js";
 import { sameBytes } from "../changeset/value.js";
 import { type PlanFile, type PlanParts, readPlanFile, writePlanFile } from "./plan-file.js";
+import { syncFolder } from "./files.js";
 import { plainFileAt } from "./sqlite.js";
 import type { Store } from "./store.js";
 
@@ -27,6 +28,8 @@ export interface Plans {
   readonly read: (ref: string) => Promise<PlanFile>;
   /** All ids, in code-unit order. */
   readonly ids: () => Promise<readonly string[]>;
+  /** Destroys a stored plan and its rows; nothing when there is none. */
+  readonly forget: (id: string) => void;
 }
 
 /** The plans in an open store. */
@@ -39,6 +42,10 @@ export function openPlans(store: Pick<Store, "plans">): Plans {
     read: async (ref) =>
       isIdOrPrefix("pl", ref) ? readStored(find(ref)) : readPlanFile(ref, { followLinks: true }),
     ids: async () => stored(folder),
+    forget: (id) => {
+      if (isId("pl", id)) rmSync(join(folder, id + SUFFIX), { force: true });
+      syncFolder(folder);
+    },
   };
 }
 

@@ -2,8 +2,8 @@
  * The store's snapshots. A snapshot counts only when it has been read back from its closed file and is, by
  * digest and by rows, what was to be kept; until then there is none. Format page: `docs/formats/snapshot.md`.
  */
-import { readdirSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { lstatSync, readdirSync, rmSync, statSync } from "node:fs";
+import { dirname, join } from "node:path";
 import type { Digest } from "../base/digest.js";
 import { codeOf, HoldpointError, IntegrityError, messageOf, UsageError } from "../base/errors.js";
 import { isId, isIdOrPrefix } from "../base/ids.js";
@@ -13,16 +13,19 @@ import { sameShape } from "../changeset/well-formed.js";
 import { sortedTables } from "../changeset/source.js";
 import { beforeImages } from "../snapshot/before-images.js";
 import { manifestBytes, manifestDigest, parseManifest } from "../snapshot/manifest.js";
-import type { RowSnapshot, SnapshotManifest } from "../snapshot/snapshot.js";
-import type { ChangesWriter } from "./changes.js";
+import type { RowSnapshot, SnapshotFile, SnapshotManifest } from "../snapshot/snapshot.js";
+import type { ChangesFile, ChangesWriter } from "./changes.js";
 import { type Container, type ContainerKind, openContainer, writeContainer } from "./container.js";
-import { syncFolder } from "./files.js";
+import { dropPacks, joinFile, packIds, packOf, quickCheck } from "./database-file.js";
+import { MOST_CHUNK_BYTES, packFile } from "./chunks.js";
+import { readAt, syncFolder, withFile } from "./files.js";
+import { writeRows } from "./restore-rows.js";
 import type { Store } from "./store.js";
 
 const SUFFIX = ".hpsnap";
 
 /** What a caller knows of a snapshot before it is taken. */
-export type SnapshotFacts = Omit<SnapshotManifest, "format" | "tables" | "rows" | "content">;
+export type SnapshotFacts = Omit<SnapshotManifest, "format" | "tables" | "rows" | "content" | "file">;
 
 /** A snapshot that was read back. */
 export interface TakenSnapshot {
@@ -32,6 +35,14 @@ export interface TakenSnapshot {
   readonly path: string;
 }
 
+/** A database that was kept, with what it cost. */
+export interface TakenFile extends TakenSnapshot {
+  /** Bytes that the store grew by. */
+  readonly storedBytes: number;
+  /** Pages that no earlier snapshot had. */
+  readonly added: number;
+}
+
 /** How a snapshot's file is. */
 export type SnapshotCheck =
   | { readonly ok: true; readonly manifest: SnapshotManifest; readonly digest: Digest }
@@ -39,6 +50,7 @@ export type SnapshotCheck =
 
 /** A snapshot in its working form. Close it in `finally`. */
 export interface OpenSnapshot extends RowSnapshot {
+  readonly source: ChangesFile;
   readonly close: () => void;
 }
 
@@ -54,7 +66,28 @@ export interface Snapshots {
    * Keeps the before-images of `before`: writes, flushes, closes, reads back, compares.
    * @throws IntegrityError ERR_SNAPSHOT_UNVERIFIED when what is read back differs; the file is then removed.
    */
-  readonly take: (facts: SnapshotFacts, before: ChangeSource) => Promise<TakenSnapshot>;
+  readonly take: (
+    facts: SnapshotFacts,
+    before: ChangeSource,
+    covered?: readonly TableShape[],
+  ) => Promise<TakenSnapshot>;
+  /**
+   * Keeps a database file, page by page, storing only pages that no earlier snapshot of the target has; then puts it
+   * together again in a scratch file, compares it by digest and has SQLite check it.
+   * @throws IntegrityError ERR_SNAPSHOT_UNVERIFIED as {@link take} does.
+   */
+  readonly takeFile: (
+    facts: SnapshotFacts,
+    path: string,
+    content: { readonly tables: readonly TableShape[]; readonly rows: number },
+  ) => Promise<TakenFile>;
+  /**
+   * Puts a database together again at `path`, which must be free, and checks it.
+   * @throws IntegrityError ERR_SNAPSHOT_UNVERIFIED; then nothing is left at `path`.
+   */
+  readonly restoreFile: (idOrPrefix: string, path: string, expected?: Digest) => Promise<SnapshotManifest>;
+  /** Writes the tables of a snapshot of rows into a fresh SQLite file at `path`, which must be free. */
+  readonly restoreRows: (idOrPrefix: string, path: string, expected?: Digest) => Promise<SnapshotManifest>;
   /**
    * Loads a snapshot, by id or unique prefix, into a working file and checks all of it on the way.
    * @throws UsageError ERR_SNAPSHOT_UNKNOWN
@@ -72,7 +105,11 @@ export interface Snapshots {
   readonly prune: (
     ids: readonly string[],
     neededBy: (id: string) => readonly string[],
-    options: { readonly evenIfNeeded: boolean },
+    options: {
+      readonly evenIfNeeded: boolean;
+      /** With the time, packs that a killed `take` left behind a day ago go too. */
+      readonly now?: Date;
+    },
   ) => Promise<Pruned>;
 }
 
@@ -103,17 +140,43 @@ export function openSnapshots(store: Pick<Store, "snapshots">, deps: SnapshotDep
   const folder = store.snapshots;
   const pathOf = (ref: string): string => join(folder, findId(stored(folder), ref) + SUFFIX);
   return {
-    take: async (facts, before) => take(join(folder, facts.id + SUFFIX), facts, before, deps.whenWritten),
+    take: async (facts, before, covered) =>
+      take(join(folder, facts.id + SUFFIX), facts, { before, covered }, deps.whenWritten),
+    takeFile: async (facts, path, content) => takeFile({ folder, ...deps }, facts, path, content),
+    restoreFile: async (ref, path, expected) => {
+      requireFree(path);
+      return restoreFile(folder, pathOf(ref), path, expected);
+    },
+    restoreRows: async (ref, path, expected) => {
+      requireFree(path);
+      const opened = await load(pathOf(ref), expected, deps.workingChanges);
+      try {
+        await writeRows(path, opened.manifest.tables, opened.source);
+        return opened.manifest;
+      } finally {
+        opened.close();
+      }
+    },
     open: async (ref, expected) => load(pathOf(ref), expected, deps.workingChanges),
     verify: async (ref, expected) => checkAt(pathOf(ref), expected),
     list: async () => stored(folder).map((id) => ({ id, check: glance(join(folder, id + SUFFIX)) })),
-    prune: async (ids, neededBy, { evenIfNeeded }) => {
+    prune: async (ids, neededBy, { evenIfNeeded, now }) => {
       const found = ids.map((ref) => findId(stored(folder), ref));
       const kept = evenIfNeeded
         ? []
         : found.map((id) => ({ id, neededBy: neededBy(id) })).filter((k) => k.neededBy.length > 0);
       const removed = found.filter((id) => !kept.some((k) => k.id === id));
+      const packs = removed.flatMap((id) => [
+        id,
+        ...fileIn(join(folder, id + SUFFIX)).flatMap((f) => f.packs),
+      ]);
       for (const id of removed) rmSync(join(folder, id + SUFFIX), { force: true });
+      const left = keptFiles(folder);
+      dropPacks(
+        folder,
+        new Set([...packs, ...(now === undefined ? [] : orphans(folder, left, dayBefore(now)))]),
+        left,
+      );
       syncFolder(folder);
       return { removed, kept };
     },
@@ -123,11 +186,11 @@ export function openSnapshots(store: Pick<Store, "snapshots">, deps: SnapshotDep
 function take(
   path: string,
   facts: SnapshotFacts,
-  given: ChangeSource,
+  given: { readonly before: ChangeSource; readonly covered: readonly TableShape[] | undefined },
   whenWritten?: (path: string) => void,
 ): TakenSnapshot {
-  const source = beforeImages(given);
-  const manifest = manifestOf(facts, source);
+  const source = beforeImages(given.before);
+  const manifest = manifestOf(facts, source, given.covered);
   write(path, manifest, source);
   whenWritten?.(path);
   const digest = manifestDigest(manifest);
@@ -148,9 +211,14 @@ function write(path: string, manifest: SnapshotManifest, source: ChangeSource): 
 }
 
 /** Computed from the source, before anything is written: what the file is held against afterwards. */
-function manifestOf(facts: SnapshotFacts, source: ChangeSource): SnapshotManifest {
+function manifestOf(
+  facts: SnapshotFacts,
+  source: ChangeSource,
+  covered: readonly TableShape[] | undefined,
+): SnapshotManifest {
   const { digest, rows, tables } = digestOfSource(source);
-  const kept = new Set(tables.map((t) => t.name));
+  // A table that was asked for and is empty is kept as empty: that too is a state to come back to.
+  const kept = new Set([...tables, ...(covered ?? [])].map((t) => t.name));
   return {
     format: "holdpoint-snapshot/1",
     id: facts.id,
@@ -160,7 +228,7 @@ function manifestOf(facts: SnapshotFacts, source: ChangeSource): SnapshotManifes
     plan: facts.plan,
     run: facts.run,
     takenAt: facts.takenAt,
-    tables: sortedTables(source.tables).filter((t) => kept.has(t.name)),
+    tables: sortedTables(covered ?? source.tables).filter((t) => kept.has(t.name)),
     rows,
     content: digest,
   };
@@ -170,6 +238,7 @@ function checkAt(path: string, expected: Digest | undefined): SnapshotCheck {
   return readable(() => {
     const container = openContainer(path, SNAPSHOT, { followLinks: false });
     const manifest = manifestIn(container);
+    if (manifest.file !== undefined) return checkFile(dirname(path), path, manifest, expected);
     const misfit = fill(container, manifest, expected, { table: () => undefined, add: () => undefined });
     return misfit === undefined
       ? { ok: true, manifest, digest: manifestDigest(manifest) }
@@ -184,6 +253,181 @@ function glance(path: string): SnapshotCheck {
     return { ok: true, manifest, digest: manifestDigest(manifest) };
   });
 }
+
+// ---- whole databases
+
+async function takeFile(
+  deps: { readonly folder: string } & SnapshotDeps,
+  facts: SnapshotFacts,
+  from: string,
+  content: { readonly tables: readonly TableShape[]; readonly rows: number },
+): Promise<TakenFile> {
+  const { folder } = deps;
+  const path = join(folder, facts.id + SUFFIX);
+  const earlier = packsFor(folder, facts.target);
+  const chunkBytes = pageBytesOf(from);
+  const pack = packOf(folder, facts.id);
+  try {
+    const packed = packFile(
+      from,
+      pack,
+      chunkBytes,
+      earlier.map((id) => packOf(folder, id)),
+    );
+    const manifest = fileManifest(facts, content, packed, chunkBytes, earlier);
+    write(path, manifest, NO_ROWS);
+    deps.whenWritten?.(path);
+    const digest = manifestDigest(manifest);
+    const check = await checkRestored(folder, path, digest, `${from}.restored`);
+    if (!check.ok) throw unverified(path, check.why);
+    const storedBytes = statSync(pack).size + statSync(path).size;
+    return { manifest, digest, path, storedBytes, added: packed.added };
+  } catch (e) {
+    rmSync(path, { force: true });
+    rmSync(pack, { force: true });
+    if (codeOf(e) === "ERR_STORE_FAILED") throw unverified(path, `it could not be written: ${whyOf(e)}`, e);
+    throw e;
+  }
+}
+
+const NO_ROWS: ChangeSource = { tables: [], changes: () => [] };
+
+function fileManifest(
+  facts: SnapshotFacts,
+  content: { readonly tables: readonly TableShape[]; readonly rows: number },
+  packed: ReturnType<typeof packFile>,
+  chunkBytes: number,
+  earlier: readonly string[],
+): SnapshotManifest {
+  // Packs that gave nothing are no part of it: they can go without it.
+  const used = [...new Set(packed.runs.map(([pack]) => pack))].sort((a, b) => a - b);
+  const names = used.map((pack) => earlier[pack] ?? facts.id);
+  return {
+    format: "holdpoint-snapshot/1",
+    id: facts.id,
+    level: facts.level,
+    target: facts.target,
+    identity: facts.identity,
+    plan: facts.plan,
+    run: facts.run,
+    takenAt: facts.takenAt,
+    tables: sortedTables(content.tables),
+    rows: content.rows,
+    content: `sha256:${packed.digest}`,
+    file: {
+      bytes: packed.bytes,
+      chunkBytes,
+      packs: names,
+      runs: packed.runs.map(([pack, first, count]) => [used.indexOf(pack), first, count]),
+    },
+  };
+}
+
+/**
+ * The packs whose pages a snapshot of this target may use: its own ones, and those whose snapshot was pruned while others
+ * need them. Only manifests beside a pack are read: what runs kept for themselves may be many.
+ */
+function packsFor(folder: string, target: string): readonly string[] {
+  return packIds(folder).filter((id) => {
+    const check = glance(join(folder, id + SUFFIX));
+    return check.ok ? check.manifest.target === target : true;
+  });
+}
+
+/** The databases that are kept. Each has a pack of its own, be it an empty one. */
+function keptFiles(folder: string): readonly SnapshotFile[] {
+  return packIds(folder).flatMap((id) => fileIn(join(folder, id + SUFFIX)));
+}
+
+/** Packs that no snapshot uses and that are no longer being written: a killed `take` leaves one. */
+function orphans(folder: string, kept: readonly SnapshotFile[], before: Date): readonly string[] {
+  const used = new Set(kept.flatMap((file) => file.packs));
+  return packIds(folder).filter(
+    (id) => !used.has(id) && statSync(packOf(folder, id)).mtimeMs < before.getTime(),
+  );
+}
+
+/** The page size as the file's header says it (SQLite's file format, 1.3.2). */
+function pageBytesOf(path: string): number {
+  const header = withFile(path, { followLinks: false }, (fd) => Buffer.from(readAt(fd, 16, 2)));
+  const size = header.length === 2 ? header.readUInt16BE() : 0;
+  return size === 1 ? MOST_CHUNK_BYTES : Math.max(512, size);
+}
+
+/** By digests alone, without a scratch file. */
+function checkFile(
+  folder: string,
+  path: string,
+  manifest: SnapshotManifest,
+  expected: Digest | undefined,
+): SnapshotCheck {
+  const own = manifestDigest(manifest);
+  if (expected !== undefined && own !== expected)
+    return { ok: false, why: `expected the manifest ${expected}, found ${own}` };
+  const misfit = joinFile(folder, manifest, null);
+  return misfit === undefined
+    ? { ok: true, manifest, digest: own }
+    : { ok: false, why: `${path}: ${misfit}` };
+}
+
+/** Restored into a scratch file, compared, and checked by SQLite. */
+async function checkRestored(
+  folder: string,
+  path: string,
+  expected: Digest,
+  scratch: string,
+): Promise<SnapshotCheck> {
+  try {
+    const manifest = await restoreFile(folder, path, scratch, expected);
+    return { ok: true, manifest, digest: expected };
+  } catch (e) {
+    if (e instanceof HoldpointError && e.code !== "ERR_INTERNAL") return { ok: false, why: whyOf(e) };
+    throw e;
+  } finally {
+    rmSync(scratch, { force: true });
+  }
+}
+
+async function restoreFile(
+  folder: string,
+  path: string,
+  to: string,
+  expected: Digest | undefined,
+): Promise<SnapshotManifest> {
+  const manifest = manifestIn(openContainer(path, SNAPSHOT, { followLinks: false }));
+  const own = manifestDigest(manifest);
+  if (expected !== undefined && own !== expected)
+    throw unverified(path, `expected the manifest ${expected}, found ${own}`);
+  const misfit = joinFile(folder, manifest, to) ?? (await quickCheck(to));
+  if (misfit === undefined) return manifest;
+  rmSync(to, { force: true });
+  throw unverified(path, misfit);
+}
+
+/** A restore makes something new: nothing is overwritten, and a log left beside a file would be replayed into it. */
+function requireFree(path: string): void {
+  for (const at of ["", "-wal", "-shm", "-journal"].map((side) => path + side)) {
+    if (lstatSync(at, { throwIfNoEntry: false }) === undefined) continue;
+    throw new UsageError({
+      code: "ERR_SNAPSHOT_PLACE",
+      message: `${at} exists already`,
+      why: "a snapshot is restored to a new file, beside which no side file lies; nothing is overwritten",
+      next: [{ actor: "anyone", text: "Give a name that is free." }],
+    });
+  }
+}
+
+function dayBefore(now: Date): Date {
+  return new Date(now.getTime() - 24 * 3_600_000);
+}
+
+/** The file's part of a manifest, where there is one to read. */
+function fileIn(path: string): readonly NonNullable<SnapshotManifest["file"]>[] {
+  const check = glance(path);
+  return check.ok && check.manifest.file !== undefined ? [check.manifest.file] : [];
+}
+
+// ---- rows
 
 async function load(
   path: string,
@@ -230,8 +474,12 @@ function fill(
   if (digest !== manifest.content)
     return `expected rows with the digest ${manifest.content}, found ${digest}`;
   if (rows !== manifest.rows) return `expected ${manifest.rows} rows, found ${rows}`;
+  // What is covered and empty stands in the manifest alone.
+  const expectedTables = manifest.tables.filter(
+    (t) => manifest.level === "rows" || tables.some((found) => found.name === t.name),
+  );
   const same =
-    tables.length === manifest.tables.length && tables.every((t, i) => isShape(t, manifest.tables[i]));
+    tables.length === expectedTables.length && tables.every((t, i) => isShape(t, expectedTables[i]));
   return same ? undefined : "expected the tables of its manifest, found others";
 }
 

@@ -128,8 +128,8 @@ function requirePrivate(path: string, facts: Stats, kind: "folder" | "file"): vo
 async function requireIgnored(path: string, isIgnored: StoreOptions["isIgnored"]): Promise<void> {
   const tree = workTreeAround(dirname(path));
   if (tree === undefined) return;
-  for (const probe of ["ledger.db", "snapshots"]) {
-    if (await isIgnored(join(path, probe))) continue;
+  const probes = await Promise.all(["ledger.db", "snapshots"].map((probe) => isIgnored(join(path, probe))));
+  if (!probes.every(Boolean)) {
     throw unsafe(path, `expected git to ignore it, found it open to \`git add\` in the work tree ${tree}`, [
       {
         actor: "anyone",
@@ -190,7 +190,8 @@ function sweep(folder: string, before: Date): number {
     const facts = lstatSync(join(folder, name), { throwIfNoEntry: false });
     return facts !== undefined && facts.mtimeMs < before.getTime();
   });
-  for (const name of stale) rmSync(join(folder, name), { force: true });
+  // Copies of a target that a killed command left behind are folders.
+  for (const name of stale) rmSync(join(folder, name), { recursive: true, force: true });
   return stale.length;
 }
 

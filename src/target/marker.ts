@@ -45,9 +45,13 @@ export interface BatchMark {
   readonly at: string;
 }
 
-/** A negative fact that is not the requester's to lose: a rejection, revocation, hold or debt. */
+/**
+ * A fact that is not the requester's to lose: a rejection, revocation, hold or debt, and what closes one. Notes are
+ * added, never removed: a review closes a debt, a hold counts until a later `released`, and `exempted` names a plan that
+ * may go on under the hold before it.
+ */
 export interface Note {
-  readonly kind: "rejected" | "revoked" | "held" | "debt" | "undone";
+  readonly kind: "rejected" | "revoked" | "held" | "released" | "exempted" | "debt" | "reviewed" | "undone";
   /** The plan's digest, an approval's nonce, the run, or the target itself. */
   readonly subject: string;
   readonly at: string;

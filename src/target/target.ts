@@ -4,7 +4,8 @@
  * reads and writes exactly, or says by name what it cannot hold.
  */
 import type { Digest } from "../base/digest.js";
-import type { Change, ChangeSink, Origin, RowKey, TableShape } from "../changeset/change.js";
+import type { Change, ChangeSink, ChangeSource, Origin, RowKey, TableShape } from "../changeset/change.js";
+import type { SchemaTies } from "../changeset/ties.js";
 import type { Row, Value } from "../changeset/value.js";
 import type { Evidence } from "../environment/evidence.js";
 import type { BatchMark, Marker, Note, SpentMark } from "./marker.js";
@@ -35,6 +36,8 @@ export interface SchemaFacts {
   /** Connection settings that change what a job means, e.g. `{ "foreign_keys": "on" }`. */
   readonly settings: Readonly<Record<string, string>>;
   readonly tables: readonly TableShape[];
+  /** Which rows belong together; absent where the adapter cannot tell, and then all of them do. */
+  readonly ties?: SchemaTies;
 }
 
 /** A job as an adapter runs it. Statements are bound, never pasted. */
@@ -64,6 +67,8 @@ export interface SchemaChange {
   /** `table`, `index`, `trigger`, `view`. */
   readonly object: string;
   readonly name: string;
+  /** The table that it belongs to; absent where the adapter does not tell. */
+  readonly table?: string;
   /** The object's SQL before and after; null where there is none. */
   readonly before: string | null;
   readonly after: string | null;
@@ -78,7 +83,7 @@ export interface SequenceMove {
   readonly after: string;
 }
 
-/** A value that differs from run to run and is assigned at apply. */
+/** A column whose values differ from run to run; what is signed is what is written. */
 export interface Volatile {
   readonly table: string;
   readonly column: string;
@@ -102,6 +107,21 @@ export interface Rehearsal {
   readonly notices: readonly string[];
 }
 
+/** Whether the way back was tried, and how many rows came back as they were. */
+export interface UndoRehearsal {
+  readonly rehearsed: "all" | "sample" | "not";
+  readonly identical: number;
+  readonly of: number;
+  /** Why not, or what came back different; without row values. */
+  readonly why: string | null;
+}
+
+/** How schema changes can be taken back: statements in their order, and what stays, in words. */
+export interface SchemaUndo {
+  readonly statements: readonly SqlStatement[];
+  readonly left: readonly string[];
+}
+
 /** A row asked for by key. */
 export interface ReadRow {
   readonly key: RowKey;
@@ -114,7 +134,13 @@ export interface ReadRow {
 export type WriteProblem =
   | { readonly kind: "drift"; readonly change: Change; readonly now: Row | null; readonly nowCount: number }
   | { readonly kind: "constraint"; readonly change: Change; readonly message: string }
-  | { readonly kind: "foreign-key"; readonly table: string; readonly message: string };
+  | {
+      readonly kind: "foreign-key";
+      readonly table: string;
+      readonly message: string;
+      /** The change that breaks it, where it is one that was written. */
+      readonly change?: Change;
+    };
 
 /** How one batch went. */
 export interface BatchOutcome {
@@ -124,13 +150,24 @@ export interface BatchOutcome {
   readonly problems: readonly WriteProblem[];
 }
 
+/** What a script did that ran again inside the session's transaction; its rows went into the sink. */
+export interface ScriptOutcome {
+  readonly schemaChanges: readonly SchemaChange[];
+  readonly sequences: readonly SequenceMove[];
+}
+
+/** A batch in which statements run: the connection means by its settings what the job's rehearsal meant. */
+export interface BatchKind {
+  readonly script: boolean;
+}
+
 /**
  * One run on the target: a held session in which batches are written. Each batch is one transaction that
  * reads identity again, checks before-images as it writes, and leaves its marks.
  */
 export interface WriteSession {
   /** Starts a batch's transaction and takes the write lock within the adapter's bound (ERR_TARGET_BUSY). */
-  readonly begin: () => Promise<void>;
+  readonly begin: (kind?: BatchKind) => Promise<void>;
   readonly marker: () => Promise<Marker | null>;
   readonly spentFor: (planDigest: Digest) => Promise<SpentMark | null>;
   readonly nonceSpent: (nonce: string) => Promise<boolean>;
@@ -155,14 +192,28 @@ export interface WriteSession {
     readonly tables: readonly TableShape[];
     readonly changes: (table: string) => Iterable<Change>;
   }) => Promise<readonly WriteProblem[]>;
+  /**
+   * Runs the statements in the open transaction and captures their net effect, schema changes included, as a rehearsal
+   * does; deferred constraints are checked at once. Nothing is compared here: the caller commits only an effect that
+   * equals the signed one. Absent where a target has no transactional schema changes.
+   */
+  readonly runScript?: (statements: readonly SqlStatement[], sink: ChangeSink) => Promise<ScriptOutcome>;
   readonly spend: (mark: SpentMark) => Promise<void>;
   readonly markBatch: (mark: BatchMark) => Promise<void>;
+  /** Takes back the marks of a wave whose rows are put back in the same transaction. */
+  readonly clearMarks: (run: string, wave: number) => Promise<void>;
   readonly addNote: (note: Note) => Promise<void>;
   readonly anchor: (ledger: { readonly sequence: number; readonly head: Digest }) => Promise<void>;
   readonly commit: () => Promise<void>;
   readonly rollback: () => Promise<void>;
   readonly close: () => Promise<void>;
 }
+
+/** What writes notes beside a run. */
+export type NoteSession = Pick<
+  WriteSession,
+  "begin" | "addNote" | "anchor" | "commit" | "rollback" | "close"
+>;
 
 /** An open target. Close it in `finally`. */
 export interface Target {
@@ -173,6 +224,13 @@ export interface Target {
   readonly schema: () => Promise<SchemaFacts>;
   /** Runs the job where nothing is kept and puts its net effect into `sink`. Leaves the target equal. */
   readonly rehearse: (job: RunnableJob, sink: ChangeSink) => Promise<Rehearsal>;
+  /**
+   * Writes the changes and takes them back where nothing is kept, and compares every row with its image before.
+   * Absent where a target cannot: then the way back counts as not rehearsed.
+   */
+  readonly rehearseUndo?: (source: ChangeSource, script?: readonly SqlStatement[]) => Promise<UndoRehearsal>;
+  /** The statements that take schema changes back as things stand now; absent where a target knows none. */
+  readonly undoSchema?: (changes: readonly SchemaChange[]) => Promise<SchemaUndo>;
   /** Rows by key, as they are now. */
   readonly readRows: (shape: TableShape, keys: Iterable<RowKey>) => AsyncIterable<ReadRow>;
   /** All rows of a table in key order. */
@@ -187,6 +245,18 @@ export interface Target {
   readonly pin: (marker: Marker) => Promise<void>;
   /** Opens the one session that may write; ERR_TARGET_BUSY when another run has the target. */
   readonly openWriter: () => Promise<WriteSession>;
+  /**
+   * Reads as of one moment: everything that `work` reads through this target is one state, whoever writes meanwhile.
+   * Absent where the kind of target cannot do that.
+   */
+  readonly atOneMoment?: <T>(work: () => Promise<T>) => Promise<T>;
+  /** A private copy of the whole target, as of one moment, in a fresh folder; its path. Only where a target is a file. */
+  readonly copyTo?: (folder: string) => Promise<string>;
+  /**
+   * A session for notes alone, also while a run has the target; absent where {@link Target.openWriter} never waits
+   * for a run.
+   */
+  readonly openNotes?: () => Promise<NoteSession>;
   /** Paths that are the target itself; a store inside them would go down with it. */
   readonly ownPaths: () => readonly string[];
   readonly close: () => Promise<void>;

@@ -6,13 +6,14 @@ import type { PolicyInput, PolicyTable } from "../../src/policy/decision.js";
 /** A table's counts; sizes and shares follow. */
 export function table(
   facts: Pick<PolicyTable, "name" | "rowsBefore"> &
-    Partial<Pick<PolicyTable, "insert" | "update" | "delete" | "columns" | "levelled">>,
+    Partial<Pick<PolicyTable, "insert" | "update" | "delete" | "columns" | "levelled" | "protectedLost">>,
 ): PolicyTable {
   const { insert = 0n, update = 0n, delete: deleted = 0n, rowsBefore } = facts;
   const share = (n: bigint): number => (rowsBefore === 0n ? 0 : Number(n) / Number(rowsBefore));
   return {
     columns: [],
     levelled: [],
+    protectedLost: 0n,
     origin: "job",
     ...facts,
     insert,
@@ -54,6 +55,7 @@ export function inputWith(facts: Partial<PolicyInput>): PolicyInput {
     },
     tables,
     schemaChanges: 0n,
+    sequences: 0n,
     reason: "",
     ticket: "",
     mode: "rows",

@@ -16,7 +16,9 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import Database from "better-sqlite3";
 
-const BIN = resolve(import.meta.dirname, "../../../bin/holdpoint.js");
+/** The binary under test. */
+export const BIN =
+  process.env["HOLDPOINT_TEST_BIN"] ?? resolve(import.meta.dirname, "../../../bin/holdpoint.js");
 
 /** How a command ended. */
 export interface Ran {

@@ -258,6 +258,7 @@ export const troubled: CardFacts = {
 
 export const planView: PlanView = {
   banner: { verdict: "production", target: "elb-prod", note: "3/3 signals agree, nothing kept" },
+  inherited: ["${ELB_PROD_URL}, inherited: environment variable ELB_PROD_URL (holdpoint.yaml:3:10)"],
   id: PLAN,
   file: ".holdpoint/plans/pl_k7q2m9xw3fh8c1vz.hpplan",
   effect: [
@@ -483,7 +484,23 @@ export const policyView: PolicyView = {
   decision: denied,
   bundle: "bundle 9c1e…2ab0",
   all: false,
-  next: [],
+  turningPoints: [{ rule: "max-share", at: "policies/production.yaml:41", rows: 1478, now: 3725 }],
+  whatIf: {
+    rows: 1400,
+    decision: {
+      kind: "needs-approval",
+      requirement: denied.requirement,
+      rules: denied.rules.filter((r) => r.effect !== "deny"),
+    },
+  },
+  about: ["decided as if mona had made the plan"],
+  next: [
+    {
+      actor: "anyone",
+      argv: ["holdpoint", "policy", "explain", PLAN, "--what-if", "rows=1400"],
+      text: "with fewer rows",
+    },
+  ],
 };
 
 export const envView: EnvView = {

@@ -10,6 +10,7 @@ import {
 } from "../../src/render/approve.js";
 import { renderBanner } from "../../src/render/banner.js";
 import { card, renderCard } from "../../src/render/card.js";
+import { renderDoctor } from "../../src/render/doctor.js";
 import { renderDrift } from "../../src/render/drift.js";
 import { renderEnvCheck } from "../../src/render/envcheck.js";
 import { renderError } from "../../src/render/error.js";
@@ -20,10 +21,12 @@ import { renderEntries, renderLog } from "../../src/render/log.js";
 import type { Palette } from "../../src/render/palette.js";
 import { renderPin, renderTargets } from "../../src/render/pin.js";
 import { renderPlan } from "../../src/render/plan.js";
+import { renderPolicyLint, renderPolicyTests } from "../../src/render/policy-checks.js";
 import { renderRows } from "../../src/render/rows.js";
 import { renderStatus } from "../../src/render/status.js";
 import { renderTrust } from "../../src/render/trust.js";
 import { renderUndo } from "../../src/render/undo.js";
+import * as checks from "./check-views.js";
 import * as views from "./render-views.js";
 
 /** A screen. `spoil` changes the view before it is drawn: the identity, or something hostile in every string. */
@@ -72,6 +75,9 @@ export const SCREENS: Readonly<Record<string, Screen>> = {
       w,
     ),
   "policy-explain": (p, w, spoil = keep) => renderPolicyExplain(spoil(views.policyView), p, w),
+  "policy-test": (p, w, spoil = keep) => renderPolicyTests(spoil(checks.testedView), p, w),
+  "policy-lint": (p, w, spoil = keep) => renderPolicyLint(spoil(checks.lintView), p, w),
+  doctor: (p, w, spoil = keep) => renderDoctor(spoil(checks.doctorView), p, w),
   "env-check": (p, w, spoil = keep) => renderEnvCheck(spoil(views.envView), p, w),
   "env-unproven": (p, w, spoil = keep) => renderEnvCheck(spoil(views.unprovenView), p, w),
   "env-pin": (p, w, spoil = keep) => renderPin(spoil(views.pinView), p, w),

@@ -88,6 +88,10 @@ describe("a configuration", () => {
       checks: { answers: { command: ["./check.sh", "{x}"], timeoutSeconds: 30 } },
       hooks: { hold: { command: ["./hold.sh"], timeoutSeconds: 60 } },
       snapshot: { level: "tables", keepSeconds: 30 * 86_400 },
+      pauseWhile: {},
+      protect: [],
+      tenant: [],
+      trust: null,
     });
   });
 

@@ -68,7 +68,7 @@ describe("the shape of the file", () => {
     [
       "an unknown stop sign",
       "stop_signs:\n  on: [table-emtied]\n",
-      '5:8 stop_signs.on.0 wants table-emptied or over-half or over-half-updated or no-where or column-levelled or outside-scope, and has "table-emtied"',
+      '5:8 stop_signs.on.0 wants table-emptied or over-half or over-half-updated or no-where or column-levelled or protected-lost or outside-scope, and has "table-emtied"',
     ],
     [
       "a stop sign off without a reason",

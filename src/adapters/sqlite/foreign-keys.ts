@@ -47,7 +47,8 @@ export class ForeignKeyCheck {
   look(change: Change): void {
     const [before, after] = [beforeOf(change), afterOf(change)];
     for (const reference of this.#references) {
-      if (after !== null && isTable(reference.child, change.table)) this.#lookUp(reference, before, after);
+      if (after !== null && isTable(reference.child, change.table))
+        this.#lookUp(reference, change, before, after);
       if (before !== null && isTable(reference.parent, change.table))
         this.#noteGone(reference, before, after);
     }
@@ -69,7 +70,7 @@ export class ForeignKeyCheck {
     this.#gone.clear();
   }
 
-  #lookUp(reference: Reference, before: Row | null, after: Row): void {
+  #lookUp(reference: Reference, change: Change, before: Row | null, after: Row): void {
     const values = reference.from.map((i) => after[i] ?? null);
     const same =
       before !== null &&
@@ -79,7 +80,7 @@ export class ForeignKeyCheck {
       );
     // A reference that was not written is not ours to judge, even if it has been broken for years.
     if (same || values.includes(null)) return;
-    if (!this.#hasParent(reference, values)) this.#report(reference, values, "has no row in");
+    if (!this.#hasParent(reference, values)) this.#report(reference, values, "has no row in", change);
   }
 
   #noteGone(reference: Reference, before: Row, after: Row | null): void {
@@ -133,7 +134,12 @@ export class ForeignKeyCheck {
     return this.#connection.value(sql, ...values.map(bound)) === 1n;
   }
 
-  #report({ child, parentName, from }: Reference, values: readonly Value[], what: string): void {
+  #report(
+    { child, parentName, from }: Reference,
+    values: readonly Value[],
+    what: string,
+    change?: Change,
+  ): void {
     if (this.#problems.length >= NAMED) {
       this.#more++;
       return;
@@ -142,7 +148,8 @@ export class ForeignKeyCheck {
       .map((c, i) => `${child.shape.columns[c]?.name ?? ""} ${shown(values[i] ?? null)}`)
       .join(", ");
     const message = `${child.name}: ${key} ${what} ${parentName}`;
-    this.#problems.push({ kind: "foreign-key", table: child.name, message });
+    const by = change === undefined ? {} : { change };
+    this.#problems.push({ kind: "foreign-key", table: child.name, message, ...by });
   }
 }
 

@@ -3,27 +3,35 @@ import { statSync } from "node:fs";
 import type { Clock, Random } from "../../base/clock.js";
 import type { Digest } from "../../base/digest.js";
 import { HoldpointError, RefusedError } from "../../base/errors.js";
-import type { ChangeSink, RowKey, TableShape } from "../../changeset/change.js";
+import type { ChangeSink, ChangeSource, RowKey, TableShape } from "../../changeset/change.js";
 import type { Row } from "../../changeset/value.js";
 import type { BatchMark, Marker, Note, SpentMark } from "../../target/marker.js";
 import type {
   Identification,
+  NoteSession,
   ReadRow,
   Rehearsal,
   RunnableJob,
+  SchemaChange,
   SchemaFacts,
+  SchemaUndo,
+  SqlStatement,
   Target,
+  UndoRehearsal,
   WriteSession,
 } from "../../target/target.js";
+import { copyDatabase } from "./copy.js";
 import { asTargetError, loadDriver, locate, openFile, type Connection, type Driver } from "./driver.js";
 import { identify } from "./identify.js";
 import { markerSql, readBatches, readMarker, readNotes, readSpent } from "./marker.js";
 import { main } from "./names.js";
 import { prepareForReading, readerFor, readRows } from "./read.js";
 import { rehearse } from "./rehearse.js";
+import { rehearseUndo } from "./rehearse-undo.js";
 import { runLockPath } from "./run-lock.js";
 import { readCatalogue, schemaFacts, tableFor } from "./schema.js";
-import { openWriteSession } from "./write.js";
+import { undoSchema } from "./script.js";
+import { openNoteSession, openWriteSession, type WriteSetting } from "./write.js";
 
 /** How an SQLite target is opened. */
 export interface SqliteOptions {
@@ -102,6 +110,16 @@ class SqliteTarget implements Target {
       sink,
     );
 
+  rehearseUndo = async (source: ChangeSource, script: readonly SqlStatement[] = []): Promise<UndoRehearsal> =>
+    rehearseUndo(
+      { ...this.#options, driver: this.#driver, reader: this.#reader, busyMs: this.#busyMs },
+      source,
+      script,
+    );
+
+  undoSchema = async (changes: readonly SchemaChange[]): Promise<SchemaUndo> =>
+    this.#reading(() => undoSchema(this.#driver, this.#reader, changes));
+
   readRows = (shape: TableShape, keys: Iterable<RowKey>): AsyncIterable<ReadRow> => this.#rows(shape, keys);
 
   async *#rows(shape: TableShape, keys: Iterable<RowKey>): AsyncGenerator<ReadRow, undefined> {
@@ -115,6 +133,23 @@ class SqliteTarget implements Target {
     const catalogue = readCatalogue(this.#reader);
     yield* readerFor(this.#reader, catalogue, tableFor(catalogue, shape)).inKeyOrder(shape);
   }
+
+  atOneMoment = async <T>(work: () => Promise<T>): Promise<T> => {
+    this.#reading(() => this.#reader.exec("BEGIN"));
+    try {
+      return await work();
+    } finally {
+      this.#reader.rollback();
+    }
+  };
+
+  copyTo = async (folder: string): Promise<string> => {
+    try {
+      return await copyDatabase(this.#reader, folder);
+    } catch (e) {
+      throw asTargetError(e, this.#path);
+    }
+  };
 
   countRows = async (table: string): Promise<number> =>
     this.#reading(() => Number(this.#reader.value(`SELECT count(*) FROM ${main(table)}`)));
@@ -143,13 +178,22 @@ class SqliteTarget implements Target {
 
   openWriter = async (): Promise<WriteSession> => {
     this.#assertWritable();
-    return openWriteSession({
+    return openWriteSession(this.#writeSetting());
+  };
+
+  openNotes = async (): Promise<NoteSession> => {
+    this.#assertWritable();
+    return openNoteSession(this.#writeSetting());
+  };
+
+  #writeSetting(): WriteSetting {
+    return {
       driver: this.#driver,
       path: this.#path,
       foreignKeys: this.#options.foreignKeys,
       busyMs: this.#busyMs,
-    });
-  };
+    };
+  }
 
   ownPaths = (): readonly string[] => [
     this.#path,

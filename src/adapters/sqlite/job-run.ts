@@ -109,6 +109,21 @@ export class JobRun {
     return { ...facts, ...told, volatile: this.#findVolatile(at, play, second) };
   }
 
+  /**
+   * Runs the job once where it is to stay, and emits its net effect. Always by comparison: the capture's triggers would
+   * stand in the way of what else is written in this transaction.
+   */
+  perform(emit: Emit): RunFacts {
+    const marker = markerObjects(this.#writer);
+    const noted = nothingNoted();
+    const sources = this.#compared(noted);
+    if (markerObjects(this.#writer) !== marker) throw markerTouched();
+    const facts = this.#schemaFacts();
+    const { second, ...told } = this.#tell(sources, noted, emit);
+    second?.close();
+    return { ...facts, ...told, volatile: [] };
+  }
+
   #schemaFacts(): Pick<RunFacts, "schemaChanges" | "sequences"> {
     const [before, after] = [this.#before, this.#after()];
     return {

@@ -164,6 +164,12 @@ export function writeBatch(connection: Connection, mark: BatchMark): void {
   );
 }
 
+/** Takes back the marks of a wave: its rows are put back in the same transaction. */
+export function clearBatches(connection: Connection, run: string, wave: number): void {
+  assertPinned(connection);
+  connection.run("DELETE FROM main.holdpoint_batches WHERE run = ? AND wave = ?", run, BigInt(wave));
+}
+
 /** Keeps a negative fact. */
 export function writeNote(connection: Connection, note: Note): void {
   assertPinned(connection);
@@ -174,14 +180,18 @@ export function writeNote(connection: Connection, note: Note): void {
   );
 }
 
-/** Anchors the ledger's head, so that a ledger without it is known to be another or cut short. */
+/**
+ * Anchors the ledger's head, so that a ledger without it is known to be another or cut short. Never goes back: a
+ * note and a batch may be written at the same time, and their entries in another order.
+ */
 export function writeAnchor(
   connection: Connection,
   ledger: { readonly sequence: number; readonly head: Digest },
 ): void {
   assertPinned(connection);
-  const sql = "UPDATE main.holdpoint_marker SET ledger_sequence = ?, ledger_head = ?";
-  connection.run(sql, BigInt(ledger.sequence), ledger.head);
+  const sql =
+    "UPDATE main.holdpoint_marker SET ledger_sequence = ?, ledger_head = ? WHERE ledger_sequence <= ?";
+  connection.run(sql, BigInt(ledger.sequence), ledger.head, BigInt(ledger.sequence));
 }
 
 function assertPinned(connection: Connection): void {
@@ -194,7 +204,7 @@ function assertPinned(connection: Connection): void {
   });
 }
 
-const KINDS = ["rejected", "revoked", "held", "debt", "undone"] as const;
+const KINDS = ["rejected", "revoked", "held", "released", "exempted", "debt", "reviewed", "undone"] as const;
 
 function kindOf(cell: Cell | undefined): Note["kind"] {
   const kind = KINDS.find((k) => k === cell);

@@ -18,7 +18,8 @@ import { messageOf, RefusedError, UsageError } from "../../base/errors.js";
 import { afterOf, type Change, type ChangeSink, type TableShape } from "../../changeset/change.js";
 import { sameRow, type Row } from "../../changeset/value.js";
 import type { Rehearsal, RunnableJob, SchemaFacts, SqlStatement } from "../../target/target.js";
-import { compareTable, sharedShape, tableNames, type Side } from "./compare.js";
+import { sharedShape, tableNames, type Side } from "./compare.js";
+import { attachBefore, compareCopies } from "./compare-copies.js";
 import { cloneFile, copyDatabase, makeScratch } from "./copy.js";
 import { asTargetError, isBusy, openFile, type Connection, type Driver } from "./driver.js";
 import { JobRun, markerObjects, markerTouched, type Bounds, type Emit, type RunFacts } from "./job-run.js";
@@ -166,7 +167,7 @@ function size(path: string): number {
 }
 
 /** Declares each table before its first change. */
-function into(sink: ChangeSink): Emit {
+export function into(sink: ChangeSink): Emit {
   const declared = new Set<string>();
   return (shape, change) => {
     if (!declared.has(shape.name)) sink.table(shape);
@@ -262,7 +263,7 @@ async function rehearseProgram(
     const after = openResult(setting, path, before);
     try {
       const written = setting.reader.value("PRAGMA data_version") !== version;
-      const facts = compareCopies(setting, before, after, sink, written);
+      const facts = factsBetween(setting, before, after, sink, written);
       return {
         where: "copy",
         schema: schemaFacts(before, setting.foreignKeys),
@@ -293,7 +294,7 @@ function openResult(setting: RehearsalSetting, path: string, before: Connection)
   }
 }
 
-function compareCopies(
+function factsBetween(
   setting: RehearsalSetting,
   before: Connection,
   after: Connection,
@@ -302,6 +303,7 @@ function compareCopies(
 ): RunFacts {
   const [was, is] = [sideOf(before), sideOf(after)];
   refuseUnheld(was, is);
+  attachBefore(was, is);
   const emit = into(sink);
   const rowsBefore: Record<string, number> = {};
   const rival = written ? new RivalWrites(setting.reader) : null;
@@ -309,7 +311,7 @@ function compareCopies(
     const shape = sharedShape(name, was, is);
     if (shape === null || isUnheld(name, was, is)) continue;
     let changes = 0;
-    for (const change of compareTable(name, was, is)) {
+    for (const change of compareCopies(name, was, is)) {
       changes++;
       rival?.look(shape, change);
       emit(shape, change);

@@ -25,14 +25,32 @@ export function schemaChanges(
     if (was !== undefined && is !== undefined)
       return was.sql === is.sql ? [] : [altered(was, is, catalogues, now)];
     if (is !== undefined)
-      return [{ action: "create", object: is.type, name: is.name, before: null, after: is.sql, undo: "yes" }];
+      return [
+        {
+          action: "create",
+          object: is.type,
+          name: is.name,
+          table: is.table,
+          before: null,
+          after: is.sql,
+          undo: "yes",
+        },
+      ];
     return was === undefined ? [] : [dropped(was)];
   });
 }
 
 function dropped(was: SchemaObject): SchemaChange {
   const undo = `what was dropped with ${was.type} ${was.name} is not made again`;
-  return { action: "drop", object: was.type, name: was.name, before: was.sql, after: null, undo };
+  return {
+    action: "drop",
+    object: was.type,
+    name: was.name,
+    table: was.table,
+    before: was.sql,
+    after: null,
+    undo,
+  };
 }
 
 function altered(
@@ -46,7 +64,15 @@ function altered(
     after: catalogues.after.byName.get(fold(is.name)),
   };
   const undo = is.type === "table" ? undoOfAlter(tables, now) : `the former ${is.type} is not put back`;
-  return { action: "alter", object: is.type, name: is.name, before: was.sql, after: is.sql, undo };
+  return {
+    action: "alter",
+    object: is.type,
+    name: is.name,
+    table: is.table,
+    before: was.sql,
+    after: is.sql,
+    undo,
+  };
 }
 
 /** ADD COLUMN can be taken back while nothing stands in the column. */

@@ -3,6 +3,7 @@ import { byCodeUnit, canonical } from "../../base/canonical.js";
 import { digestOf } from "../../base/digest.js";
 import { TargetError } from "../../base/errors.js";
 import type { Column, TableShape } from "../../changeset/change.js";
+import type { SchemaTies } from "../../changeset/ties.js";
 import type { SchemaFacts } from "../../target/target.js";
 import type { Cell, Connection } from "./driver.js";
 import { fold, isEngines, isOurs, literal, main, quote } from "./names.js";
@@ -141,7 +142,37 @@ export function schemaFacts(connection: Connection, foreignKeys: boolean): Schem
       encoding: catalogue.encoding,
     },
     tables: catalogue.tables.filter((t) => t.kind === "table").map((t) => t.shape),
+    ties: tiesOf(catalogue),
   };
+}
+
+function tiesOf(catalogue: Catalogue): SchemaTies {
+  return {
+    references: catalogue.tables.flatMap((table) =>
+      table.foreignKeys.map((key) => ({
+        table: table.name,
+        columns: key.columns,
+        parent: key.parent,
+        parentColumns:
+          key.parentColumns.length > 0 ? key.parentColumns : primaryKeyNames(catalogue, key.parent),
+      })),
+    ),
+    uniques: catalogue.tables.flatMap((table) => table.uniques.map((unique) => uniqueTie(table, unique))),
+  };
+}
+
+function primaryKeyNames(catalogue: Catalogue, name: string): readonly string[] {
+  const parent = catalogue.byName.get(fold(name));
+  return (parent?.primaryKey ?? []).map((k) => parent?.shape.columns[k.column]?.name ?? "");
+}
+
+function uniqueTie({ name, shape }: TableInfo, { columns }: UniqueIndex): SchemaTies["uniques"][number] {
+  const at = columns.map((c) => c.column);
+  const isKey =
+    shape.keyKind === "primary" && at.length === shape.key.length && shape.key.every((k) => at.includes(k));
+  const names = at.map((i) => (i === null ? null : (shape.columns[i]?.name ?? null)));
+  const known = names.filter((n) => n !== null);
+  return { table: name, columns: known.length === names.length ? known : null, isKey };
 }
 
 /** The table of that name. @throws TargetError ERR_DRIFT_SCHEMA when there is none, or it has other columns. */

@@ -11,7 +11,7 @@ import { codeOf, HoldpointError, messageOf } from "../../base/errors.js";
 import { countOf, type Change, type Insert, type TableShape, type Update } from "../../changeset/change.js";
 import { keyBytes } from "../../changeset/key.js";
 import { standingOf } from "../../changeset/merge.js";
-import { sameRow, sameValue, type Row } from "../../changeset/value.js";
+import { sameValue, type Row } from "../../changeset/value.js";
 import type { WriteProblem } from "../../target/target.js";
 import { isConstraint, type Connection, type Driver } from "./driver.js";
 import { openScratch } from "./loose-rows.js";
@@ -283,18 +283,17 @@ export function changedColumns({ before, after }: Update): ReadonlySet<number> {
   return new Set(after.flatMap((v, i) => (sameValue(v, before[i] ?? null) ? [] : [i])));
 }
 
-/** Whether the row is as the change leaves it. Of an update only its own cells count; others may be newer. */
+/**
+ * Whether the row is as the change leaves it. Of an update only its own cells count; others may be newer. Generated
+ * cells never count: the engine computes them from the cells that do, by a schema that was compared, and a merge of
+ * old and new cells cannot know them beforehand.
+ */
 export function isAsAfter(shape: TableShape, change: Change, now: Row | null): boolean {
-  if (change.op !== "update" || now === null)
-    return sameRow(now, change.op === "delete" ? null : change.after);
-  const changed = changedColumns(change);
-  const mine = [...changed].filter((i) => shape.columns[i]?.generated !== true);
-  if (!mine.every((i) => sameValue(now[i] ?? null, change.after[i] ?? null))) return false;
-  // A generated cell follows the others: it can be held to the plan only where all of them are as planned.
-  const asPlanned = now.every(
-    (v, i) => shape.columns[i]?.generated === true || sameValue(v, change.after[i] ?? null),
+  if (change.op === "delete" || now === null) return change.op === "delete" && now === null;
+  const mine = change.op === "update" ? changedColumns(change) : new Set(change.after.keys());
+  return [...mine].every(
+    (i) => shape.columns[i]?.generated === true || sameValue(now[i] ?? null, change.after[i] ?? null),
   );
-  return !asPlanned || sameRow(now, change.after);
 }
 
 /** Another row holds the unique value: that may pass. Every other constraint stays violated. */

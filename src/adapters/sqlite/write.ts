@@ -1,14 +1,18 @@
 /** The one session that may write to an SQLite target. */
 import type { Digest } from "../../base/digest.js";
 import { codeOf, HoldpointError, messageOf, RefusedError, TargetError } from "../../base/errors.js";
-import type { ChangeSource, RowKey, TableShape } from "../../changeset/change.js";
+import type { ChangeSink, ChangeSource, RowKey, TableShape } from "../../changeset/change.js";
 import { sortedTables } from "../../changeset/source.js";
 import type { BatchMark, Marker, Note, SpentMark } from "../../target/marker.js";
 import type {
+  BatchKind,
   BatchOutcome,
+  NoteSession,
   ReadRow,
   SchemaFacts,
+  ScriptOutcome,
   SequenceMove,
+  SqlStatement,
   WriteProblem,
   WriteSession,
 } from "../../target/target.js";
@@ -18,6 +22,7 @@ import * as marks from "./marker.js";
 import { prepareForReading, readerFor, readRows } from "./read.js";
 import { takeRunLock, type RunLock } from "./run-lock.js";
 import { readCatalogue, schemaFacts, tableFor, type Catalogue } from "./schema.js";
+import { runScript } from "./script.js";
 import { readSequences, type Sequences } from "./schema-changes.js";
 import { SilencedTriggers } from "./silence.js";
 import { isAsAfter, TableWriter } from "./table-writer.js";
@@ -46,6 +51,11 @@ export function openWriteSession(setting: WriteSetting): WriteSession {
   }
 }
 
+/** A session that takes no run's lock, for notes that must not wait for one. */
+export function openNoteSession(setting: WriteSetting): NoteSession {
+  return new SqliteWriteSession(setting, { release: () => undefined });
+}
+
 class SqliteWriteSession implements WriteSession {
   readonly #setting: WriteSetting;
   readonly #lock: RunLock;
@@ -69,8 +79,12 @@ class SqliteWriteSession implements WriteSession {
     this.#connection.exec("PRAGMA synchronous = FULL");
   }
 
-  begin = async (): Promise<void> => {
+  begin = async (kind?: BatchKind): Promise<void> => {
     try {
+      // The switch works only outside a transaction; rows are written with references silent, scripts run as the job did.
+      this.#connection.exec(
+        `PRAGMA foreign_keys = ${kind?.script === true && this.#setting.foreignKeys ? "ON" : "OFF"}`,
+      );
       this.#connection.exec("BEGIN IMMEDIATE");
       this.#problems = 0;
     } catch (e) {
@@ -117,8 +131,7 @@ class SqliteWriteSession implements WriteSession {
     for (const shape of sortedTables(source.tables)) {
       if (shape.keyKind === "none") continue;
       const reader = readerFor(this.#connection, catalogue, tableFor(catalogue, shape));
-      for (const change of source.changes(shape.name)) {
-        const now = reader.byKey(shape, change.key)?.row ?? null;
+      for (const [change, now] of reader.byKeys(shape, source.changes(shape.name), (c) => c.key)) {
         if (isAsAfter(shape, change, now)) continue;
         problems.push({ kind: "drift", change, now, nowCount: now === null ? 0 : 1 });
       }
@@ -127,8 +140,15 @@ class SqliteWriteSession implements WriteSession {
     return problems;
   };
 
+  runScript = async (statements: readonly SqlStatement[], sink: ChangeSink): Promise<ScriptOutcome> => {
+    this.#assertInTransaction();
+    return runScript(this.#setting, this.#connection, statements, sink);
+  };
+
   spend = async (mark: SpentMark): Promise<void> => marks.writeSpent(this.#connection, mark);
   markBatch = async (mark: BatchMark): Promise<void> => marks.writeBatch(this.#connection, mark);
+  clearMarks = async (run: string, wave: number): Promise<void> =>
+    marks.clearBatches(this.#connection, run, wave);
   addNote = async (note: Note): Promise<void> => marks.writeNote(this.#connection, note);
   anchor = async (ledger: { readonly sequence: number; readonly head: Digest }): Promise<void> =>
     marks.writeAnchor(this.#connection, ledger);

@@ -2,6 +2,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { parseDuration, formatDuration } from "../../base/clock.js";
 import { codeOf, RefusedError, UsageError } from "../../base/errors.js";
+import type { PlannedUndo } from "../../approval/plan-statement.js";
 import {
   APPROVAL_LIFETIME_SECONDS,
   approverOf,
@@ -14,7 +15,10 @@ import {
   signApproval,
   takeInApproval,
 } from "../../operations/approve.js";
+import { rejectionInWords } from "../../operations/rejections.js";
+import { requireSameEffect } from "../../operations/replan.js";
 import { rejectPlan } from "../../operations/reject.js";
+import { tierOf } from "../../operations/tier.js";
 import type { SigningKey, Toolbox } from "../../operations/toolbox.js";
 import {
   type Question,
@@ -28,9 +32,12 @@ import {
 import { agreement } from "../../render/envcheck.js";
 import type { Context, Outcome, Register } from "../command.js";
 import { describeCommand } from "../help.js";
-import { cardFacts, planCard, type PlanFactsView } from "../views/plan.js";
+import { askReadBack } from "../read-back.js";
+import { cardFacts, planCard, type PlanFactsView, writingOf } from "../views/plan.js";
+import { oddViews } from "../views/odd.js";
 import { patternViews, rowViews, showing } from "../views/rows.js";
 import { textOf } from "./plan.js";
+import { reviewRun } from "./review.js";
 
 interface ApproveFlags {
   readonly key?: string;
@@ -42,12 +49,14 @@ interface ApproveFlags {
   readonly as?: string;
   readonly prepared?: string;
   readonly signature?: string;
+  readonly replan?: boolean;
+  readonly review?: string;
 }
 
 export const registerApprove: Register = (program, run) => {
   const command = program
     .command("approve")
-    .argument("<plan>", "an id, the beginning of one, or a plan file")
+    .argument("[plan]", "an id, the beginning of one, or a plan file")
     .option(
       "--key <file>",
       "the SSH key that you sign with; without it, the agent's or ~/.ssh key that the people file knows",
@@ -64,7 +73,11 @@ export const registerApprove: Register = (program, run) => {
     .option("--as <person>", "with --prepare: who will sign")
     .option("--prepared <file>", "take in what was prepared and signed elsewhere")
     .option("--signature <file>", "with --prepared: the signature that ssh-keygen wrote")
-    .action((plan: string, flags: ApproveFlags) => run("approve", (cx) => approve(cx, plan, flags)));
+    .option("--replan", "rehearse the SQL job again here, and go on only if its effect is the same")
+    .option("--review <run>", "look at a run under break-glass and close its debt, in place of a plan")
+    .action((plan: string | undefined, flags: ApproveFlags) =>
+      run("approve", (cx) => approveOrReview(cx, plan, flags)),
+    );
   describeCommand(command, {
     group: "Lifecycle",
     summary: "look at a plan and sign exactly its effect",
@@ -82,10 +95,21 @@ export const registerApprove: Register = (program, run) => {
         line: "holdpoint approve pl_k7q2m9xw --prepared a.txt --signature a.txt.sig",
         what: "take the signature in",
       },
+      { line: "holdpoint approve --review rn_5c0e2fqa", what: "close the debt of a break-glass run" },
     ],
     exits: [22, 30, 31, 32, 33, 35, 39, 130],
   });
 };
+
+async function approveOrReview(cx: Context, plan: string | undefined, flags: ApproveFlags): Promise<Outcome> {
+  if (flags.review !== undefined && plan === undefined) return reviewRun(cx, flags.review, flags);
+  if (plan !== undefined && flags.review === undefined) return approve(cx, plan, flags);
+  throw new UsageError({
+    code: "ERR_USAGE",
+    message: "give a plan to approve, or --review with a run",
+    next: [{ actor: "approver", argv: ["holdpoint", "approve", "--help"] }],
+  });
+}
 
 async function approve(cx: Context, plan: string, flags: ApproveFlags): Promise<Outcome> {
   const tools = await cx.tools();
@@ -94,6 +118,7 @@ async function approve(cx: Context, plan: string, flags: ApproveFlags): Promise<
     throw new UsageError({ code: "ERR_USAGE", message: "give --prepare or --prepared, not both" });
   }
   return review(tools, plan, async (reviewed) => {
+    if (flags.replan === true) await requireSameEffect(tools, reviewed);
     if (flags.prepare !== undefined) return prepare(cx, tools, reviewed, flags, options);
     if (flags.prepared !== undefined) return takeIn(cx, tools, reviewed, flags);
     return atTerminal(cx, tools, reviewed, flags, options);
@@ -165,11 +190,16 @@ async function atTerminal(
   refuseDenied(reviewed.decision, reviewed.plan.id);
   requireTerminal(cx, reviewed.plan.id);
   const key = await tools.findKey(flags.key, "holdpoint-approval");
-  const person = approverOf(key, reviewed.plan);
+  const person = approverOf(tools, key, reviewed.plan);
   const started = tools.clock.now().getTime();
-  const facts = factsOf(tools, reviewed);
-  showReview(cx, tools, reviewed, facts, person, key);
-  const decided = await decide(cx, facts);
+  const tier = tierOf(reviewed);
+  showReviewer(cx, tools, reviewed, person, key);
+  const guess = tier === 3 ? await askReadBack(cx, reviewed) : null;
+  const facts = { ...factsOf(tools, reviewed), guess };
+  showReview(cx, reviewed, facts);
+  const shown = tools.clock.now().getTime();
+  const maySign = (): boolean => tier < 3 || tools.clock.now().getTime() - shown >= LEAST_READING_MS;
+  const decided = await decide(cx, facts, maySign);
   switch (decided) {
     case "leave":
       return left(reviewed.plan.id);
@@ -208,22 +238,26 @@ function factsOf(tools: Toolbox, reviewed: Review): PlanFactsView {
     shapes: plan.changes.tables,
     decision: reviewed.decision,
     verdict: examined.verdict,
+    identity: examined.marker?.identity ?? null,
+    odd: reviewed.odd,
+    undo: reviewed.undo ?? untried(reviewed.moved),
     description: examined.identification.description,
     how: showing(masked),
     next: [],
   };
 }
 
-function showReview(
-  cx: Context,
-  tools: Toolbox,
-  reviewed: Review,
-  facts: PlanFactsView,
-  person: string,
-  key: SigningKey,
-): void {
+/** Only what this machine tried itself is believed of the way back. */
+function untried(moved: number): PlannedUndo {
+  const why = moved > 0 ? `${moved} rows moved since the plan` : "this kind of target has no place to try it";
+  return { rehearsed: "not", identical: 0, of: 0, why };
+}
+
+/** At the highest tier a signature is not the next reflex after the card; rejecting has no delay. */
+const LEAST_READING_MS = 5_000;
+
+function showReviewer(cx: Context, tools: Toolbox, { plan }: Review, person: string, key: SigningKey): void {
   const { streams } = cx;
-  const { plan, examined } = reviewed;
   const groups = tools.project.people.find((p) => p.name === person)?.groups ?? [];
   const requester = plan.statement.requester.person ?? "an unknown person";
   streams.err(
@@ -234,6 +268,11 @@ function showReview(
     ),
   );
   streams.err("\n");
+}
+
+function showReview(cx: Context, reviewed: Review, facts: PlanFactsView): void {
+  const { streams } = cx;
+  const { plan, examined } = reviewed;
   streams.err(
     renderReview(
       {
@@ -243,11 +282,11 @@ function showReview(
           note: `${agreement(examined.verdict.evidence)}; ${reviewed.moved === 0 ? "re-read now, no drift" : `${reviewed.moved} rows moved since`}`,
         },
         card: planCard(facts),
-        odd: [],
+        odd: oddViews(reviewed.odd, facts.shapes, facts.how),
         patterns: patternViews(reviewed.summary, facts.how),
         sample: rowViews(reviewed.summary.sample, facts.shapes, facts.how),
         rows: reviewed.summary.rows,
-        against: reviewed.given.length === 0 ? null : `Approved already by ${reviewed.given.join(", ")}.`,
+        against: beforeThis(reviewed),
       },
       streams.errPalette,
       streams.width,
@@ -255,7 +294,20 @@ function showReview(
   );
 }
 
-async function decide(cx: Context, facts: PlanFactsView): Promise<"sign" | "reject" | "leave"> {
+/** What others have said already: to this plan, and to the same effect under another one. */
+function beforeThis({ given, rejected }: Review): string | null {
+  const words = [
+    ...rejected.map((r) => `LOOK: ${rejectionInWords(r)}.`),
+    ...(given.length === 0 ? [] : [`Approved already by ${given.join(", ")}.`]),
+  ];
+  return words.length === 0 ? null : words.join(" ");
+}
+
+async function decide(
+  cx: Context,
+  facts: PlanFactsView,
+  maySign: () => boolean,
+): Promise<"sign" | "reject" | "leave"> {
   const { streams } = cx;
   for (;;) {
     const word = await cx.prompter.ask({
@@ -264,6 +316,10 @@ async function decide(cx: Context, facts: PlanFactsView): Promise<"sign" | "reje
       flag: null,
     });
     const typed = word.trim();
+    if (typed === "sign" && !maySign()) {
+      streams.err(`  Read the card first: signing opens ${LEAST_READING_MS / 1000} s after it is shown.\n`);
+      continue;
+    }
     if (typed === "sign" || typed === "reject" || typed === "leave") return typed;
     if (typed === "author") {
       const { requester, reason, ticket } = facts.statement;
@@ -348,6 +404,7 @@ function showSigning(cx: Context, tools: Toolbox, s: Signing, options: ApproveOp
     requester: statement.requester.person ?? "an unknown person",
     expiresAt: `${ends.toISOString().slice(0, 19)}Z`,
     coverUndo: options.coverUndoSeconds === null ? null : formatDuration(options.coverUndoSeconds),
+    ...writingOf(statement),
   };
   streams.err(`\n${renderSigning(view, streams.errPalette, streams.width)}`);
 }

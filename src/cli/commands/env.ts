@@ -5,10 +5,12 @@ import { targetConfigOf } from "../../config/config.js";
 import { writeIdentity } from "../../config/write-identity.js";
 import { checkEnvironment, pinEnvironment, type PinPreview } from "../../operations/env.js";
 import type { Toolbox } from "../../operations/toolbox.js";
+import { holdWords } from "../../render/hold.js";
 import { renderEnvCheck } from "../../render/envcheck.js";
 import { type PinView, renderPin, renderTargets } from "../../render/pin.js";
-import type { Context, Outcome, Register } from "../command.js";
+import { collect, type Context, type Outcome, type Register } from "../command.js";
 import { describeCommand } from "../help.js";
+import { repin, type RepinFlags } from "./repin.js";
 
 export const registerEnv: Register = (program, run) => {
   const env = program.command("env");
@@ -44,7 +46,20 @@ export const registerEnv: Register = (program, run) => {
     .argument("<target>", "a target of holdpoint.yaml")
     .option("--confirm <target>", "the target's name, typed")
     .option("--print-sql", "print the SQL for somebody who may run it; write nothing")
-    .action((target: string, flags: PinFlags) => run("env-pin", (cx) => pinTarget(cx, target, flags)));
+    .option("--replace", "pin again: another place, environment or marker; always takes two people")
+    .option("--prepare <file>", "with --replace: write what two people sign")
+    .option("--prepared <file>", "with --replace: what they signed")
+    .option(
+      "--signature <file>",
+      "with --prepared: a signature that ssh-keygen wrote; repeatable",
+      collect,
+      [],
+    )
+    .action((target: string, flags: PinFlags) =>
+      run("env-pin", (cx) =>
+        flags.replace === true ? repin(cx, target, flags) : pinTarget(cx, target, flags),
+      ),
+    );
   describeCommand(pin, {
     group: "Set up",
     summary: "write the marker by which a target says what it is",
@@ -55,8 +70,14 @@ export const registerEnv: Register = (program, run) => {
       { line: "holdpoint env pin elb-prod", what: "at a terminal" },
       { line: "holdpoint env pin elb-prod --confirm elb-prod", what: "without one" },
       { line: "holdpoint env pin elb-prod --print-sql", what: "for a DBA" },
+      { line: "holdpoint env pin elb-prod --replace --prepare pin.txt", what: "after a move or a restore" },
+      { line: "ssh-keygen -Y sign -n holdpoint-pin -f KEY pin.txt", what: "two people" },
+      {
+        line: "holdpoint env pin elb-prod --replace --prepared pin.txt --signature dana.sig --signature ravi.sig",
+        what: "write it",
+      },
     ],
-    exits: [22, 33, 35, 38, 39],
+    exits: [22, 30, 31, 33, 35, 38, 39],
   });
   const list = env.command("list").action(() => run("env-list", listTargets));
   describeCommand(list, {
@@ -67,7 +88,7 @@ export const registerEnv: Register = (program, run) => {
   });
 };
 
-interface PinFlags {
+interface PinFlags extends RepinFlags {
   readonly confirm?: string;
   readonly printSql?: boolean;
 }
@@ -103,14 +124,28 @@ async function checkTarget(
       })),
       origins: origins.map((o) => ({ part: o.part, from: o.from, inherited: o.inherited })),
       description: checked.description,
+      hold:
+        checked.hold === null
+          ? null
+          : { by: checked.hold.by, at: checked.hold.at, reason: checked.hold.reason },
+      debts: checked.debts.map((d) => ({ run: d.subject, by: d.by, at: d.at, reason: d.reason })),
     },
     text: cx.screen(renderEnvCheck, {
       target,
       verdict,
       description: checked.description,
+      ...(checked.hold === null ? {} : { hold: holdWords(checked.hold) }),
       origins: origins.map((o) => `${o.part} from ${o.from}`),
       next: verdict.contradicted ? [] : next,
     }),
+    ...(checked.debts.length === 0
+      ? {}
+      : {
+          warnings: checked.debts.map(
+            (d) =>
+              `${d.subject} was applied by ${d.by} under break-glass and waits for  holdpoint approve --review ${d.subject}`,
+          ),
+        }),
   };
 }
 

@@ -47,9 +47,10 @@ export const registerInit: Register = (program, run) => {
 async function init(cx: Context, flags: InitFlags): Promise<Outcome> {
   const name = flags.target ?? (await ask(cx, "Name of the first target: ", "--target", "NAME"));
   const url = flags.url ?? (await ask(cx, "Its url (sqlite:PATH or ${VARIABLE}): ", "--url", "URL"));
+  const people = flags.person.length > 0 ? flags.person.map(personOf) : await askPeople(cx);
   const files = await initProject(
     cx.cwd,
-    { target: { name, url, environment: flags.environment }, people: flags.person.map(personOf) },
+    { target: { name, url, environment: flags.environment }, people },
     SHIPPED_POLICIES,
   );
   return {
@@ -60,7 +61,7 @@ async function init(cx: Context, flags: InitFlags): Promise<Outcome> {
         { actor: "anyone", argv: ["holdpoint", "env", "check", name], text: "ask the target who it is" },
         { actor: "anyone", argv: ["holdpoint", "env", "pin", name], text: "let it say so from now on" },
         {
-          actor: "requester",
+          actor: "anyone",
           argv: ["holdpoint", "plan", "hello", "--on", name],
           text: "your first plan, 0 rows",
         },
@@ -71,6 +72,22 @@ async function init(cx: Context, flags: InitFlags): Promise<Outcome> {
 
 async function ask(cx: Context, message: string, flag: string, value: string): Promise<string> {
   return cx.prompter.ask({ message, needs: `init needs ${flag}`, flag: [flag, value] });
+}
+
+/** Asked only at a terminal: people can be added to the file later, targets come first. */
+async function askPeople(cx: Context): Promise<ReturnType<typeof personOf>[]> {
+  const people: ReturnType<typeof personOf>[] = [];
+  if (!cx.streams.isInteractive || cx.json) return people;
+  for (;;) {
+    const typed = await ask(
+      cx,
+      "Who may sign, as NAME=PUBLIC_KEY_FILE (an empty line ends): ",
+      "--person",
+      "NAME=FILE",
+    );
+    if (typed.trim() === "") return people;
+    people.push(personOf(typed.trim()));
+  }
 }
 
 function personOf(text: string): { readonly name: string; readonly keyFile: string } {

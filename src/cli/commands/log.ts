@@ -5,8 +5,9 @@ import { listLog, type LogListing, showRun, verifyLog } from "../../operations/l
 import type { RunRecord } from "../../operations/runs.js";
 import { renderChain, renderEntries, renderLog, type LogLine } from "../../render/log.js";
 import { when } from "../../render/numbers.js";
-import type { Context, Outcome, Register } from "../command.js";
+import { collect, type Context, type Outcome, type Register } from "../command.js";
 import { describeCommand } from "../help.js";
+import { whoRow } from "../views/who.js";
 import { runJson } from "./status.js";
 
 export const registerLog: Register = (program, run) => {
@@ -33,6 +34,25 @@ export const registerLog: Register = (program, run) => {
     summary: "every entry about one run",
     examples: [{ line: "holdpoint log show rn_5c0e2fqa", what: "from plan to end" }],
     exits: [35],
+  });
+  const who = log
+    .command("who")
+    .option("--on <target>", "the target, named")
+    .requiredOption("--table <name>", "the row's table")
+    .requiredOption("--key <value>", "the row's key; once for each column of it", collect)
+    // `log` itself has --on too, and takes it wherever it stands.
+    .action((flags: { readonly on?: string; readonly table: string; readonly key: readonly string[] }) =>
+      run("log-who", (cx) =>
+        whoRow(cx, flags.on ?? log.opts<{ readonly on?: string }>().on, flags.table, flags.key),
+      ),
+    );
+  describeCommand(who, {
+    group: "Understand",
+    summary: "which runs touched a row, with before and after",
+    examples: [
+      { line: "holdpoint log who --on elb-prod --table back_ends --key 118", what: "one row's history" },
+    ],
+    exits: [33, 35, 39],
   });
   const verify = log.command("verify").action(() => run("log-verify", verifyChain));
   describeCommand(verify, {
@@ -68,7 +88,7 @@ function logLines(found: LogListing): LogLine[] {
     job: r.job,
     rows: r.state === "failed" ? null : r.rows,
     requester: r.by ?? "-",
-    approvers: r.approvers,
+    approvers: r.breakGlass === null ? r.approvers : [`BREAK-GLASS by ${r.breakGlass}`],
     result: resultWords(r),
   }));
   const rejected = found.rejected.map((r) => ({
@@ -88,6 +108,8 @@ function resultWords(r: RunRecord): string {
   switch (r.state) {
     case "started":
       return "began, and its end is not recorded";
+    case "stopped":
+      return `stopped part way, ${r.code ?? ""}, ${r.rows} rows are written`;
     case "failed":
       return `stopped, ${r.code ?? ""}, nothing written`;
     case "undone":
@@ -122,9 +144,12 @@ async function showOne(cx: Context, ref: string): Promise<Outcome> {
   };
 }
 
-/** Facts in words; a token is too long for a line and stands whole in `--json`. */
+/** Signed bytes and signatures stand whole in `--json`. */
+const TOO_LONG: ReadonlySet<string> = new Set(["token", "statement", "signature", "signatures"]);
+
+/** Facts in words; what is too long for a line is left out. */
 function factWords(name: string, value: unknown): string[] {
-  if (value === null || name === "token") return [];
+  if (value === null || TOO_LONG.has(name)) return [];
   if (typeof value === "string") return [`${name} ${isDigest(value) ? shortDigest(value) : value}`];
   if (Array.isArray(value)) return value.length === 0 ? [] : [`${name} ${value.join(", ")}`];
   return typeof value === "number" || typeof value === "boolean" ? [`${name} ${String(value)}`] : [];

@@ -1,15 +1,20 @@
 /** `plan`: what would happen, row by row, before anything does. */
+import type { Command } from "commander";
 import { parseDuration } from "../../base/clock.js";
 import { type NextStep, RefusedError, UsageError } from "../../base/errors.js";
 import { makePlan, PLAN_LIFETIME_SECONDS, type PlanMade } from "../../operations/plan.js";
-import type { JobRequest } from "../../operations/toolbox.js";
+import type { JobRequest, Toolbox } from "../../operations/toolbox.js";
 import { renderPlan } from "../../render/plan.js";
 import { collect, type Context, type Outcome, type Register } from "../command.js";
 import { describeCommand } from "../help.js";
+import { type PacingFlags, pacingOf, pacingOptions } from "../pacing.js";
 import { planResult, planView, type PlanFactsView } from "../views/plan.js";
 import { showing } from "../views/rows.js";
 
-interface PlanFlags {
+/** The flags of {@link planOptions}. */
+export interface PlanFlags extends PacingFlags {
+  readonly putBack?: boolean;
+  readonly mode?: string;
   readonly on: string;
   readonly set: readonly string[];
   readonly key?: string;
@@ -21,16 +26,7 @@ interface PlanFlags {
 }
 
 export const registerPlan: Register = (program, run, tail) => {
-  const command = program
-    .command("plan")
-    .argument("[job]", "a job of holdpoint.yaml, or a file (.sql, .js, .ts)")
-    .requiredOption("--on <target>", "the target; there is no default")
-    .option("--set <name=value>", "a parameter of the job, bound and never pasted; repeatable", collect, [])
-    .option("--key <file>", "the SSH key that you sign the plan with")
-    .option("--reason <text>", "why, for the approver and the ledger")
-    .option("--ticket <id>", "the ticket it belongs to")
-    .option("--out <file>", "also write the plan to this file, to carry it elsewhere")
-    .option("--expires <duration>", "how long the plan may be applied", "24h")
+  const command = planOptions(program.command("plan"))
     .option("--detailed-exitcode", "end with 20 when there are changes")
     .action((job: string | undefined, flags: PlanFlags) => run("plan", (cx) => plan(cx, job, tail, flags)));
   describeCommand(command, {
@@ -51,12 +47,46 @@ export const registerPlan: Register = (program, run, tail) => {
   });
 };
 
+/** What a command takes that makes a plan of a job. */
+export function planOptions(command: Command): Command {
+  return pacingOptions(command)
+    .option(
+      "--mode <mode>",
+      "rows, or script: an SQL file runs again at apply, and stays only if its effect is the signed one",
+    )
+    .option("--put-back", "put a wave back when a check fails after it; else the run just stops")
+    .argument("[job]", "a job of holdpoint.yaml, or a file (.sql, .js, .ts)")
+    .requiredOption("--on <target>", "the target; there is no default")
+    .option("--set <name=value>", "a parameter of the job, bound and never pasted; repeatable", collect, [])
+    .option("--key <file>", "the SSH key that you sign the plan with")
+    .option("--reason <text>", "why, for the approver and the ledger")
+    .option("--ticket <id>", "the ticket it belongs to")
+    .option("--out <file>", "also write the plan to this file, to carry it elsewhere")
+    .option("--expires <duration>", "how long the plan may be applied", "24h");
+}
+
 async function plan(
   cx: Context,
   job: string | undefined,
   tail: readonly string[] | null,
   flags: PlanFlags,
 ): Promise<Outcome> {
+  const { made, masked } = await planFromFlags(cx, job, tail, flags);
+  return planOutcome(cx, made, masked, { detailedExitcode: flags.detailedExitcode === true });
+}
+
+/** Makes the plan that a command line asks for, with the columns that its target masks. */
+export async function planFromFlags(
+  cx: Context,
+  job: string | undefined,
+  tail: readonly string[] | null,
+  flags: PlanFlags,
+): Promise<{
+  readonly tools: Toolbox;
+  readonly made: PlanMade;
+  readonly masked: Parameters<typeof showing>[0];
+}> {
+  const pacing = pacingOf(flags);
   const tools = await cx.tools();
   const prepared = await tools.prepareJob(flags.on, requestOf(job, tail), flags.set);
   const made = await makePlan(tools, {
@@ -67,13 +97,11 @@ async function plan(
     key: flags.key,
     out: flags.out,
     lifetimeSeconds: lifetimeOf(flags.expires),
+    pacing,
+    putBack: flags.putBack === true,
+    ...(flags.mode === undefined ? {} : { mode: modeOf(flags.mode) }),
   });
-  return planOutcome(
-    cx,
-    made,
-    tools.project.config.targets[flags.on]?.mask ?? [],
-    flags.detailedExitcode === true,
-  );
+  return { tools, made, masked: tools.project.config.targets[flags.on]?.mask ?? [] };
 }
 
 /** A plan's screen and document; a plan that policy denies ends with 30 and is shown all the same. */
@@ -81,14 +109,17 @@ export function planOutcome(
   cx: Context,
   made: PlanMade,
   masked: Parameters<typeof showing>[0],
-  detailedExitcode: boolean,
-): Outcome {
+  how: { readonly detailedExitcode?: boolean; readonly next?: readonly NextStep[] } = {},
+): Outcome & { readonly result: Record<string, unknown> } {
   const facts: PlanFactsView = {
     ...made,
     verdict: made.examined.verdict,
+    identity: made.examined.marker?.identity ?? null,
+    undo: made.statement.rehearsal.undo ?? null,
     description: made.examined.identification.description,
+    origins: made.examined.origins,
     how: showing(masked),
-    next: nextSteps(made),
+    next: how.next ?? nextSteps(made),
   };
   const denied = made.decision.kind === "deny" ? deniedError(made) : undefined;
   const hasChanges = made.summary.rows > 0;
@@ -96,11 +127,13 @@ export function planOutcome(
     result: planResult(facts),
     text: cx.screen(renderPlan, planView(facts)),
     ...(denied === undefined ? {} : { error: denied }),
-    ...(denied === undefined && detailedExitcode && hasChanges ? { exit: 20 as const } : {}),
+    ...(denied === undefined && how.detailedExitcode === true && hasChanges ? { exit: 20 as const } : {}),
   };
 }
 
 function nextSteps(made: PlanMade): readonly NextStep[] {
+  // A plan that changes nothing leads nowhere: there is nothing to approve and nothing to apply.
+  if (made.summary.rows === 0 && made.statement.schema.changes.length === 0) return [];
   switch (made.decision.kind) {
     case "allow":
       return [{ actor: "requester", argv: ["holdpoint", "apply", made.id] }];
@@ -156,5 +189,14 @@ function lifetimeOf(text: string | undefined): number {
     code: "ERR_USAGE",
     message: `--expires ${text ?? ""} is no lifetime for a plan`,
     why: "a duration such as 4h or 2d, at most 30d",
+  });
+}
+
+function modeOf(text: string): "rows" | "script" {
+  if (text === "rows" || text === "script") return text;
+  throw new UsageError({
+    code: "ERR_USAGE",
+    message: `--mode is rows or script, not ${text}`,
+    why: "rows: holdpoint writes the signed rows; script: the statements run again and their effect must be the signed one",
   });
 }

@@ -4,10 +4,13 @@ import { UsageError } from "../../base/errors.js";
 import type { Change } from "../../changeset/change.js";
 import type { Row } from "../../changeset/value.js";
 import { decideShown } from "../../operations/show-decision.js";
+import { against, type DifferingRows } from "../../operations/against.js";
 import { type Shown, showPlan } from "../../operations/show.js";
 import { findRun } from "../../operations/runs.js";
 import type { QueryAnswer, Toolbox } from "../../operations/toolbox.js";
-import { renderMarkdown } from "../../render/markdown.js";
+import { type DifferingView, renderAgainst } from "../../render/against.js";
+import { renderJunit } from "../../render/junit.js";
+import { type MarkdownFormat, renderMarkdown } from "../../render/markdown.js";
 import { renderPlan } from "../../render/plan.js";
 import { renderRows } from "../../render/rows.js";
 import { renderAnswer } from "../../render/answer.js";
@@ -15,12 +18,17 @@ import type { Context, Outcome, Register } from "../command.js";
 import { describeCommand } from "../help.js";
 import { valueJson } from "../../render/json.js";
 import { planCard, planResult, planView, type PlanFactsView } from "../views/plan.js";
+import { oddFacts } from "../views/odd.js";
 import { patternViews, rowViews, showing, type Showing } from "../views/rows.js";
+
+const FORMATS = ["text", "json", "markdown", "github", "gitlab", "junit"] as const;
+type Format = (typeof FORMATS)[number];
 
 interface ShowFlags {
   readonly rows?: boolean;
   readonly sql?: string;
-  readonly format: "text" | "json" | "markdown" | "github";
+  readonly against?: string;
+  readonly format: Format;
 }
 
 export const registerShow: Register = (program, run) => {
@@ -32,9 +40,8 @@ export const registerShow: Register = (program, run) => {
       "--sql <query>",
       "ask the plan's rows: one SELECT over tables with op, before_… and after_… columns",
     )
-    .addOption(
-      new Option("--format <format>", "how").choices(["text", "json", "markdown", "github"]).default("text"),
-    )
+    .option("--against <plan>", "only what differs from a plan that was looked at earlier")
+    .addOption(new Option("--format <format>", "how").choices([...FORMATS]).default("text"))
     .action((ref: string, flags: ShowFlags) => run("show", (cx) => show(cx, ref, flags)));
   describeCommand(command, {
     group: "Understand",
@@ -46,6 +53,7 @@ export const registerShow: Register = (program, run) => {
         line: "holdpoint show pl_k7q2m9xw --sql 'SELECT op, count(*) FROM orders GROUP BY op'",
         what: "a question",
       },
+      { line: "holdpoint show pl_m3w8x1tf --against pl_k7q2m9xw", what: "what a new version changes" },
       { line: "holdpoint show plan.hpplan --format markdown", what: "for a pull request" },
     ],
     exits: [32, 35],
@@ -59,17 +67,64 @@ async function show(cx: Context, ref: string, flags: ShowFlags): Promise<Outcome
     const mask = tools.project.config.targets[shown.statement.target.name]?.mask ?? [];
     const how = showing(mask);
     if (flags.sql !== undefined) return answered(cx, shown, await ask(rows.ask, flags.sql, mask.length > 0));
+    if (flags.against !== undefined) return difference(cx, tools, shown, how, flags.against);
     if (flags.rows === true) return everyRow(cx, shown, rows.all(), how);
     return wholePlan(cx, tools, shown, how, flags);
   });
 }
 
-function wholePlan(cx: Context, tools: Toolbox, shown: Shown, how: Showing, flags: ShowFlags): Outcome {
+async function difference(
+  cx: Context,
+  tools: Toolbox,
+  shown: Shown,
+  how: Showing,
+  earlier: string,
+): Promise<Outcome> {
+  const found = await against(tools, shown.changes, earlier);
+  const view = (d: DifferingRows): DifferingView => ({
+    total: d.total,
+    rows: rowViews(d.rows, shown.shapes, how),
+  });
+  const json = (d: DifferingRows): unknown => ({
+    total: d.total,
+    rows: d.rows.map((c) => rowJson(c, shown, how)),
+  });
+  const { entered, left, changed, same } = found;
+  return {
+    result: {
+      plan: shown.id,
+      against: found.plan,
+      entered: json(entered),
+      left: json(left),
+      changed: json(changed),
+      same,
+    },
+    text: cx.screen(renderAgainst, {
+      banner: { verdict: shown.statement.target.verdict, target: shown.statement.target.name },
+      plan: shown.id,
+      earlier: found.plan,
+      entered: view(entered),
+      left: view(left),
+      changed: view(changed),
+      same,
+    }),
+  };
+}
+
+async function wholePlan(
+  cx: Context,
+  tools: Toolbox,
+  shown: Shown,
+  how: Showing,
+  flags: ShowFlags,
+): Promise<Outcome> {
   const facts: PlanFactsView = {
     ...shown,
     file: null,
-    decision: decideShown(tools, shown),
+    decision: await decideShown(tools, shown),
     verdict: null,
+    identity: null,
+    undo: shown.statement.rehearsal.undo ?? null,
     description: null,
     how,
     next: [{ actor: "approver", argv: ["holdpoint", "approve", shown.id] }],
@@ -82,11 +137,22 @@ function wholePlan(cx: Context, tools: Toolbox, shown: Shown, how: Showing, flag
       return { result, text: `${JSON.stringify(result, null, 2)}\n` };
     case "markdown":
     case "github":
+    case "gitlab":
       return { result, text: markdownOf(facts, flags.format) };
+    case "junit":
+      return {
+        result,
+        text: renderJunit({
+          plan: shown.id,
+          target: shown.statement.target.name,
+          card: shown.summary.rows === 0 ? null : planCard(facts),
+          decision: facts.decision,
+        }),
+      };
   }
 }
 
-function markdownOf(f: PlanFactsView, format: "markdown" | "github"): string {
+function markdownOf(f: PlanFactsView, format: MarkdownFormat): string {
   const { statement } = f;
   return renderMarkdown(
     {
@@ -95,7 +161,7 @@ function markdownOf(f: PlanFactsView, format: "markdown" | "github"): string {
       job: statement.job?.name ?? statement.from?.kind ?? "",
       rows: f.summary.rows,
       card: planCard(f),
-      odd: [],
+      odd: oddFacts(f.odd, f.how).findings.map((o) => `${o.rows} ${o.words}`),
       patterns: patternViews(f.summary, f.how),
       decision: f.decision,
       reason: statement.reason,

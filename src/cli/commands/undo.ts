@@ -1,20 +1,24 @@
 /** `undo`: take a run back, keep what others wrote since. */
 import { Option } from "commander";
-import { HoldpointError, RefusedError } from "../../base/errors.js";
-import type { Value } from "../../changeset/value.js";
-import { type OnConflict, type Undone, type UndoConflict, undoRun } from "../../operations/undo.js";
-import { keyView } from "../../render/rows.js";
-import { type ConflictView, renderUndo, type UndoEnd, type WholeRow } from "../../render/undo.js";
+import { HoldpointError, type NextStep, RefusedError } from "../../base/errors.js";
+import { readResolutions, writeResolutions } from "../../config/resolutions-file.js";
+import { type OnConflict, type Undone, undoRun, type UndoStop } from "../../operations/undo.js";
+import { type Narrowing, narrowingFlags } from "../../operations/narrow.js";
+import { commandLine } from "../../render/command.js";
+import { renderUndo, type UndoEnd } from "../../render/undo.js";
 import { collect, type Context, type Outcome, type Register } from "../command.js";
 import { describeCommand } from "../help.js";
-import { valueJson } from "../../render/json.js";
-import { showing, type Showing } from "../views/rows.js";
+import { CONFLICTS_SHOWN, conflictsJson, conflictViews, maskOf, rowsToDecide } from "../views/conflicts.js";
+import type { Showing } from "../views/rows.js";
 import { confirmer } from "./apply.js";
 import { textOf } from "./plan.js";
 
 interface UndoFlags {
   readonly onConflict: OnConflict;
+  readonly resolutions?: string;
   readonly table: readonly string[];
+  readonly column: readonly string[];
+  readonly where?: string;
   readonly key?: string;
   readonly out?: string;
   readonly reason?: string;
@@ -24,59 +28,80 @@ interface UndoFlags {
 export const registerUndo: Register = (program, run) => {
   const command = program
     .command("undo")
-    .argument("<run>", "a run's id, or the beginning of one")
+    .argument("<run...>", "a run's id, or the beginning of one; several are taken back newest first")
     .addOption(
       new Option("--on-conflict <how>", "what to do where the same cell was changed since")
         .choices(["stop", "keep-now", "restore-before"])
         .default("stop"),
     )
+    .option("--resolutions <file>", "decisions row by row, in the file that a conflict writes")
     .option("--table <name>", "take back this table only; repeatable", collect, [])
+    .option(
+      "--column <name>",
+      "put back this column only, of rows that were updated; repeatable",
+      collect,
+      [],
+    )
+    .option("--where <expr>", "take back rows that satisfy this SQL expression (x, before_x, now_x) only")
     .option("--key <file>", "the SSH key that you sign the undo's plan with, where it needs approval")
     .option("--reason <text>", "why, for the approver and the ledger")
     .option("--out <file>", "also write the undo's plan to this file")
     .option("--confirm <target>", "the target's name, typed")
-    .action((ref: string, flags: UndoFlags) => run("undo", (cx) => undo(cx, ref, flags)));
+    .action((refs: readonly string[], flags: UndoFlags) => run("undo", (cx) => undo(cx, refs, flags)));
   describeCommand(command, {
     group: "Lifecycle",
     summary: "take a run back by merging, keeping what others wrote since",
     description:
       "Inverts what the run wrote and merges it by column onto what is there now. Rows that others removed are not brought back, " +
-      "cells that others changed are not overwritten: such conflicts stop it.\n" +
+      "cells that others changed are not overwritten: such conflicts stop it, and are written to a file to decide row by row.\n" +
       "A clean undo that the run's approver covered is applied at once; any other becomes a plan to approve.",
     examples: [
       { line: "holdpoint undo rn_5c0e2fqa", what: "the whole run" },
       { line: "holdpoint undo rn_5c0e2fqa --on-conflict keep-now", what: "leave what others changed since" },
+      {
+        line: "holdpoint undo rn_5c0e2fqa --resolutions conflicts-rn_5c0e2fqa.yaml",
+        what: "as decided, row by row",
+      },
       { line: "holdpoint undo rn_5c0e2fqa --table orders", what: "one table" },
+      { line: "holdpoint undo rn_5c0e2fqa --column orders.status", what: "one column" },
+      { line: 'holdpoint undo rn_5c0e2fqa --where "tenant = 7 AND id < 900"', what: "some rows" },
+      { line: "holdpoint undo rn_5c0e2fqa rn_7b11d0xe", what: "two runs, the newer one first" },
     ],
     exits: [21, 22, 30, 31, 33, 34, 35, 36, 37, 38, 39, 43, 130, 143],
   });
 };
 
-async function undo(cx: Context, ref: string, flags: UndoFlags): Promise<Outcome> {
+async function undo(cx: Context, refs: readonly string[], flags: UndoFlags): Promise<Outcome> {
   const tools = await cx.tools();
   const confirm = confirmer(cx, flags.confirm, "undo");
+  const narrowing: Narrowing = {
+    tables: flags.table,
+    columns: flags.column,
+    where: textOf("--where", flags.where) ?? undefined,
+  };
   try {
     const undone = await undoRun(tools, {
-      run: ref,
+      runs: refs,
       onConflict: flags.onConflict,
-      tables: flags.table,
+      resolutions:
+        flags.resolutions === undefined ? undefined : await readResolutions(cx.cwd, flags.resolutions),
+      ...narrowing,
       key: flags.key,
       out: flags.out,
       reason: textOf("--reason", flags.reason),
       confirm,
     });
-    return undoneOutcome(cx, undone, maskOf(tools.project.config.targets[undone.run.target]?.mask));
+    return undoneOutcome(cx, undone, maskOf(tools.project.config.targets[undone.target]?.mask));
   } catch (e) {
-    const conflict = conflictOutcome(cx, e, (target) => maskOf(tools.project.config.targets[target]?.mask));
-    if (conflict !== null) return conflict;
-    throw e;
+    const stop = stopOf(e);
+    if (stop === null) throw e;
+    return await stoppedOutcome(
+      cx,
+      stop,
+      narrowing,
+      maskOf(tools.project.config.targets[stop.facts.target]?.mask),
+    );
   }
-}
-
-type MaskList = Parameters<typeof showing>[0];
-
-function maskOf(mask: MaskList | undefined): Showing {
-  return showing(mask ?? []);
 }
 
 function undoneOutcome(cx: Context, undone: Undone, how: Showing): Outcome {
@@ -86,16 +111,22 @@ function undoneOutcome(cx: Context, undone: Undone, how: Showing): Outcome {
   return {
     result: resultOf(undone, how),
     text: cx.screen(renderUndo, {
-      banner: { verdict: environment, target: undone.run.target, note: `undo of ${undone.run.id}` },
-      run: undone.run.id,
+      banner: { verdict: environment, target: undone.target, note: `undo of ${namesOf(undone)}` },
+      run: namesOf(undone),
+      undid: undone.runs.flatMap((r) => r.undoes),
       counts: countsOf(undone.counts),
-      conflicts: conflictViews(undone.conflicts, how),
+      conflicts: conflictViews(undone.conflicts, how).slice(0, CONFLICTS_SHOWN),
       end: endOf(undone),
       next: [],
     }),
-    targetChanged: applied === null || applied.rows.written === 0 ? "no" : "yes",
+    targetChanged: applied === null || applied.rows.written + applied.schemaChanges === 0 ? "no" : "yes",
+    warnings: undone.left,
     ...(waits === undefined ? {} : { error: waits }),
   };
+}
+
+function namesOf(undone: Undone): string {
+  return undone.runs.map((r) => r.id).join(", ");
 }
 
 function endOf(undone: Undone): UndoEnd {
@@ -133,7 +164,7 @@ function waitingError(undone: Undone): HoldpointError {
     why: `${undone.waiting ?? "it needs approval"}${unsigned ? "; it is unsigned, so it needs one more person than policy asks for" : ""}`,
     next: [
       { actor: "approver", argv: ["holdpoint", "approve", id] },
-      { actor: "requester", argv: ["holdpoint", "apply", id, "--confirm", undone.run.target] },
+      { actor: "requester", argv: ["holdpoint", "apply", id, "--confirm", undone.target] },
     ],
   });
 }
@@ -142,7 +173,7 @@ function resultOf(undone: Undone, how: Showing): Record<string, unknown> {
   return {
     plan: undone.made?.id ?? null,
     run: undone.applied?.run ?? null,
-    undoes: undone.run.id,
+    undoes: undone.runs.map((r) => r.id),
     counts: countsOf(undone.counts),
     conflicts: conflictsJson(undone.conflicts, how),
   };
@@ -154,6 +185,7 @@ function countsOf(c: Undone["counts"]): {
   readonly merged: number;
   readonly conflict: number;
   readonly gone: number;
+  readonly outside: number;
 } {
   return {
     put_back: c.putBack,
@@ -161,100 +193,76 @@ function countsOf(c: Undone["counts"]): {
     merged: c.merged,
     conflict: c.conflict,
     gone: c.gone,
+    outside: c.outside,
   };
 }
 
-/** Conflicts come as an error whose details are the rows; here they become the screen and the document. */
-function conflictOutcome(cx: Context, e: unknown, howFor: (target: string) => Showing): Outcome | null {
-  if (!(e instanceof HoldpointError) || e.code !== "ERR_UNDO_CONFLICT" || !isConflictDetails(e.details))
-    return null;
-  const { counts, conflicts, target, run, environment } = e.details;
-  const how = howFor(target);
-  const shown = new RefusedError({ code: e.code, message: e.message, why: e.why ?? "", next: e.next });
+/** A stop comes as an error whose details are the rows; here they become the screen, the document and a file. */
+interface Stop {
+  readonly error: HoldpointError;
+  readonly facts: UndoStop;
+}
+
+function stopOf(e: unknown): Stop | null {
+  if (!(e instanceof HoldpointError) || e.code !== "ERR_UNDO_CONFLICT" || !isStop(e.details)) return null;
+  return { error: e, facts: e.details };
+}
+
+function isStop(v: unknown): v is UndoStop {
+  return typeof v === "object" && v !== null && "conflicts" in v && "counts" in v && "runs" in v;
+}
+
+async function stoppedOutcome(
+  cx: Context,
+  { error, facts }: Stop,
+  narrowing: Narrowing,
+  how: Showing,
+): Promise<Outcome> {
+  const { counts, conflicts, target, runs, environment } = facts;
+  const names = runs.join(", ");
+  const command = (file: string): readonly string[] => [
+    "holdpoint",
+    "undo",
+    ...runs,
+    ...narrowingFlags(narrowing),
+    "--resolutions",
+    file,
+  ];
+  const file =
+    conflicts.length === 0
+      ? null
+      : await writeResolutions(
+          cx.cwd,
+          `conflicts-${runs[0] ?? ""}`,
+          { of: runs, target },
+          rowsToDecide(conflicts, how),
+          (f) => commandLine(command(f)),
+        );
+  const decide: readonly NextStep[] =
+    file === null ? [] : [{ actor: "requester", argv: command(file), text: "decide each (file written)" }];
   return {
     result: {
       plan: null,
       run: null,
-      undoes: run,
+      undoes: runs,
       counts: countsOf(counts),
       conflicts: conflictsJson(conflicts, how),
+      resolutions: file,
     },
     text: cx.screen(renderUndo, {
-      banner: { verdict: environment, target, note: `undo of ${run}` },
-      run,
+      banner: { verdict: environment, target, note: `undo of ${names}` },
+      run: names,
+      undid: [],
       counts: countsOf(counts),
-      conflicts: conflictViews(conflicts, how),
-      end: { kind: "conflict", resolutions: null },
+      conflicts: conflictViews(conflicts, how).slice(0, CONFLICTS_SHOWN),
+      end: { kind: "conflict", resolutions: file },
       next: [],
     }),
-    error: shown,
+    error: new RefusedError({
+      code: error.code,
+      message: error.message,
+      why: error.why ?? "",
+      next: [...error.next, ...decide],
+    }),
   };
-}
-
-/** What undo tells about conflicts, see `operations/undo.ts`. */
-interface ConflictDetails {
-  readonly counts: Undone["counts"];
-  readonly conflicts: readonly UndoConflict[];
-  readonly target: string;
-  readonly run: string;
-  readonly environment: "production" | "staging" | "development" | "unproven";
-}
-
-function isConflictDetails(v: unknown): v is ConflictDetails {
-  return typeof v === "object" && v !== null && "conflicts" in v && "counts" in v && "environment" in v;
-}
-
-function conflictViews(conflicts: readonly UndoConflict[], how: Showing): ConflictView[] {
-  return conflicts.flatMap((c): ConflictView[] => {
-    const options = how.optionsFor(c.table);
-    const base = { kind: c.kind, table: c.table, key: keyView(c.key, c.shape, options) };
-    if (c.columns.length === 0) return [{ ...base, column: null, ...wholeRows(c) }];
-    return c.columns.map((cell) => ({
-      ...base,
-      column: cell.column,
-      before: shown(c.table, cell.column, cell.before, how),
-      wrote: shown(c.table, cell.column, cell.wrote, how),
-      now: shown(c.table, cell.column, cell.now, how),
-    }));
-  });
-}
-
-function shown(table: string, column: string, v: Value | undefined, how: Showing): ConflictView["now"] {
-  if (v === undefined) return { kind: "row", exists: false };
-  return how.isMasked(table, column) ? how.mask(v) : v;
-}
-
-function wholeRows(c: UndoConflict): {
-  readonly before: WholeRow;
-  readonly wrote: WholeRow;
-  readonly now: WholeRow;
-} {
-  const row = (r: unknown): WholeRow => ({ kind: "row", exists: r !== null });
-  return { before: row(c.before), wrote: row(c.wrote), now: row(c.now) };
-}
-
-function conflictsJson(conflicts: readonly UndoConflict[], how: Showing): unknown[] {
-  return conflicts.flatMap((c): unknown[] => {
-    const key = Object.fromEntries(
-      c.shape.key.map((at, i) => {
-        const column = c.shape.columns[at]?.name ?? "";
-        return [column, jsonCell(c.table, column, c.key[i], how)];
-      }),
-    );
-    const base = { table: c.table, key, kind: c.kind };
-    if (c.columns.length === 0) return [{ ...base, column: null, before: null, wrote: null, now: null }];
-    return c.columns.map((cell) => ({
-      ...base,
-      column: cell.column,
-      before: jsonCell(c.table, cell.column, cell.before, how),
-      wrote: jsonCell(c.table, cell.column, cell.wrote, how),
-      now: jsonCell(c.table, cell.column, cell.now, how),
-    }));
-  });
-}
-
-/** An image without a row has null cells, like NULL; `kind` tells them apart. */
-function jsonCell(table: string, column: string, v: Value | undefined, how: Showing): unknown {
-  if (v === undefined || v === null) return null;
-  return how.isMasked(table, column) ? `····@${how.mask(v).tag}` : valueJson(v);
 }

@@ -1,15 +1,18 @@
 /** A plan as screens and `--json` show it; every figure comes from its rows, its target and policy. */
-import type { PlanStatement } from "../../approval/plan-statement.js";
+import type { PlannedUndo, PlanStatement } from "../../approval/plan-statement.js";
 import { shortDigest } from "../../base/digest.js";
 import type { NextStep } from "../../base/errors.js";
 import type { TableShape } from "../../changeset/change.js";
+import type { Odd } from "../../changeset/odd.js";
 import type { Summary } from "../../changeset/summarise.js";
 import type { Verdict } from "../../environment/evidence.js";
 import type { Decision } from "../../policy/decision.js";
+import type { ValueOrigin } from "../../operations/toolbox.js";
 import { card, type Card, type CardFacts } from "../../render/card.js";
 import { agreement } from "../../render/envcheck.js";
-import { type PatternView, patternWords, rareTransitions } from "../../render/patterns.js";
+import { count } from "../../render/numbers.js";
 import type { EffectLine, PlanView } from "../../render/plan.js";
+import { oddFacts, oddViews } from "./odd.js";
 import { patternViews, rowViews, type Showing } from "./rows.js";
 
 /** What is known of a plan where it is shown. */
@@ -22,7 +25,16 @@ export interface PlanFactsView {
   readonly decision: Decision;
   /** The verdict as read on this machine now; null where the target was not asked. */
   readonly verdict: Verdict | null;
+  /** The identity that the target shows here; null where it was not asked or is not pinned. */
+  readonly identity: string | null;
+  readonly odd: Odd;
+  /** The way back as it was tried; null where it was not. */
+  readonly undo: PlannedUndo | null;
   readonly description: string | null;
+  /** Where the parts of the connection came from; absent where the target was not asked. */
+  readonly origins?: readonly ValueOrigin[];
+  /** What the reader said before they saw the plan; absent where nobody was asked. */
+  readonly guess?: CardFacts["guess"];
   readonly how: Showing;
   readonly next: readonly NextStep[];
 }
@@ -37,25 +49,32 @@ export function planView(f: PlanFactsView): PlanView {
       target: statement.target.name,
       note: f.verdict === null ? "as read by the requester's machine" : agreement(f.verdict.evidence),
     },
+    inherited: inheritedParts(f.origins ?? []),
     id: f.id,
     file: f.file,
     effect: effectLines(statement, summary),
-    expectation: expectationOf(statement),
+    expectation: expectationOf(statement, summary),
     card: summary.rows === 0 ? null : planCard(f),
-    odd: { rows: [], total: 0 },
+    odd: { rows: oddViews(f.odd, f.shapes, f.how), total: f.odd.total },
     patterns: patternViews(summary, f.how),
     // A handful of rows is all of them; a sample of everything says nothing new.
     sample: rowViews(summary.sample, f.shapes, f.how),
-    schemaChanges: statement.schema.changes.map((c) => `${c.action} ${c.object} ${c.name}`),
+    schemaChanges: statement.schema.changes.map(schemaWords),
     sequences: statement.sequences,
     volatile: statement.volatile,
-    notices: statement.notices,
+    notices: [...modeNote(statement), ...statement.notices],
     decision: f.decision,
     bundle: shortDigest(statement.bundle),
-    undo: undoWords(statement),
+    undo: undoWords(f),
+    ...writingOf(statement),
     expiresAt: statement.expires_at,
     next: f.next,
   };
+}
+
+/** Parts of the address that came from the shell around: an address nobody typed here is the one that misleads. */
+export function inheritedParts(origins: readonly ValueOrigin[]): readonly string[] {
+  return origins.filter((o) => o.inherited).map((o) => `${o.part}, inherited: ${o.from}`);
 }
 
 /** The five slots, computed here. */
@@ -74,7 +93,10 @@ export function cardFacts(f: PlanFactsView): CardFacts {
     contradicted: verdict?.contradicted ?? false,
     evidence: verdict?.evidence ?? [],
     readHere: verdict !== null,
-    planned: { verdict: statement.target.verdict, samePlace: true },
+    planned: {
+      verdict: statement.target.verdict,
+      samePlace: verdict === null || f.identity === statement.target.identity,
+    },
     tables: summary.tables.map((t) => {
       const planned = statement.changeset.tables.find((p) => p.name === t.name);
       return {
@@ -94,32 +116,20 @@ export function cardFacts(f: PlanFactsView): CardFacts {
     againstDirection: [],
     externalEffects: [],
     expect: statement.job?.expect ?? null,
-    guess: null,
+    guess: f.guess ?? null,
     sums: [],
-    odd: oddOf(patterns),
+    odd: oddFacts(f.odd, f.how),
     undo: {
-      rehearsed:
-        statement.from === null
-          ? { kind: "not", why: "the way back is kept row by row; it has not been rehearsed" }
-          : { kind: "all", identical: statement.changeset.rows, of: statement.changeset.rows },
+      rehearsed: rehearsedOf(f.undo),
       irreversible: statement.schema.changes.filter((c) => c.undo !== "yes").map((c) => c.undo),
     },
   };
 }
 
-/** Rows unlike the rest, by the rules that are computed from patterns alone. */
-function oddOf(patterns: readonly PatternView[]): CardFacts["odd"] {
-  const rare = rareTransitions(patterns);
-  const rows = rare.reduce((sum, r) => sum + r.pattern.rows, 0);
-  return {
-    rules: 1,
-    rows,
-    findings: rare.map((r) => ({
-      rule: "rare-transition",
-      rows: r.pattern.rows,
-      words: patternWords(r.pattern),
-    })),
-  };
+function rehearsedOf(undo: PlannedUndo | null): CardFacts["undo"]["rehearsed"] {
+  if (undo === null) return { kind: "not", why: "this kind of target has no place to try it" };
+  if (undo.rehearsed === "not") return { kind: "not", why: undo.why ?? "it could not be tried" };
+  return { kind: undo.rehearsed, identical: undo.identical, of: undo.of };
 }
 
 function requestedBy(statement: PlanStatement): "person" | "ci" | "agent" {
@@ -147,6 +157,7 @@ export function planResult(f: PlanFactsView): Record<string, unknown> {
         columns: t.columns,
       })),
     },
+    origins: (f.origins ?? []).map((o) => ({ part: o.part, from: o.from, inherited: o.inherited })),
     has_changes: summary.rows > 0 || statement.schema.changes.length > 0,
     target: {
       name: statement.target.name,
@@ -162,10 +173,33 @@ export function planResult(f: PlanFactsView): Record<string, unknown> {
     requirement: f.decision.requirement,
     rules: f.decision.rules.map((r) => ({ rule: r.rule, at: r.at, effect: r.effect, because: r.because })),
     card: summary.rows === 0 ? null : planCard(f),
+    mode: statement.mode,
+    schema_changes: statement.schema.changes,
     volatile: statement.volatile,
     notices: statement.notices,
+    writing: {
+      waves: statement.waves,
+      max_rows_per_second: statement.pace.max_rows_per_second,
+      checks: statement.checks,
+      put_back: statement.put_back === true,
+      snapshot: statement.snapshot.level,
+    },
     expires_at: statement.expires_at,
   };
+}
+
+/** In words where the plan says more than "one transaction": `waves 1%, 10%, 100%; check health after each, put back when it fails`. */
+export function writingOf(s: PlanStatement): { readonly writing?: string } {
+  const { max_rows_per_second: rate } = s.pace;
+  const many = s.waves !== null && s.waves.length > 1;
+  const checks = `${s.checks.length === 1 ? "check" : "checks"} ${s.checks.join(", ")} ${many ? "after each" : "afterwards"}`;
+  const parts = [
+    ...(s.waves === null ? [] : [many ? `waves ${s.waves.join(", ")}` : "batches of 1,000 rows"]),
+    ...(rate === null ? [] : [`at most ${rate} rows a second`]),
+    ...(s.checks.length === 0 ? [] : [s.put_back === true ? `${checks}, put back when one fails` : checks]),
+    ...(s.snapshot.level === "rows" ? [] : [`snapshot of ${s.snapshot.level} before`]),
+  ];
+  return parts.length === 0 ? {} : { writing: parts.join("; ") };
 }
 
 function effectLines(statement: PlanStatement, summary: Summary): EffectLine[] {
@@ -184,21 +218,61 @@ function effectLines(statement: PlanStatement, summary: Summary): EffectLine[] {
   });
 }
 
-function expectationOf(statement: PlanStatement): string | null {
+/** Every declared range held against the counts; the words say where it is missed. */
+function expectationOf(statement: PlanStatement, summary: Summary): string | null {
   const expect = statement.job?.expect ?? null;
   if (expect === null) return null;
-  const words = Object.entries(expect).flatMap(([table, ops]) =>
-    Object.entries(ops).map(([op, [least, most]]) => `${least}..${most} ${op}s of ${table}`),
+  const ranges = Object.entries(expect).flatMap(([table, ops]) =>
+    Object.entries(ops).map(([op, [least, most]]) => {
+      const found = countOfOp(summary, table, op);
+      const words = `${count(least)}..${count(most)} ${op}s of ${table}`;
+      return found >= least && found <= most ? words : `${words} (found ${count(found)}: OUTSIDE)`;
+    }),
   );
-  return `Expected ${words.join(", ")}: inside.`;
+  const outside = ranges.some((r) => r.endsWith("OUTSIDE)"));
+  return `Expected ${ranges.join(", ")}${outside ? "." : ": inside."}`;
 }
 
-function undoWords(statement: PlanStatement): string {
+function countOfOp(summary: Summary, table: string, op: string): number {
+  const found = summary.tables.find((t) => t.name === table);
+  if (found === undefined) return 0;
+  if (op === "insert" || op === "update" || op === "delete") return found[op];
+  return found.insert + found.update + found.delete;
+}
+
+/** How the plan can be put back, for the line below policy. */
+function undoWords(f: PlanFactsView): string {
+  const taken = takenBackWords(f.statement);
+  const tried = triedWords(f.undo);
+  return taken === null ? tried : `${taken}; ${tried}`;
+}
+
+function triedWords(undo: PlannedUndo | null): string {
+  if (undo === null || undo.rehearsed === "not")
+    return "every row is kept before it is written; holdpoint undo RUN merges it back";
+  const rows = `${count(undo.identical)} of ${count(undo.of)} rows came back identical`;
+  return `rehearsed on a private copy: ${rows}${undo.why === null ? "" : `; ${undo.why}`}`;
+}
+
+function takenBackWords(statement: PlanStatement): string | null {
   const { from } = statement;
-  if (from === null) return "every row is kept before it is written; holdpoint undo RUN merges it back";
+  if (from === null) return null;
   const { counts } = from;
   return (
     `takes back ${from.runs.join(", ")}: ${counts.put_back} put back, ${counts.merged} put back with later edits kept, ` +
     `${counts.nothing_to_do} nothing to do, ${counts.conflict} left as they are`
   );
+}
+
+/** What becomes of a schema change on undo stands beside it: nobody signs for what they learn afterwards. */
+function schemaWords(c: PlanStatement["schema"]["changes"][number]): string {
+  const what = `${c.action} ${c.object} ${c.name}`;
+  return c.undo === "yes" ? what : `${what}; no undo: ${c.undo}`;
+}
+
+function modeNote(statement: PlanStatement): readonly string[] {
+  if (statement.mode === "rows") return [];
+  return [
+    "mode script: the statements run again at apply, in one transaction that stays only if its effect is the signed one",
+  ];
 }

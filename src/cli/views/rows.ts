@@ -26,11 +26,16 @@ export function showing(masked: readonly { readonly table: string; readonly colu
 }
 
 /** Rows for the screen; a change of an unknown table cannot occur and is left out. */
-export function rowViews(changes: Iterable<Change>, shapes: readonly TableShape[], how: Showing): RowView[] {
+export function rowViews(
+  changes: Iterable<Change>,
+  shapes: readonly TableShape[],
+  how: Showing,
+  labels: readonly string[] = [],
+): RowView[] {
   const byName = new Map(shapes.map((s) => [s.name, s]));
   return [...changes].flatMap((c) => {
     const shape = byName.get(c.table);
-    return shape === undefined ? [] : [rowView(c, shape, how.optionsFor(c.table))];
+    return shape === undefined ? [] : [rowView(c, shape, { ...how.optionsFor(c.table), labels })];
   });
 }
 

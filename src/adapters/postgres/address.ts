@@ -1,0 +1,156 @@
+/**
+ * Where a PostgreSQL server is and how to talk to it: from a URL and the `PG*` variables to what the driver takes. What
+ * is not understood is refused by name, and no error repeats the URL, because a password may stand in it.
+ */
+import { readFileSync } from "node:fs";
+import type { ConnectionOptions } from "node:tls";
+import { messageOf, UsageError } from "../../base/errors.js";
+
+/** How the connection is protected, in libpq's words. */
+export type TlsMode = "disable" | "prefer" | "require" | "verify-ca" | "verify-full";
+
+/** Everything a connection needs. */
+export interface Address {
+  /** A host name, or the folder of a socket. */
+  readonly host: string;
+  readonly port: number;
+  readonly user: string;
+  readonly database: string;
+  /** Undefined: the driver asks `.pgpass`. */
+  readonly password: string | undefined;
+  readonly tls: TlsMode;
+  readonly tlsFiles: { readonly ca?: string; readonly cert?: string; readonly key?: string };
+  /** Without user and password, for people: `shop on db1.example:5432`. */
+  readonly shown: string;
+}
+
+const TLS_MODES = ["disable", "prefer", "require", "verify-ca", "verify-full"] as const;
+const PARAMETERS = new Set([
+  "host",
+  "port",
+  "user",
+  "password",
+  "dbname",
+  "sslmode",
+  "sslrootcert",
+  "sslcert",
+  "sslkey",
+  "application_name",
+]);
+
+/**
+ * Reads `postgres://[user[:password]@][host][:port][/database][?parameter=value…]`; what is missing comes from `PGHOST`,
+ * `PGPORT`, `PGUSER`, `PGDATABASE`, `PGPASSWORD` and `PGSSLMODE`, as for every client of PostgreSQL.
+ * @throws UsageError ERR_TARGET_UNSUPPORTED for another form, several hosts, or a parameter that this version does not know.
+ */
+export function parseAddress(
+  url: string,
+  env: Readonly<Record<string, string | undefined>>,
+  login: string,
+): Address {
+  const parts = /^postgres(?:ql)?:\/\/(?:([^@/?#]*)@)?([^/?#@]*)(?:\/([^?#]*))?(?:\?([^#]*))?$/i.exec(url);
+  if (parts === null) throw unsupported("the url is not of the form postgres://user@host:port/database");
+  const [, credentials = "", authority = "", path = "", query = ""] = parts;
+  const given = parametersOf(query);
+  const [user = "", ...secret] = credentials.split(":");
+  const { host, port } = hostAndPort(authority);
+  const get = (name: string, first: string, variable: string): string =>
+    first !== "" ? first : (given.get(name) ?? env[variable] ?? "");
+  const found = {
+    host: get("host", host, "PGHOST") || "localhost",
+    port: portOf(get("port", port, "PGPORT") || "5432"),
+    user: get("user", decoded(user), "PGUSER") || login,
+  };
+  const database = get("dbname", decoded(path), "PGDATABASE") || found.user;
+  const password = get("password", decoded(secret.join(":")), "PGPASSWORD");
+  if (found.host.includes(",")) throw unsupported("the url names several hosts: name the primary's");
+  return {
+    ...found,
+    database,
+    password: password === "" ? undefined : password,
+    tls: tlsMode(get("sslmode", "", "PGSSLMODE"), found.host),
+    tlsFiles: filesOf(given),
+    shown: `${database} on ${found.host}${found.host.startsWith("/") ? "" : `:${found.port}`}`,
+  };
+}
+
+/** What the driver takes for TLS; `false` for none. `prefer` and `require` encrypt and check nothing, as in libpq. */
+export function tlsOptions(address: Address): false | ConnectionOptions {
+  const { tls, tlsFiles } = address;
+  if (tls === "disable" || address.host.startsWith("/")) return false;
+  const files = {
+    ...(tlsFiles.ca === undefined ? {} : { ca: fileOf(tlsFiles.ca) }),
+    ...(tlsFiles.cert === undefined ? {} : { cert: fileOf(tlsFiles.cert) }),
+    ...(tlsFiles.key === undefined ? {} : { key: fileOf(tlsFiles.key) }),
+  };
+  if (tls === "verify-full") return { ...files, rejectUnauthorized: true };
+  if (tls === "verify-ca")
+    return { ...files, rejectUnauthorized: true, checkServerIdentity: () => undefined };
+  return { ...files, rejectUnauthorized: false };
+}
+
+function parametersOf(query: string): ReadonlyMap<string, string> {
+  const given = new Map<string, string>();
+  for (const pair of query.split("&").filter((p) => p !== "")) {
+    const [name = "", ...value] = pair.split("=");
+    const key = decoded(name);
+    if (!PARAMETERS.has(key))
+      throw unsupported(`the url has a parameter that is not supported: ${key.slice(0, 40)}`);
+    given.set(key, decoded(value.join("=")));
+  }
+  return given;
+}
+
+function hostAndPort(authority: string): { readonly host: string; readonly port: string } {
+  const bracketed = /^\[([0-9A-Fa-f:.]+)\](?::(\d+))?$/.exec(authority);
+  if (bracketed !== null) return { host: bracketed[1] ?? "", port: bracketed[2] ?? "" };
+  const at = authority.lastIndexOf(":");
+  if (at < 0) return { host: decoded(authority), port: "" };
+  return { host: decoded(authority.slice(0, at)), port: authority.slice(at + 1) };
+}
+
+function portOf(text: string): number {
+  const port = /^\d{1,5}$/.test(text) ? Number(text) : 0;
+  if (port < 1 || port > 65_535) throw unsupported("the port of the url is no port");
+  return port;
+}
+
+function tlsMode(text: string, host: string): TlsMode {
+  if (text === "") return /^(localhost|127\.|::1$|\/)/.test(host) ? "disable" : "prefer";
+  const mode = TLS_MODES.find((m) => m === text);
+  if (mode === undefined) throw unsupported(`sslmode wants one of ${TLS_MODES.join(", ")}`);
+  return mode;
+}
+
+function filesOf(given: ReadonlyMap<string, string>): Address["tlsFiles"] {
+  const [ca, cert, key] = ["sslrootcert", "sslcert", "sslkey"].map((name) => given.get(name));
+  return {
+    ...(ca === undefined ? {} : { ca }),
+    ...(cert === undefined ? {} : { cert }),
+    ...(key === undefined ? {} : { key }),
+  };
+}
+
+function fileOf(path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (e) {
+    throw unsupported(`a file that the url names for TLS cannot be read: ${messageOf(e)}`);
+  }
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    throw unsupported("the url has a % that begins no escape: write %25 for a percent sign");
+  }
+}
+
+function unsupported(why: string): UsageError {
+  return new UsageError({
+    code: "ERR_TARGET_UNSUPPORTED",
+    message: "the address of this PostgreSQL target cannot be used",
+    why,
+  });
+}

@@ -1,0 +1,219 @@
+/** PostgreSQL databases as targets. What they cannot hold, lock or undo: `docs/fine-print.md`; GRANTs: `docs/postgres.md`. */
+import { userInfo } from "node:os";
+import type { Clock, Random } from "../../base/clock.js";
+import type { Digest } from "../../base/digest.js";
+import type { ChangeSink, ChangeSource, RowKey, TableShape } from "../../changeset/change.js";
+import type { Row } from "../../changeset/value.js";
+import type { BatchMark, Marker, Note, SpentMark } from "../../target/marker.js";
+import type {
+  Capabilities,
+  Identification,
+  NoteSession,
+  ReadRow,
+  Rehearsal,
+  RunnableJob,
+  SchemaFacts,
+  SqlStatement,
+  Target,
+  UndoRehearsal,
+  WriteSession,
+} from "../../target/target.js";
+import { parseAddress } from "./address.js";
+import {
+  asTargetError,
+  loadDriver,
+  openSession,
+  unsupported,
+  type Connecting,
+  type Session,
+} from "./driver.js";
+import { identify } from "./identify.js";
+import { markerSql, readBatches, readMarker, readNotes, readSpent } from "./marker.js";
+import { beginMoment, countRows, joinMoment, readRows, scan } from "./read.js";
+import { rehearse } from "./rehearse.js";
+import { rehearseUndo } from "./rehearse-undo.js";
+import { readCatalogue, schemaFacts, tableFor } from "./schema.js";
+import { maySilence } from "./silence.js";
+import { openNoteSession, openWriteSession, settingsOfJobs } from "./write.js";
+
+/** How a PostgreSQL target is opened. */
+export interface PostgresOptions {
+  /** The target's name in the configuration. */
+  readonly name: string;
+  /** `postgres://…`; may hold a password, which appears in no error. */
+  readonly url: string;
+  readonly clock: Clock;
+  readonly random: Random;
+  /** Where `PGHOST`, `PGUSER`, `PGPASSWORD` … are read. */
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** How long a lock is waited for, in milliseconds; 2 seconds when absent. */
+  readonly lockTimeoutMs?: number;
+  /** How long one statement may run, in milliseconds; 5 minutes when absent. */
+  readonly statementTimeoutMs?: number;
+  /** How long a server that went away during a commit is asked what became of it, in milliseconds; 30 seconds when absent. */
+  readonly settleMs?: number;
+}
+
+const LOCK_TIMEOUT_MS = 2_000;
+const STATEMENT_TIMEOUT_MS = 5 * 60_000;
+const SETTLE_MS = 30_000;
+
+/**
+ * Opens the database as a target.
+ * @throws UsageError ERR_TARGET_UNSUPPORTED for a url that cannot be used; TargetError ERR_TARGET_UNREACHABLE when there is
+ * no server or it lets nobody in, ERR_TARGET_UNSUPPORTED for a pooler, an old server, or missing packages.
+ */
+export async function openPostgres(options: PostgresOptions): Promise<Target> {
+  const connecting: Connecting = {
+    driver: await loadDriver(),
+    address: parseAddress(options.url, options.env, loginName()),
+    clock: options.clock,
+    lockTimeoutMs: options.lockTimeoutMs ?? LOCK_TIMEOUT_MS,
+    statementTimeoutMs: options.statementTimeoutMs ?? STATEMENT_TIMEOUT_MS,
+    settleMs: options.settleMs ?? SETTLE_MS,
+  };
+  const settings = await settingsOfJobs(connecting);
+  const reader = await openSession(connecting, true);
+  try {
+    const capabilities = { transactionalDdl: true, silentTriggers: await maySilence(reader) };
+    return new PostgresTarget(options, connecting, reader, settings, capabilities);
+  } catch (e) {
+    await reader.close();
+    throw asTargetError(e, connecting.address.shown);
+  }
+}
+
+class PostgresTarget implements Target {
+  readonly adapter = "postgres";
+  readonly name: string;
+  readonly capabilities: Capabilities;
+  readonly #options: PostgresOptions;
+  readonly #connecting: Connecting;
+  readonly #reader: Session;
+  readonly #settings: Readonly<Record<string, string>>;
+  /** The exported snapshot of {@link PostgresTarget.atOneMoment}. */
+  #moment: string | null = null;
+  #closed = false;
+
+  constructor(
+    options: PostgresOptions,
+    connecting: Connecting,
+    reader: Session,
+    settings: Readonly<Record<string, string>>,
+    capabilities: Capabilities,
+  ) {
+    this.name = options.name;
+    this.capabilities = capabilities;
+    this.#options = options;
+    this.#connecting = connecting;
+    this.#reader = reader;
+    this.#settings = settings;
+  }
+
+  identify = async (): Promise<Identification> =>
+    this.#reading(() => identify(this.#reader, this.#connecting.address));
+  schema = async (): Promise<SchemaFacts> => this.#reading(() => schemaFacts(this.#reader, this.#settings));
+
+  rehearse = async (job: RunnableJob, sink: ChangeSink): Promise<Rehearsal> =>
+    rehearse(
+      { connecting: this.#connecting, clock: this.#options.clock, random: this.#options.random },
+      job,
+      sink,
+    );
+
+  rehearseUndo = async (source: ChangeSource, script: readonly SqlStatement[] = []): Promise<UndoRehearsal> =>
+    rehearseUndo(this.#connecting, source, script);
+
+  readRows = (shape: TableShape, keys: Iterable<RowKey>): AsyncIterable<ReadRow> => this.#rows(shape, keys);
+
+  async *#rows(shape: TableShape, keys: Iterable<RowKey>): AsyncGenerator<ReadRow, undefined> {
+    try {
+      const info = tableFor(await readCatalogue(this.#reader), shape);
+      yield* readRows(this.#reader, info, shape, keys);
+    } catch (e) {
+      throw asTargetError(e, this.#connecting.address.shown);
+    }
+  }
+
+  scan = (shape: TableShape): AsyncIterable<Row> => this.#scan(shape);
+
+  /** On a connection of its own: a scan that is given up in the middle can only be hung up on. */
+  async *#scan(shape: TableShape): AsyncGenerator<Row, undefined> {
+    const session = await openSession(this.#connecting, true);
+    try {
+      if (this.#moment !== null) await joinMoment(session, this.#moment);
+      const info = tableFor(await readCatalogue(session), shape);
+      yield* scan(session, info, shape);
+    } catch (e) {
+      throw asTargetError(e, this.#connecting.address.shown);
+    } finally {
+      await session.close();
+    }
+  }
+
+  atOneMoment = async <T>(work: () => Promise<T>): Promise<T> => {
+    this.#moment = await this.#reading(() => beginMoment(this.#reader));
+    try {
+      return await work();
+    } finally {
+      this.#moment = null;
+      await this.#reading(() => this.#reader.rollback());
+    }
+  };
+
+  countRows = async (table: string): Promise<number> =>
+    this.#reading(async () => {
+      const info = (await readCatalogue(this.#reader)).byName.get(table);
+      if (info === undefined)
+        throw unsupported(`there is no table ${table}`, `on ${this.#connecting.address.shown}`);
+      return await countRows(this.#reader, info);
+    });
+  spentFor = async (planDigest: Digest): Promise<SpentMark | null> =>
+    this.#reading(() => readSpent(this.#reader, planDigest));
+  notes = async (): Promise<readonly Note[]> => this.#reading(() => readNotes(this.#reader));
+  batches = async (run: string): Promise<readonly BatchMark[]> =>
+    this.#reading(() => readBatches(this.#reader, run));
+
+  markerSql = (marker: Marker): readonly string[] => markerSql(marker);
+
+  pin = async (marker: Marker): Promise<void> => {
+    await this.#reading(async () => {
+      const writer = await openSession(this.#connecting, true);
+      try {
+        for (const sql of markerSql(marker)) await writer.run(sql);
+      } finally {
+        await writer.close();
+      }
+      // Read back over the other connection: what a later command will see.
+      await readMarker(this.#reader);
+    });
+  };
+
+  openWriter = async (): Promise<WriteSession> => openWriteSession(this.#connecting);
+  openNotes = async (): Promise<NoteSession> => openNoteSession(this.#connecting);
+
+  /** Nothing of a server is a path of this machine that could be named with certainty. */
+  ownPaths = (): readonly string[] => [];
+
+  close = async (): Promise<void> => {
+    if (this.#closed) return;
+    this.#closed = true;
+    await this.#reader.close();
+  };
+
+  async #reading<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (e) {
+      throw asTargetError(e, this.#connecting.address.shown);
+    }
+  }
+}
+
+function loginName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return "postgres"; // a user id without an entry in the password file, as in many containers
+  }
+}

@@ -1,0 +1,289 @@
+/**
+ * The marker's tables in a PostgreSQL database, in schema `public`. `env pin` makes them, or a DBA who runs the same
+ * SQL; everything else only reads them, and writes marks in the transaction of the batch they belong to.
+ */
+import { canonical, parseCanonical } from "../../base/canonical.js";
+import { isDigest, type Digest } from "../../base/digest.js";
+import { RefusedError, TargetError } from "../../base/errors.js";
+import { ENVIRONMENTS, type Environment } from "../../environment/evidence.js";
+import type { BatchMark, Marker, Note, SpentMark } from "../../target/marker.js";
+import type { Session } from "./driver.js";
+import { literal } from "./names.js";
+import type { Cell } from "./values.js";
+
+const TABLES: readonly string[] = [
+  `CREATE TABLE IF NOT EXISTS public.holdpoint_marker (
+  one integer PRIMARY KEY CHECK (one = 1),
+  format text NOT NULL, identity text NOT NULL, name text NOT NULL, environment text NOT NULL,
+  place text NOT NULL, bundle text NOT NULL,
+  ledger text NOT NULL, ledger_sequence bigint NOT NULL, ledger_head text NOT NULL,
+  pinned_at text NOT NULL, pinned_by text NOT NULL)`,
+  `CREATE TABLE IF NOT EXISTS public.holdpoint_spent (
+  plan_digest text PRIMARY KEY, plan text NOT NULL, run text NOT NULL, nonces text NOT NULL, "at" text NOT NULL)`,
+  `CREATE TABLE IF NOT EXISTS public.holdpoint_batches (
+  run text NOT NULL, wave bigint NOT NULL, batch bigint NOT NULL, "rows" bigint NOT NULL, "at" text NOT NULL,
+  PRIMARY KEY (run, wave, batch))`,
+  `CREATE TABLE IF NOT EXISTS public.holdpoint_notes (
+  number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, kind text NOT NULL, subject text NOT NULL, "at" text NOT NULL,
+  "by" text NOT NULL, reason text NOT NULL)`,
+];
+
+const COLUMNS = [
+  "one",
+  "format",
+  "identity",
+  "name",
+  "environment",
+  "place",
+  "bundle",
+  "ledger",
+  "ledger_sequence",
+  "ledger_head",
+  "pinned_at",
+  "pinned_by",
+];
+
+/**
+ * The SQL that makes the marker, or replaces the one row that says who the target is; spent tokens, batches and
+ * notes stay. One transaction, to be run whole. Law: `pin(m)` leaves what these statements leave.
+ */
+export function markerSql(marker: Marker): readonly string[] {
+  const texts = [
+    marker.format,
+    marker.identity,
+    marker.name,
+    marker.environment,
+    canonical(marker.place),
+    marker.bundle,
+    marker.ledger,
+  ].map(literal);
+  const rest = [marker.ledgerHead, marker.pinnedAt, marker.pinnedBy].map(literal);
+  const values = ["1", ...texts, String(marker.ledgerSequence), ...rest];
+  const replaced = COLUMNS.slice(1).map((c) => `${c} = excluded.${c}`);
+  return [
+    "BEGIN",
+    ...TABLES,
+    `INSERT INTO public.holdpoint_marker (${COLUMNS.join(", ")}) VALUES (${values.join(", ")})
+  ON CONFLICT (one) DO UPDATE SET ${replaced.join(", ")}`,
+    "COMMIT",
+  ];
+}
+
+/** Whether the marker's tables are there. */
+export async function isPinned(session: Session): Promise<boolean> {
+  return (await session.value("SELECT to_regclass('public.holdpoint_marker')")) !== null;
+}
+
+/**
+ * Who the target says it is; null when it was never pinned.
+ * @throws RefusedError ERR_ENV_CONTRADICTED when the marker is there and cannot be read: a damaged marker must
+ * never pass for a missing one.
+ */
+export async function readMarker(session: Session): Promise<Marker | null> {
+  if (!(await isPinned(session))) return null;
+  const row = await session.row(`SELECT ${COLUMNS.slice(1).join(", ")} FROM public.holdpoint_marker`);
+  if (row === undefined) throw unreadable("its row is missing");
+  const [format, identity, name, environment, place, bundle, ledger, sequence, head, pinnedAt, pinnedBy] =
+    row;
+  if (format !== "holdpoint-marker/1") throw unreadable(`its format is ${String(format)}`);
+  return {
+    format,
+    identity: textOf(identity, "identity"),
+    name: textOf(name, "name"),
+    environment: environmentOf(environment),
+    place: placeOf(place),
+    bundle: digest(bundle, "bundle"),
+    ledger: textOf(ledger, "ledger"),
+    ledgerSequence: numberOf(sequence, "ledger_sequence"),
+    ledgerHead: digest(head, "ledger_head"),
+    pinnedAt: textOf(pinnedAt, "pinned_at"),
+    pinnedBy: textOf(pinnedBy, "pinned_by"),
+  };
+}
+
+/** The run that spent a token for that plan here. */
+export async function readSpent(session: Session, planDigest: Digest): Promise<SpentMark | null> {
+  if (!(await isPinned(session))) return null;
+  const row = await session.row(
+    `SELECT plan, run, nonces, "at" FROM public.holdpoint_spent WHERE plan_digest = $1`,
+    planDigest,
+  );
+  if (row === undefined) return null;
+  const [plan, run, nonces, at] = row;
+  return {
+    plan: textOf(plan, "plan"),
+    planDigest,
+    run: textOf(run, "run"),
+    nonces: noncesOf(nonces),
+    at: textOf(at, "at"),
+  };
+}
+
+/** Whether an approval with that nonce was used here, for any plan. */
+export async function readNonceSpent(session: Session, nonce: string): Promise<boolean> {
+  if (!(await isPinned(session))) return false;
+  const sql = "SELECT EXISTS (SELECT 1 FROM public.holdpoint_spent WHERE nonces::jsonb ? $1)";
+  return (await session.value(sql, nonce)) === "t";
+}
+
+/** How far a run is. */
+export async function readBatches(session: Session, run: string): Promise<readonly BatchMark[]> {
+  if (!(await isPinned(session))) return [];
+  const rows = await session.rows(
+    `SELECT wave, batch, "rows", "at" FROM public.holdpoint_batches WHERE run = $1 ORDER BY wave, batch`,
+    run,
+  );
+  return rows.map(([wave, batch, count, at]) => ({
+    run,
+    wave: numberOf(wave, "wave"),
+    batch: numberOf(batch, "batch"),
+    rows: numberOf(count, "rows"),
+    at: textOf(at, "at"),
+  }));
+}
+
+/** The negative facts kept here, in the order they were written. */
+export async function readNotes(session: Session): Promise<readonly Note[]> {
+  if (!(await isPinned(session))) return [];
+  const rows = await session.rows(
+    `SELECT kind, subject, "at", "by", reason FROM public.holdpoint_notes ORDER BY number`,
+  );
+  return rows.map(([kind, subject, at, by, reason]) => ({
+    kind: kindOf(kind),
+    subject: textOf(subject, "subject"),
+    at: textOf(at, "at"),
+    by: textOf(by, "by"),
+    reason: textOf(reason, "reason"),
+  }));
+}
+
+/** Marks a token as spent. A plan is spent once: a second mark for it fails. */
+export async function writeSpent(session: Session, mark: SpentMark): Promise<void> {
+  await assertPinned(session);
+  await session.run(
+    `INSERT INTO public.holdpoint_spent (plan_digest, plan, run, nonces, "at") VALUES ($1, $2, $3, $4, $5)`,
+    mark.planDigest,
+    mark.plan,
+    mark.run,
+    canonical(mark.nonces),
+    mark.at,
+  );
+}
+
+/** Marks a batch as written. */
+export async function writeBatch(session: Session, mark: BatchMark): Promise<void> {
+  await assertPinned(session);
+  await session.run(
+    `INSERT INTO public.holdpoint_batches (run, wave, batch, "rows", "at") VALUES ($1, $2, $3, $4, $5)`,
+    mark.run,
+    String(mark.wave),
+    String(mark.batch),
+    String(mark.rows),
+    mark.at,
+  );
+}
+
+/** Takes back the marks of a wave: its rows are put back in the same transaction. */
+export async function clearBatches(session: Session, run: string, wave: number): Promise<void> {
+  await assertPinned(session);
+  const sql = "DELETE FROM public.holdpoint_batches WHERE run = $1 AND wave = $2";
+  await session.run(sql, run, String(wave));
+}
+
+/** Keeps a negative fact. */
+export async function writeNote(session: Session, note: Note): Promise<void> {
+  await assertPinned(session);
+  await session.run(
+    `INSERT INTO public.holdpoint_notes (kind, subject, "at", "by", reason) VALUES ($1, $2, $3, $4, $5)`,
+    note.kind,
+    note.subject,
+    note.at,
+    note.by,
+    note.reason,
+  );
+}
+
+/** Anchors the ledger's head, so that a ledger without it is known to be another or cut short. */
+export async function writeAnchor(
+  session: Session,
+  ledger: { readonly sequence: number; readonly head: Digest },
+): Promise<void> {
+  await assertPinned(session);
+  const sql = "UPDATE public.holdpoint_marker SET ledger_sequence = $1, ledger_head = $2";
+  await session.run(sql, String(ledger.sequence), ledger.head);
+}
+
+async function assertPinned(session: Session): Promise<void> {
+  if (await isPinned(session)) return;
+  throw new TargetError({
+    code: "ERR_ENV_NOT_PINNED",
+    message: "the target holds no marker",
+    why: "spent tokens, batches and notes are kept in the marker's tables, which only a pin makes",
+    next: [{ actor: "dba", text: "holdpoint env pin TARGET" }],
+  });
+}
+
+const KINDS = [
+  "rejected",
+  "revoked",
+  "held",
+  "released",
+  "exempted",
+  "debt",
+  "reviewed",
+  "undone",
+] as const satisfies readonly Note["kind"][];
+
+function kindOf(cell: Cell | undefined): Note["kind"] {
+  const kind = KINDS.find((k) => k === cell);
+  if (kind === undefined) throw unreadable(`a note's kind is ${String(cell)}`);
+  return kind;
+}
+
+function environmentOf(cell: Cell | undefined): Environment {
+  const environment = ENVIRONMENTS.find((e) => e === cell);
+  if (environment === undefined) throw unreadable(`its environment is ${String(cell)}`);
+  return environment;
+}
+
+function placeOf(cell: Cell | undefined): Readonly<Record<string, string>> {
+  const parsed = typeof cell === "string" ? parseCanonical(cell) : undefined;
+  if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed))
+    throw unreadable("its place is no object");
+  const entries = Object.entries(parsed);
+  const texts = entries.flatMap(([name, v]): [string, string][] =>
+    typeof v === "string" ? [[name, v]] : [],
+  );
+  if (texts.length !== entries.length) throw unreadable("its place holds more than texts");
+  return Object.fromEntries(texts);
+}
+
+function noncesOf(cell: Cell | undefined): readonly string[] {
+  const parsed = typeof cell === "string" ? parseCanonical(cell) : undefined;
+  if (!Array.isArray(parsed)) throw unreadable("the nonces of a spent token are no list");
+  return parsed.map(String);
+}
+
+function digest(cell: Cell | undefined, what: string): Digest {
+  if (typeof cell === "string" && isDigest(cell)) return cell;
+  throw unreadable(`${what} is no digest`);
+}
+
+function textOf(cell: Cell | undefined, what: string): string {
+  if (typeof cell === "string") return cell;
+  throw unreadable(`${what} is no text`);
+}
+
+function numberOf(cell: Cell | undefined, what: string): number {
+  if (typeof cell === "string" && /^\d{1,15}$/.test(cell)) return Number(cell);
+  throw unreadable(`${what} is no number`);
+}
+
+function unreadable(why: string): RefusedError {
+  return new RefusedError({
+    code: "ERR_ENV_CONTRADICTED",
+    message: "the target's marker cannot be read",
+    why,
+    next: [{ actor: "dba", text: "find out who changed the tables holdpoint_*, then pin the target again" }],
+  });
+}

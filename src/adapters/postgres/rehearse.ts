@@ -1,0 +1,434 @@
+/**
+ * Rehearsing a job on the target in a transaction that cannot commit, even if the job found a way to try:
+ *
+ * - each statement goes in a message of its own (extended protocol), so no second statement hides behind it;
+ * - the engine's own parser refuses transaction commands, and functions and DO blocks cannot end a transaction that was
+ *   begun by a command;
+ * - before the job a temporary table gets a row that violates a deferred foreign key, so a COMMIT would fail.
+ *
+ * What the job did is captured by visibility (`capture.ts`) while the transaction is open, then it is rolled back. The
+ * job's own row locks are held meanwhile; sequences that it used stay moved.
+ */
+import type { Clock, Random } from "../../base/clock.js";
+import { UsageError } from "../../base/errors.js";
+import type { Change, ChangeSink, TableShape } from "../../changeset/change.js";
+import type { Rehearsal, RunnableJob, SequenceMove, SqlStatement } from "../../target/target.js";
+import { StorageCapture, WholeCapture, type Beginning, type Emit, type Views } from "./capture.js";
+import {
+  asJobError,
+  asTargetError,
+  openSession,
+  unsupported,
+  type Connecting,
+  type Session,
+} from "./driver.js";
+import { isStandby } from "./identify.js";
+import { isOurs, qualified, quote, shownName } from "./names.js";
+import { countRows, storesUtf8 } from "./read.js";
+import {
+  jobSettings,
+  readCatalogue,
+  readObjects,
+  refuseSettings,
+  schemaFacts,
+  type Catalogue,
+  type SchemaObject,
+  type Storage,
+} from "./schema.js";
+import { readSequences, sequenceMoves } from "./sequences.js";
+import { silenceNotices } from "./silence.js";
+import { loadParser, prepare, touchesMarker, type Prepared } from "./statements.js";
+import { READING_SETTINGS } from "./values.js";
+
+/** What a rehearsal works with. */
+export interface RehearsalSetting {
+  readonly connecting: Connecting;
+  readonly clock: Clock;
+  readonly random: Random;
+}
+
+/**
+ * `Target.rehearse`.
+ * @throws UsageError ERR_JOB_STATEMENT, ERR_JOB_FAILED; RefusedError ERR_MARKER_TOUCHED; TargetError ERR_TARGET_BUSY when
+ * a lock or the time runs out, ERR_TARGET_UNSUPPORTED for an effect that cannot be captured whole.
+ */
+export async function rehearse(
+  setting: RehearsalSetting,
+  job: RunnableJob,
+  sink: ChangeSink,
+): Promise<Rehearsal> {
+  if (job.kind === "program") throw needsCopy();
+  const prepared = await prepareAll(job.statements);
+  const sessions: Session[] = [];
+  const { connecting } = setting;
+  const open = async (reading: boolean): Promise<Session> => {
+    const session = await openSession(connecting, reading);
+    sessions.push(session);
+    return session;
+  };
+  try {
+    const views: Views = { job: await open(false), outside: await open(true), fresh: await open(true) };
+    if (await isStandby(views.fresh)) throw standbyRefused(connecting.address.shown);
+    return await new Run(setting, views, prepared, sink).rehearse();
+  } catch (e) {
+    throw asTargetError(e, connecting.address.shown);
+  } finally {
+    // Said aloud, so that the row locks are gone when this returns, and not some time after.
+    await sessions[0]?.rollback().catch(() => undefined);
+    for (const session of sessions) await session.close();
+  }
+}
+
+async function prepareAll(statements: readonly SqlStatement[]): Promise<readonly Prepared[]> {
+  const parser = await loadParser();
+  return statements.map((s) => prepare(parser, s));
+}
+
+/** A relation that the job's transaction has locked for writing. */
+interface Locked {
+  readonly oid: string;
+  readonly schema: string;
+  readonly name: string;
+  readonly kind: string;
+  readonly isTemporary: boolean;
+  /** Nobody else can read it. */
+  readonly isWhole: boolean;
+}
+
+class Run {
+  readonly #setting: RehearsalSetting;
+  readonly #views: Views;
+  readonly #statements: readonly Prepared[];
+  readonly #sink: ChangeSink;
+  readonly #changed = new Set<string>();
+
+  constructor(setting: RehearsalSetting, views: Views, statements: readonly Prepared[], sink: ChangeSink) {
+    this.#setting = setting;
+    this.#views = views;
+    this.#statements = statements;
+    this.#sink = sink;
+  }
+
+  async rehearse(): Promise<Rehearsal> {
+    const { job, outside, fresh } = this.#views;
+    const settings = await jobSettings(job);
+    refuseSettings(settings);
+    // Before the job: afterwards a table that it locked whole could not be described by anybody else.
+    const sequences = await readSequences(fresh);
+    const schema = await schemaFacts(fresh, settings);
+    const objects = await readObjects(fresh);
+    const catalogue = await readCatalogue(fresh);
+    const started = this.#setting.clock.now().getTime();
+    const beginning = await this.#begin();
+    const written = await catalogueWrites(job);
+    await this.#runJob();
+    await job.set(READING_SETTINGS, true);
+    await outside.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+    await outside.value("SELECT pg_current_snapshot()");
+    const locked = await this.#locked();
+    await this.#refuseSchemaChanges(locked, objects, written);
+    const moves = sequenceMoves(sequences, await readSequences(job), used(locked));
+    const whole = await this.#capture(beginning, catalogue, locked);
+    await job.rollback();
+    const lockMs = this.#setting.clock.now().getTime() - started;
+    for (const capture of whole) await capture.emit(outside, this.#emit);
+    return {
+      where: "in-place",
+      schema,
+      schemaChanges: [],
+      sequences: moves,
+      volatile: [],
+      rowsBefore: await this.#rowsBefore(catalogue),
+      origins: {},
+      lockMs,
+      notices: [...noticesOf(locked, moves), ...(await silenceNotices(fresh, catalogue, this.#changed))],
+    };
+  }
+
+  // ---- the job
+
+  async #begin(): Promise<Beginning> {
+    const { job, fresh } = this.#views;
+    const multixact = (await fresh.value("SELECT next_multixact_id FROM pg_control_checkpoint()")) ?? "1";
+    await job.run("BEGIN ISOLATION LEVEL READ COMMITTED");
+    await this.#plant();
+    const transaction = BigInt((await job.value("SELECT pg_catalog.pg_current_xact_id()")) ?? "0");
+    return { transaction, multixact, isUtf8: await storesUtf8(fresh) };
+  }
+
+  /** A row that no COMMIT lets through. Its name is random, so that no job can mean it. */
+  async #plant(): Promise<void> {
+    const { job } = this.#views;
+    const name = `holdpoint_plant_${Buffer.from(this.#setting.random(8)).toString("hex")}`;
+    await job.run(`CREATE TEMP TABLE ${quote(`${name}_a`)} (id integer PRIMARY KEY)`);
+    await job.run(
+      `CREATE TEMP TABLE ${quote(name)} (id integer REFERENCES pg_temp.${quote(`${name}_a`)} DEFERRABLE INITIALLY DEFERRED)`,
+    );
+    await job.run(`INSERT INTO pg_temp.${quote(name)} VALUES (1)`);
+  }
+
+  async #runJob(): Promise<void> {
+    const { job } = this.#views;
+    const { shown } = this.#setting.connecting.address;
+    for (const { text, values, line } of this.#statements) {
+      try {
+        await job.runJob(text, values);
+      } catch (e) {
+        throw asJobError(e, line, shown);
+      }
+    }
+    const deferred = await deferrable(this.#views.fresh);
+    if (deferred.length === 0) return;
+    try {
+      // By name: ALL would trip the row that was planted.
+      await job.run(`SET CONSTRAINTS ${deferred.join(", ")} IMMEDIATE`);
+    } catch (e) {
+      throw asJobError(e, this.#statements.at(-1)?.line ?? 1, shown);
+    }
+  }
+
+  // ---- what it touched
+
+  /** Relations that the transaction holds a writing lock on, and that exist for others. */
+  async #locked(): Promise<readonly Locked[]> {
+    const rows = await this.#views.job.rows(
+      `SELECT l.relation, n.nspname, c.relname, c.relkind, c.relpersistence, bool_or(l.mode = 'AccessExclusiveLock')
+       FROM pg_locks l LEFT JOIN pg_class c ON c.oid = l.relation LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
+       WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.granted
+         AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+         AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')
+       GROUP BY 1, 2, 3, 4, 5 ORDER BY 2, 3`,
+    );
+    return rows.map(([oid, schema, name, kind, persistence, whole]) => ({
+      oid: oid ?? "",
+      schema: schema ?? "",
+      name: name ?? "",
+      kind: kind ?? "",
+      isTemporary: persistence === "t",
+      isWhole: whole === "t",
+    }));
+  }
+
+  /** @throws what names the first thing that cannot be shown as changes of rows. */
+  async #refuseSchemaChanges(
+    locked: readonly Locked[],
+    was: readonly SchemaObject[],
+    before: ReadonlyMap<string, number>,
+  ): Promise<void> {
+    const { job, outside } = this.#views;
+    const ours = locked.find((l) => isOurs(l.schema, l.name));
+    if (ours !== undefined) throw touchesMarker("the job writes tables of holdpoint");
+    const known = new Set(
+      (
+        await outside.rows(
+          "SELECT oid FROM pg_class WHERE oid = ANY ($1::oid[])",
+          locked.map((l) => l.oid),
+        )
+      ).map((r) => r[0]),
+    );
+    for (const l of locked) refuseRelation(l, known.has(l.oid));
+    const difference = firstDifference(was, await readObjects(job));
+    if (difference !== null) throw schemaChange(difference);
+    refuseCatalogueWrites(before, await catalogueWrites(job), locked, this.#statements);
+  }
+
+  // ---- the effect
+
+  async #capture(
+    beginning: Beginning,
+    catalogue: Catalogue,
+    locked: readonly Locked[],
+  ): Promise<readonly WholeCapture[]> {
+    const whole: WholeCapture[] = [];
+    for (const { oid, isWhole } of locked) {
+      const storage = catalogue.storages.get(oid);
+      if (storage === undefined) continue;
+      if (isWhole) {
+        const capture = new WholeCapture(beginning, storage);
+        await capture.readAfter(this.#views.job);
+        whole.push(capture);
+      } else {
+        await this.#captureStorage(beginning, storage);
+      }
+    }
+    return whole;
+  }
+
+  async #captureStorage(beginning: Beginning, storage: Storage): Promise<void> {
+    const seen = await new StorageCapture(this.#views, beginning, storage, this.#emit).run();
+    const counted = await counters(this.#views.job, storage.oid);
+    if (seen.before <= counted.updated + counted.deleted && seen.after <= counted.updated + counted.inserted)
+      return;
+    throw unsupported(
+      `the effect on ${storage.shown} cannot be proven: ${seen.before} rows before and ${seen.after} after were found`,
+      `the server counted ${counted.inserted} inserts, ${counted.updated} updates and ${counted.deleted} deletes; ` +
+        "track_counts may be off for this role",
+    );
+  }
+
+  #emit: Emit = (shape: TableShape, change: Change): void => {
+    if (!this.#changed.has(shape.name)) this.#sink.table(shape);
+    this.#changed.add(shape.name);
+    this.#sink.add(change);
+  };
+
+  async #rowsBefore(catalogue: Catalogue): Promise<Readonly<Record<string, number>>> {
+    const rows: Record<string, number> = {};
+    for (const name of this.#changed) {
+      const info = catalogue.byName.get(name);
+      if (info !== undefined) rows[name] = await countRows(this.#views.outside, info);
+    }
+    return rows;
+  }
+}
+
+/** Constraints and constraint triggers that can wait for the COMMIT, as names for SET CONSTRAINTS. */
+async function deferrable(session: Session): Promise<readonly string[]> {
+  const rows = await session.rows(
+    `SELECT DISTINCT n.nspname, k.conname FROM pg_constraint k JOIN pg_namespace n ON n.oid = k.connamespace
+     WHERE k.condeferrable AND n.nspname !~ '^pg_' ORDER BY 1, 2`,
+  );
+  return rows.map(([schema, name]) => qualified(schema ?? "", name ?? ""));
+}
+
+interface Counters {
+  readonly inserted: number;
+  readonly updated: number;
+  readonly deleted: number;
+}
+
+/** What the server itself counted on that relation in this transaction; the session is fresh, so nothing older is in it. */
+async function counters(job: Session, oid: string): Promise<Counters> {
+  const row = await job.row(
+    `SELECT pg_stat_get_xact_tuples_inserted($1::oid), pg_stat_get_xact_tuples_updated($1::oid),
+       pg_stat_get_xact_tuples_deleted($1::oid)`,
+    oid,
+  );
+  const [inserted = 0, updated = 0, deleted = 0] = (row ?? []).map(Number);
+  return { inserted, updated, deleted };
+}
+
+/** How often each system catalogue was written in this transaction. */
+async function catalogueWrites(job: Session): Promise<ReadonlyMap<string, number>> {
+  const rows = await job.rows(
+    `SELECT s.relname, s.n_tup_ins + s.n_tup_upd + s.n_tup_del FROM pg_catalog.pg_stat_xact_sys_tables s
+     WHERE s.schemaname = 'pg_catalog' AND s.n_tup_ins + s.n_tup_upd + s.n_tup_del > 0`,
+  );
+  return new Map(rows.map(([name, count]) => [name ?? "", Number(count)]));
+}
+
+/** What making a temporary table writes. */
+const OF_TEMPORARY = new Set([
+  "pg_class",
+  "pg_attribute",
+  "pg_type",
+  "pg_depend",
+  "pg_index",
+  "pg_constraint",
+  "pg_attrdef",
+  "pg_sequence",
+  "pg_trigger",
+]);
+
+function refuseCatalogueWrites(
+  before: ReadonlyMap<string, number>,
+  after: ReadonlyMap<string, number>,
+  locked: readonly Locked[],
+  statements: readonly Prepared[],
+): void {
+  const temporary = statements.some((s) => s.isTemporary) || locked.some((l) => l.isTemporary && l.isWhole);
+  const truncated = locked.some((l) => l.isWhole);
+  for (const [catalogue, count] of after) {
+    if (count <= (before.get(catalogue) ?? 0)) continue;
+    if (catalogue.startsWith("pg_largeobject")) throw largeObjects();
+    if (temporary && OF_TEMPORARY.has(catalogue)) continue;
+    // TRUNCATE gives the table another file.
+    if (truncated && catalogue === "pg_class") continue;
+    throw schemaChange(`the system catalogue ${catalogue}`);
+  }
+}
+
+function refuseRelation(l: Locked, isKnown: boolean): void {
+  if (l.isTemporary || !Number.isSafeInteger(Number(l.oid)) || Number(l.oid) < FIRST_OWN_OID) return;
+  const shown = shownName(l.schema, l.name);
+  // Made and dropped within the job, or a temporary table that is gone again: nobody else ever sees it.
+  if (l.name === "" && !isKnown) return;
+  if (l.name === "") throw schemaChange("a table that it drops");
+  if (!isKnown && l.schema !== "pg_toast" && !["i", "I", "t"].includes(l.kind))
+    throw schemaChange(`${shown}, which it makes`);
+  if (l.kind === "f")
+    throw unsupported(
+      `the job writes the foreign table ${shown}`,
+      "its rows are on another server, which is not rolled back",
+    );
+  if (l.kind === "m")
+    throw unsupported(
+      `the job refreshes the materialized view ${shown}`,
+      "its rows follow from other tables",
+    );
+}
+
+/** Below are the engine's own relations. */
+const FIRST_OWN_OID = 16_384;
+
+function firstDifference(was: readonly SchemaObject[], is: readonly SchemaObject[]): string | null {
+  const text = (o: SchemaObject): string => JSON.stringify([o.kind, o.name, o.meaning]);
+  const [before, after] = [new Set(was.map(text)), new Set(is.map(text))];
+  const changed = [...is.filter((o) => !before.has(text(o))), ...was.filter((o) => !after.has(text(o)))][0];
+  return changed === undefined ? null : `${changed.kind} of ${changed.name}`;
+}
+
+function used(locked: readonly Locked[]): ReadonlySet<string> {
+  return new Set(locked.filter((l) => l.kind === "S" && !l.isTemporary).map((l) => l.oid));
+}
+
+function noticesOf(locked: readonly Locked[], moves: readonly SequenceMove[]): readonly string[] {
+  const whole = locked.filter((l) => l.isWhole && l.kind === "r" && !l.isTemporary);
+  return [
+    ...whole.map(
+      (l) =>
+        `the job takes all of ${shownName(l.schema, l.name)}, which nobody could read during the rehearsal`,
+    ),
+    ...moves.map(
+      (m) =>
+        `the rehearsal itself moved sequence ${m.name} from ${m.before} to ${m.after}: a rollback gives no number back`,
+    ),
+  ];
+}
+
+function needsCopy(): Error {
+  return unsupported(
+    "modules and commands cannot be rehearsed on a PostgreSQL target",
+    "they run on a private copy, and a server has none; an SQL job runs in a transaction that cannot commit",
+    "Write the job as an SQL file.",
+  );
+}
+
+function standbyRefused(shown: string): Error {
+  return unsupported(
+    `${shown} is a standby`,
+    "nothing can be rehearsed or written there",
+    "Name the primary in the url.",
+  );
+}
+
+function schemaChange(what: string): UsageError {
+  return new UsageError({
+    code: "ERR_TARGET_UNSUPPORTED",
+    message: `the job changes the schema: ${what}`,
+    why: "a schema change cannot be written row by row",
+    next: [
+      {
+        actor: "requester",
+        text: "Take the schema change out of the job, or make it with your migration tool.",
+      },
+    ],
+  });
+}
+
+function largeObjects(): Error {
+  return unsupported(
+    "the job writes large objects",
+    "they are no rows of a table, and cannot be held or taken back",
+  );
+}

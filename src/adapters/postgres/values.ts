@@ -1,0 +1,124 @@
+/**
+ * Cells as text. A value travels as the text that its type's output function gives under fixed settings, or null, and
+ * goes back through the type's input function, so nothing passes through a JavaScript number, date or boolean. In rows
+ * the integers (`smallint`, `integer`, `bigint`) are `bigint`, everything else is that text; the column's type says how
+ * to read it.
+ */
+import { HoldpointError } from "../../base/errors.js";
+import { isRawText, type Row, type Value } from "../../changeset/value.js";
+
+/** One cell as it travels. */
+export type Cell = string | null;
+
+/**
+ * The settings under which values have exactly one text form, and names in it are qualified. `pg_temp` stands last, else
+ * a temporary table of a job could shadow a catalogue. Never applied while a job runs.
+ */
+export const READING_SETTINGS: Readonly<Record<string, string>> = {
+  search_path: "pg_catalog, pg_temp",
+  DateStyle: "ISO, YMD",
+  IntervalStyle: "postgres",
+  TimeZone: "UTC",
+  extra_float_digits: "3",
+  bytea_output: "hex",
+  lc_monetary: "C",
+  xmloption: "content",
+  array_nulls: "on",
+  quote_all_identifiers: "off",
+  transform_null_equals: "off",
+};
+
+/** The settings of every session, jobs included: what a filter hides is refused, and text means what it says. */
+export const SESSION_SETTINGS: Readonly<Record<string, string>> = {
+  client_encoding: "UTF8",
+  row_security: "off",
+  standard_conforming_strings: "on",
+};
+
+/** Whether values of that type are integers, which have an exact and ordered form of their own. */
+export function isInteger(type: string): boolean {
+  return type === "smallint" || type === "integer" || type === "bigint";
+}
+
+/** A row from cells that begin at `from`, in the order of the columns. */
+export function toRow(
+  columns: readonly { readonly type: string }[],
+  cells: readonly Cell[],
+  from: number,
+): Row {
+  return columns.map(({ type }, i) => {
+    const cell = cells[from + i] ?? null;
+    return cell !== null && isInteger(type) ? BigInt(cell) : cell;
+  });
+}
+
+/** A value as a parameter. @throws HoldpointError ERR_INTERNAL for a value that no PostgreSQL column can hold. */
+export function toCell(value: Value): Cell {
+  if (value === null || typeof value === "string") return value;
+  if (typeof value === "bigint") return value.toString();
+  if (typeof value === "number") return Object.is(value, -0) ? "-0" : String(value);
+  const what = isRawText(value) ? "text that is not valid UTF-8" : "bytes";
+  throw new HoldpointError({
+    code: "ERR_INTERNAL",
+    message: `${what} cannot be a cell of PostgreSQL`,
+    why: "this adapter holds every value as text",
+  });
+}
+
+/** The cells of one column of many rows, as one array parameter. */
+export function columnOf(rows: readonly Row[], index: number): readonly Cell[] {
+  return rows.map((row) => toCell(row[index] ?? null));
+}
+
+/**
+ * SQL for the text that the column's output function gives. Not `::text`, which for `char(n)`, `boolean` and `inet` is
+ * another text than the one that is read.
+ */
+export function textForm(expression: string): string {
+  return `format('%s', ${expression})`;
+}
+
+/**
+ * SQL for a text that is equal exactly for equal cells, NULL included; never NULL itself. `IS NULL` would also say yes to
+ * a composite value whose fields are all NULL.
+ */
+export function comparable(expression: string): string {
+  return `CASE num_nulls(${expression}) WHEN 1 THEN 'n' ELSE 'v' || ${textForm(expression)} END`;
+}
+
+/** {@link comparable} of a cell on this side. */
+export function comparableCell(value: Value): string {
+  const cell = toCell(value);
+  return cell === null ? "n" : `v${cell}`;
+}
+
+/**
+ * Splits the stream of `COPY … TO STDOUT` in text format into rows. One line is one row: line feeds inside values are
+ * escaped by the server.
+ */
+export async function* decodeCopy(chunks: AsyncIterable<Buffer>): AsyncGenerator<readonly Cell[], undefined> {
+  let rest: Buffer = Buffer.alloc(0);
+  for await (const chunk of chunks) {
+    const bytes = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
+    let from = 0;
+    for (let end = bytes.indexOf(LINE_FEED); end >= 0; end = bytes.indexOf(LINE_FEED, from)) {
+      yield decodeLine(bytes.toString("utf8", from, end));
+      from = end + 1;
+    }
+    rest = bytes.subarray(from);
+  }
+}
+
+const LINE_FEED = 0x0a;
+const ESCAPES: Readonly<Record<string, string>> = { b: "\b", f: "\f", n: "\n", r: "\r", t: "\t", v: "\v" };
+
+function decodeLine(line: string): readonly Cell[] {
+  const cells = line.split("\t");
+  return line.includes("\\") ? cells.map(decodeCell) : cells;
+}
+
+function decodeCell(text: string): Cell {
+  if (text === "\\N") return null;
+  if (!text.includes("\\")) return text;
+  return text.replaceAll(/\\(.)/gs, (_, escaped: string) => ESCAPES[escaped] ?? escaped);
+}

@@ -1,0 +1,452 @@
+/** `snapshot`: what is kept beside the target, and the proof that it can be brought back. */
+import { resolve } from "node:path";
+import { parseDuration, stamp } from "../../base/clock.js";
+import { UsageError } from "../../base/errors.js";
+import { drill } from "../../operations/drill.js";
+import {
+  diffSnapshots,
+  forgetRun,
+  listSnapshots,
+  type ListedSnapshot,
+  pruneSnapshots,
+  restoreSnapshot,
+  takeSnapshot,
+  verifySnapshot,
+} from "../../operations/snapshot.js";
+import { count, plural, seconds, when } from "../../render/numbers.js";
+import { renderDrill, renderFacts, renderSnapshotDiff, renderSnapshots } from "../../render/snapshot.js";
+import type { Command } from "commander";
+import { collect, type Context, type Outcome, type Register, type Run } from "../command.js";
+import { describeCommand } from "../help.js";
+import { maskOf } from "../views/conflicts.js";
+import { patternViews } from "../views/rows.js";
+
+export const registerSnapshot: Register = (program, run) => {
+  const snapshot = program.command("snapshot");
+  describeCommand(snapshot, {
+    group: "Lifecycle",
+    summary: "keep tables or a whole database, verify, compare, restore elsewhere, drill",
+    examples: [
+      {
+        line: "holdpoint snapshot take --on elb-prod",
+        what: "everything; what is already kept costs nothing",
+      },
+      { line: "holdpoint snapshot drill --on elb-prod", what: "break and rescue a copy, and measure it" },
+    ],
+    exits: [33, 35, 36, 38, 39],
+  });
+  for (const register of [take, list, show, verify, diff, restore, prune, forget, drillCommand])
+    register(snapshot, run);
+};
+
+type Sub = (parent: Command, run: Run) => void;
+
+const take: Sub = (parent, run) => {
+  const command = parent
+    .command("take")
+    .requiredOption("--on <target>", "the target, named")
+    .option("--table <name>", "keep this table only; repeatable", collect, [])
+    .action((flags: { readonly on: string; readonly table: readonly string[] }) =>
+      run("snapshot-take", async (cx) => taken(cx, flags.on, flags.table)),
+    );
+  describeCommand(command, {
+    group: "Lifecycle",
+    summary: "keep a target as it is, and read it back",
+    description:
+      "Without --table the whole database, page by page: pages that an earlier snapshot has are not stored again. " +
+      "A snapshot counts only when it was read back, compared, and checked in a scratch copy.",
+    examples: [
+      { line: "holdpoint snapshot take --on elb-prod", what: "the whole database" },
+      { line: "holdpoint snapshot take --on elb-prod --table back_ends", what: "one table" },
+    ],
+    exits: [30, 33, 35, 36, 38, 39],
+  });
+};
+
+async function taken(cx: Context, on: string, tables: readonly string[]): Promise<Outcome> {
+  const { manifest, digest, tookMs, stored } = await takeSnapshot(await cx.tools(), on, tables);
+  return {
+    result: {
+      snapshot: manifest.id,
+      target: on,
+      level: manifest.level,
+      tables: manifest.tables.map((t) => t.name),
+      rows: manifest.rows,
+      manifest: digest,
+      bytes: manifest.file?.bytes ?? null,
+      stored_bytes: stored?.bytes ?? null,
+      took_ms: tookMs,
+    },
+    text: cx.screen(renderFacts, {
+      headline: `Kept ${plural(manifest.rows, "row")} of ${on} in ${seconds(tookMs / 1000)}, read back and compared.`,
+      facts: [
+        { label: "Snapshot", text: manifest.id },
+        {
+          label: "Holds",
+          text: `${manifest.level === "database" ? "the whole database" : "tables"}: ${manifest.tables.map((t) => t.name).join(", ")}`,
+        },
+        ...(stored === null
+          ? []
+          : [
+              {
+                label: "Stored",
+                text: `${megabytes(stored.bytes)} for ${megabytes(manifest.file?.bytes ?? 0)}, ${plural(stored.added, "new page")}`,
+              },
+            ]),
+      ],
+      state: "The target was only read.",
+      next: [{ actor: "anyone", argv: ["holdpoint", "rescue", "--on", on, "--from", manifest.id] }],
+    }),
+  };
+}
+
+function megabytes(bytes: number): string {
+  return `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`;
+}
+
+const list: Sub = (parent, run) => {
+  const command = parent
+    .command("list")
+    .option("--on <target>", "this target only")
+    .action((flags: { readonly on?: string }) =>
+      run("snapshot-list", async (cx) => {
+        const found = await listSnapshots(await cx.tools(), flags.on ?? null);
+        return {
+          result: { snapshots: found.map(listedJson) },
+          text: cx.screen(renderSnapshots, found.map(lineOf)),
+        };
+      }),
+    );
+  describeCommand(command, {
+    group: "Lifecycle",
+    summary: "what is kept, newest first",
+    examples: [{ line: "holdpoint snapshot list --on elb-prod", what: "one target's" }],
+    exits: [],
+  });
+};
+
+function listedJson({ record, manifest, neededBy, why }: ListedSnapshot): Record<string, unknown> {
+  return {
+    snapshot: record.id,
+    target: record.target,
+    at: record.at,
+    level: manifest?.level ?? null,
+    tables: manifest?.tables.map((t) => t.name) ?? [],
+    rows: manifest?.rows ?? null,
+    manifest: record.manifest,
+    run: record.run,
+    needed_by: neededBy,
+    damage: why,
+  };
+}
+
+function lineOf({
+  record,
+  manifest,
+  neededBy,
+  why,
+}: ListedSnapshot): Parameters<typeof renderSnapshots>[0][number] {
+  const needed = neededBy.length === 0 ? "" : `, needed to undo ${neededBy.join(", ")}`;
+  return {
+    id: record.id,
+    at: record.at,
+    target: record.target,
+    level: manifest?.level ?? "?",
+    rows: manifest?.rows ?? null,
+    note: why === null ? (record.run === null ? "by hand" : `for ${record.run}${needed}`) : `DAMAGED: ${why}`,
+  };
+}
+
+const show: Sub = (parent, run) => {
+  const command = parent
+    .command("show")
+    .argument("<snapshot>", "an id, or the beginning of one")
+    .action((ref: string) => run("snapshot-show", async (cx) => checked(cx, ref, "holds")));
+  describeCommand(command, {
+    group: "Lifecycle",
+    summary: "what one snapshot holds",
+    examples: [{ line: "holdpoint snapshot show sn_5c0e2fqa", what: "its tables, rows, size" }],
+    exits: [35, 36],
+  });
+};
+
+const verify: Sub = (parent, run) => {
+  const command = parent
+    .command("verify")
+    .argument("<snapshot>", "an id, or the beginning of one")
+    .action((ref: string) => run("snapshot-verify", async (cx) => checked(cx, ref, "is whole")));
+  describeCommand(command, {
+    group: "Lifecycle",
+    summary: "read a snapshot whole and hold it against the ledger",
+    examples: [
+      { line: "holdpoint snapshot verify sn_5c0e2fqa", what: "0 when it is whole, 36 when it is not" },
+    ],
+    exits: [35, 36],
+  });
+};
+
+/** Showing reads it whole too: nothing is said about bytes that were not checked. */
+async function checked(cx: Context, ref: string, what: string): Promise<Outcome> {
+  const { record, manifest } = await verifySnapshot(await cx.tools(), ref);
+  return {
+    result: {
+      snapshot: record.id,
+      target: record.target,
+      at: record.at,
+      level: manifest.level,
+      tables: manifest.tables.map((t) => t.name),
+      rows: manifest.rows,
+      bytes: manifest.file?.bytes ?? null,
+      manifest: record.manifest,
+      run: record.run,
+      verified: true,
+    },
+    text: cx.screen(renderFacts, {
+      headline: `${record.id} ${what}${what === "holds" ? ` ${plural(manifest.rows, "row")}` : `: ${plural(manifest.rows, "row")} read back, digests as in the ledger`}.`,
+      facts: [
+        { label: "Target", text: `${record.target}, as of ${when(manifest.takenAt)} UTC` },
+        { label: "Tables", text: manifest.tables.map((t) => t.name).join(", ") },
+        { label: "Level", text: manifest.level },
+        ...(manifest.file === undefined
+          ? []
+          : [{ label: "File", text: `${count(manifest.file.bytes)} bytes` }]),
+        ...(record.run === null ? [] : [{ label: "Run", text: record.run }]),
+      ],
+      state: "Nothing was changed.",
+      next: [],
+    }),
+  };
+}
+
+const diff: Sub = (parent, run) => {
+  const command = parent
+    .command("diff")
+    .argument("<snapshot>", "an id, or the beginning of one")
+    .argument("[other]", "another snapshot, or now", "now")
+    .option("--table <name>", "this table only; repeatable", collect, [])
+    .action((from: string, to: string, flags: { readonly table: readonly string[] }) =>
+      run("snapshot-diff", async (cx) => {
+        const tools = await cx.tools();
+        const found = await diffSnapshots(tools, from, to === "now" ? null : to, flags.table);
+        const how = maskOf(tools.project.config.targets[found.from.target]?.mask);
+        const { tables } = found.changed;
+        const rows = tables.reduce((n, t) => n + t.insert + t.update + t.delete, 0);
+        return {
+          result: {
+            from: found.from.id,
+            to: found.to?.id ?? "now",
+            rows,
+            tables: tables.map((t) => ({
+              table: t.name,
+              insert: t.insert,
+              update: t.update,
+              delete: t.delete,
+            })),
+          },
+          text: cx.screen(renderSnapshotDiff, {
+            from: found.from.id,
+            to: found.to?.id ?? `${found.from.target} now`,
+            rows,
+            patterns: patternViews(found.changed, how),
+          }),
+        };
+      }),
+    );
+  describeCommand(command, {
+    group: "Lifecycle",
+    summary: "what changed between a snapshot and another one, or now",
+    examples: [
+      { line: "holdpoint snapshot diff sn_5c0e2fqa now", what: "in patterns; together they cover every row" },
+    ],
+    exits: [33, 34, 35, 36, 39],
+  });
+};
+
+const restore: Sub = (parent, run) => {
+  const command = parent
+    .command("restore")
+    .argument("<snapshot>", "an id, or the beginning of one")
+    .requiredOption("--to <file>", "a new file; nothing is overwritten")
+    .action((ref: string, flags: { readonly to: string }) =>
+      run("snapshot-restore", async (cx) => {
+        const path = resolve(cx.cwd, flags.to);
+        const manifest = await restoreSnapshot(await cx.tools(), ref, path);
+        return {
+          result: { snapshot: manifest.id, file: path, level: manifest.level, rows: manifest.rows },
+          text: cx.screen(renderFacts, {
+            headline: `Restored ${plural(manifest.rows, "row")} as of ${when(manifest.takenAt)} UTC.`,
+            facts: [{ label: "File", text: path }],
+            state:
+              "A new file was written; the target was not touched. To bring rows back into the target, use rescue: it keeps what was written since.",
+            next: [
+              {
+                actor: "anyone",
+                argv: ["holdpoint", "rescue", "--on", manifest.target, "--from", manifest.id],
+              },
+            ],
+          }),
+        };
+      }),
+    );
+  describeCommand(command, {
+    group: "Lifecycle",
+    summary: "put a snapshot into a new file, never over anything",
+    examples: [
+      {
+        line: "holdpoint snapshot restore sn_5c0e2fqa --to /srv/tmp/elb-0900.db",
+        what: "to look, or to start elsewhere",
+      },
+    ],
+    exits: [35, 36],
+  });
+};
+
+interface PruneFlags {
+  readonly on?: string;
+  readonly keep?: string;
+  readonly olderThan?: string;
+  readonly evenIfNeeded?: boolean;
+}
+
+const prune: Sub = (parent, run) => {
+  const command = parent
+    .command("prune")
+    .argument("[snapshot...]", "ids, or beginnings of ids")
+    .option("--on <target>", "this target's only")
+    .option("--keep <n>", "all but the newest n")
+    .option("--older-than <duration>", "those older than this, e.g. 30d")
+    .option("--even-if-needed", "also those that the undo of a run still needs")
+    .action((refs: readonly string[], flags: PruneFlags) =>
+      run("snapshot-prune", (cx) => pruned(cx, refs, flags)),
+    );
+  describeCommand(command, {
+    group: "Lifecycle",
+    summary: "destroy row data that is no longer needed; the ledger keeps digests",
+    examples: [
+      { line: "holdpoint snapshot prune --on elb-prod --older-than 30d", what: "what no undo needs" },
+    ],
+    exits: [],
+  });
+};
+
+async function pruned(cx: Context, refs: readonly string[], flags: PruneFlags): Promise<Outcome> {
+  const tools = await cx.tools();
+  const { removed, kept } = await pruneSnapshots(tools, {
+    refs,
+    on: flags.on ?? null,
+    keep: keepOf(flags.keep),
+    before: beforeOf(flags.olderThan, tools.clock.now()),
+    evenIfNeeded: flags.evenIfNeeded === true,
+  });
+  return {
+    result: { removed, kept: kept.map((k) => ({ snapshot: k.id, needed_by: k.neededBy })) },
+    text: cx.screen(renderFacts, {
+      headline: `Destroyed the rows of ${plural(removed.length, "snapshot")}${kept.length === 0 ? "" : `, kept ${count(kept.length)} that an undo still needs`}.`,
+      facts: [
+        ...removed.map((id) => ({ label: "Removed", text: id })),
+        ...kept.map((k) => ({ label: "Kept", text: `${k.id}, needed to undo ${k.neededBy.join(", ")}` })),
+      ],
+      state: "The target was not touched; digests and counts stay in the ledger.",
+      next: [],
+    }),
+  };
+}
+
+function keepOf(text: string | undefined): number | null {
+  if (text === undefined) return null;
+  if (/^\d{1,6}$/.test(text)) return Number(text);
+  throw new UsageError({ code: "ERR_USAGE", message: `--keep ${text} is no number of snapshots` });
+}
+
+function beforeOf(text: string | undefined, now: Date): string | null {
+  if (text === undefined) return null;
+  const age = parseDuration(text);
+  if (age !== undefined) return stamp(new Date(now.getTime() - age * 1000));
+  throw new UsageError({
+    code: "ERR_USAGE",
+    message: `--older-than ${text} is no duration`,
+    why: "such as 12h or 30d",
+  });
+}
+
+const forget: Sub = (parent, run) => {
+  const command = parent
+    .command("forget")
+    .argument("<run>", "a run's id, or the beginning of one")
+    .option("--confirm <run>", "the run's id, typed: it can never be undone afterwards")
+    .action((ref: string, flags: { readonly confirm?: string }) =>
+      run("snapshot-forget", async (cx) => {
+        const typed =
+          flags.confirm ??
+          (await cx.prompter.ask({
+            message: "Type the run to destroy its rows for ever:",
+            needs: "destroying a run's rows needs its name",
+            flag: ["--confirm", "RUN"],
+          }));
+        if (typed !== ref)
+          throw new UsageError({
+            code: "ERR_USAGE",
+            message: "that is not the run that was named",
+            why: `${JSON.stringify(typed)} is not ${ref}`,
+          });
+        const { run: id, plan, snapshots } = await forgetRun(await cx.tools(), ref);
+        return {
+          result: { run: id, plan, snapshots },
+          text: cx.screen(renderFacts, {
+            headline: `The rows of ${id} are destroyed: it can no longer be undone or shown.`,
+            facts: [{ label: "Plan", text: plan }, ...snapshots.map((text) => ({ label: "Snapshot", text }))],
+            state: "The target was not touched; digests and counts stay in the ledger.",
+            next: [],
+          }),
+        };
+      }),
+    );
+  describeCommand(command, {
+    group: "Lifecycle",
+    summary: "destroy what is kept of a run's rows, and with it the way back",
+    examples: [
+      {
+        line: "holdpoint snapshot forget rn_5c0e2fqa --confirm rn_5c0e2fqa",
+        what: "digests stay in the ledger",
+      },
+    ],
+    exits: [22],
+  });
+};
+
+const drillCommand: Sub = (parent, run) => {
+  const command = parent
+    .command("drill")
+    .requiredOption("--on <target>", "the target, named; it is only read")
+    .option("--from <snapshot>", "drill with this snapshot instead of a fresh one")
+    .action((flags: { readonly on: string; readonly from?: string }) =>
+      run("snapshot-drill", async (cx) => {
+        const d = await drill(await cx.tools(), flags.on, flags.from ?? null);
+        return {
+          result: {
+            snapshot: d.snapshot,
+            table: d.table,
+            broken: d.broken,
+            written: d.written,
+            restored: d.restored,
+            lost: d.lost,
+            missing: d.missing,
+            take_ms: d.takeMs,
+            restore_ms: d.restoreMs,
+            rescue_ms: d.rescueMs,
+          },
+          text: cx.screen(renderDrill, {
+            banner: { verdict: d.environment, target: d.target, note: "drill on a copy" },
+            ...d,
+            seconds: { take: d.takeMs / 1000, restore: d.restoreMs / 1000, rescue: d.rescueMs / 1000 },
+          }),
+        };
+      }),
+    );
+  describeCommand(command, {
+    group: "Lifecycle",
+    summary: "break and rescue a copy; measures the time and what was lost, into the ledger",
+    examples: [{ line: "holdpoint snapshot drill --on elb-prod", what: "every night, before you need it" }],
+    exits: [30, 33, 35, 36, 38, 39],
+  });
+};

@@ -1,0 +1,426 @@
+/** Snapshots by hand: taken, listed, verified, compared, restored elsewhere, and destroyed when their time is over. */
+import { stamp } from "../base/clock.js";
+import { HoldpointError, IntegrityError, TargetError, UsageError } from "../base/errors.js";
+import { idFromBytes } from "../base/ids.js";
+import type { ChangeSink, TableShape } from "../changeset/change.js";
+import { keyOf } from "../changeset/change.js";
+import { digestOfSource } from "../changeset/encode.js";
+import type { Summary } from "../changeset/summarise.js";
+import { keyBytes } from "../changeset/key.js";
+import type { Row } from "../changeset/value.js";
+import type { SnapshotManifest } from "../snapshot/snapshot.js";
+import type { Target } from "../target/target.js";
+import { compareStates } from "./compare-states.js";
+import { type Examined, withTarget } from "./examine.js";
+import { findSnapshot, openImage, type SnapshotRecord, snapshotRecords } from "./image.js";
+import { summaryOf } from "./judge-plan.js";
+import { requirePlannable } from "./plan.js";
+import { allRuns, findRun } from "./runs.js";
+import type { SnapshotFacts, Toolbox } from "./toolbox.js";
+
+/** A snapshot that was taken, verified and recorded. */
+export interface Taken {
+  readonly manifest: SnapshotManifest;
+  readonly digest: string;
+  readonly tookMs: number;
+  /** Of a database: what the store grew by, and pages that were new. */
+  readonly stored: { readonly bytes: number; readonly added: number } | null;
+}
+
+/** Keeps the tables named, or everything; a snapshot that cannot be verified is none (36). */
+export async function takeSnapshot(tools: Toolbox, on: string, tables: readonly string[]): Promise<Taken> {
+  return withTarget(tools, on, async (examined) => {
+    await requirePlannable(tools, examined);
+    return takeOf(tools, examined, tables);
+  });
+}
+
+/**
+ * Keeps more than the rows of a plan before its run writes: whole tables, or everything, as the configuration says.
+ * @throws IntegrityError ERR_SNAPSHOT_UNVERIFIED (36); TargetError where the adapter cannot.
+ */
+export async function keepBeforeRun(
+  tools: Toolbox,
+  examined: Examined,
+  of: {
+    readonly level: "tables" | "database";
+    readonly tables: readonly string[];
+    readonly plan: string;
+    readonly run: string;
+  },
+): Promise<Taken> {
+  return takeOf(tools, examined, of.level === "database" ? [] : of.tables, of);
+}
+
+async function takeOf(
+  tools: Toolbox,
+  examined: Examined,
+  tables: readonly string[],
+  of: { readonly plan: string | null; readonly run: string | null } = { plan: null, run: null },
+): Promise<Taken> {
+  const started = tools.clock.now().getTime();
+  const { target } = examined;
+  const facts = (level: SnapshotManifest["level"]): SnapshotFacts => ({
+    id: idFromBytes("sn", tools.random(10)),
+    level,
+    target: target.name,
+    identity: examined.marker?.identity ?? "none",
+    plan: of.plan,
+    run: of.run,
+    takenAt: stamp(tools.clock.now()),
+  });
+  const done = tools.progress.begin(
+    `keeping ${tables.length === 0 ? "everything" : tables.join(", ")} of ${target.name}`,
+  );
+  try {
+    const kept =
+      tables.length === 0 && target.copyTo !== undefined
+        ? await takeDatabase(tools, target, facts("database"))
+        : await takeTables(tools, target, facts("tables"), tables);
+    const { manifest, digest, stored } = kept;
+    (await tools.ledger()).append({
+      kind: "snapshot-taken",
+      target: target.name,
+      plan: of.plan,
+      run: of.run,
+      facts: {
+        snapshot: manifest.id,
+        manifest: digest,
+        rows: manifest.rows,
+        content: manifest.content,
+        level: manifest.level,
+        stored_bytes: stored?.bytes ?? null,
+      },
+    });
+    done(`snapshot ${manifest.id}: ${manifest.rows} rows kept, read back, compared`);
+    return { ...kept, tookMs: tools.clock.now().getTime() - started };
+  } catch (e) {
+    done();
+    throw e;
+  }
+}
+
+type Kept = Omit<Taken, "tookMs">;
+
+/** All rows of tables, as of one moment. */
+async function takeTables(
+  tools: Toolbox,
+  target: Target,
+  facts: SnapshotFacts,
+  wanted: readonly string[],
+): Promise<Kept> {
+  const take = async (): Promise<Kept> => {
+    const shapes = chosenShapes((await target.schema()).tables, wanted, target.name);
+    const writer = await tools.workingChanges();
+    try {
+      for (const shape of shapes) await copyRows(target, shape, writer);
+    } catch (e) {
+      writer.abort();
+      throw e;
+    }
+    const rows = writer.finish();
+    try {
+      return { ...(await tools.snapshots.take(facts, rows, shapes)), stored: null };
+    } finally {
+      rows.close();
+    }
+  };
+  if (target.atOneMoment !== undefined) return target.atOneMoment(take);
+  throw new TargetError({
+    code: "ERR_TARGET_UNSUPPORTED",
+    message: `tables of ${target.name} cannot be kept as of one moment`,
+    why: `the ${target.adapter} adapter cannot read several tables as one state`,
+  });
+}
+
+/** Each row as its deletion; equal rows of a table without a key as one with their number. */
+async function copyRows(target: Target, shape: TableShape, sink: ChangeSink): Promise<void> {
+  sink.table(shape);
+  let last: { readonly row: Row; readonly key: string; count: number } | undefined;
+  const flush = (): void => {
+    if (last === undefined) return;
+    const change = {
+      op: "delete",
+      table: shape.name,
+      key: keyOf(shape, last.row),
+      before: last.row,
+      origin: "unknown",
+    } as const;
+    sink.add(last.count === 1 ? change : { ...change, count: last.count });
+  };
+  for await (const row of target.scan(shape)) {
+    if (shape.keyKind !== "none") {
+      sink.add({ op: "delete", table: shape.name, key: keyOf(shape, row), before: row, origin: "unknown" });
+      continue;
+    }
+    const key = Buffer.from(keyBytes(row)).toString("latin1");
+    if (last?.key === key) last.count += 1;
+    else {
+      flush();
+      last = { row, key, count: 1 };
+    }
+  }
+  flush();
+}
+
+function chosenShapes(
+  shapes: readonly TableShape[],
+  wanted: readonly string[],
+  target: string,
+): readonly TableShape[] {
+  const unknown = wanted.filter((w) => !shapes.some((s) => s.name === w));
+  if (unknown.length === 0)
+    return wanted.length === 0 ? shapes : shapes.filter((s) => wanted.includes(s.name));
+  throw new UsageError({
+    code: "ERR_USAGE",
+    message: `${target} has no table ${unknown.join(", ")}`,
+    why: `it has ${shapes.map((s) => s.name).join(", ") || "none"}`,
+  });
+}
+
+/** The whole database, page by page: what is counted is the copy, so that rows and pages are of one moment. */
+async function takeDatabase(tools: Toolbox, target: Target, facts: SnapshotFacts): Promise<Kept> {
+  const scratch = tools.scratch();
+  try {
+    const path = await target.copyTo?.(`${scratch.path}/copy`);
+    if (path === undefined) throw new HoldpointError({ code: "ERR_INTERNAL", message: "no copy was made" });
+    const copy = await tools.openCopy(path, target.name);
+    const { tables, rows } = await countAll(copy);
+    const taken = await tools.snapshots.takeFile(facts, path, { tables, rows });
+    const { manifest, digest, storedBytes, added } = taken;
+    return { manifest, digest, stored: { bytes: storedBytes, added } };
+  } finally {
+    scratch.remove();
+  }
+}
+
+async function countAll(
+  copy: Target,
+): Promise<{ readonly tables: readonly TableShape[]; readonly rows: number }> {
+  try {
+    const { tables } = await copy.schema();
+    let rows = 0;
+    for (const { name } of tables) rows += await copy.countRows(name);
+    return { tables, rows };
+  } finally {
+    await copy.close();
+  }
+}
+
+/** A snapshot as it is listed; the manifest is null when its file cannot be read. */
+export interface ListedSnapshot {
+  readonly record: SnapshotRecord;
+  readonly manifest: SnapshotManifest | null;
+  readonly neededBy: readonly string[];
+  readonly why: string | null;
+}
+
+/** The snapshots that are still kept, newest first; what a run took for itself only with `all`. */
+export async function listSnapshots(tools: Toolbox, on: string | null): Promise<readonly ListedSnapshot[]> {
+  const files = new Map((await tools.snapshots.list()).map((f) => [f.id, f.check]));
+  const needed = await neededBy(tools);
+  const records = (await snapshotRecords(tools, on)).filter((r) => !r.pruned);
+  return [...records].reverse().map((record) => {
+    const check = files.get(record.id);
+    return {
+      record,
+      manifest: check?.ok === true ? check.manifest : null,
+      neededBy: needed(record.id),
+      why: check === undefined ? "its file is gone" : check.ok ? null : check.why,
+    };
+  });
+}
+
+/** Reads a snapshot whole, against the manifest's digest in the ledger. @throws IntegrityError ERR_SNAPSHOT_UNVERIFIED (36). */
+export async function verifySnapshot(
+  tools: Toolbox,
+  ref: string,
+): Promise<{ readonly record: SnapshotRecord; readonly manifest: SnapshotManifest }> {
+  const record = await findSnapshot(tools, ref);
+  refusePruned(record);
+  const check = await tools.snapshots.verify(record.id, record.manifest);
+  if (check.ok) return { record, manifest: check.manifest };
+  throw new IntegrityError({
+    code: "ERR_SNAPSHOT_UNVERIFIED",
+    message: `${record.id} is not what was kept on ${record.at}`,
+    why: check.why,
+    next: [{ actor: "anyone", argv: ["holdpoint", "snapshot", "list", "--on", record.target] }],
+  });
+}
+
+/** Restores a snapshot to a new file, never over anything. */
+export async function restoreSnapshot(tools: Toolbox, ref: string, to: string): Promise<SnapshotManifest> {
+  const { record, manifest } = await verifySnapshot(tools, ref);
+  return manifest.level === "database"
+    ? tools.snapshots.restoreFile(record.id, to, record.manifest)
+    : tools.snapshots.restoreRows(record.id, to, record.manifest);
+}
+
+/** What changed from a snapshot to another one, or to the target as it is now. */
+export interface SnapshotDiff {
+  readonly from: SnapshotRecord;
+  /** Null for now. */
+  readonly to: SnapshotRecord | null;
+  readonly changed: Summary;
+}
+
+/** Compares a snapshot with another one or with the target. */
+export async function diffSnapshots(
+  tools: Toolbox,
+  from: string,
+  to: string | null,
+  tables: readonly string[],
+): Promise<SnapshotDiff> {
+  const a = await verifySnapshot(tools, from);
+  const before = await openImage(tools, a.record, a.manifest.level);
+  try {
+    if (to === null) {
+      return await withTarget(tools, a.record.target, async ({ target }) => {
+        const now = {
+          name: target.name,
+          tables: (await target.schema()).tables,
+          rows: target.scan,
+          reader: target,
+        };
+        return { from: a.record, to: null, changed: await summaryBetween(tools, before, now, tables) };
+      });
+    }
+    const b = await verifySnapshot(tools, to);
+    const after = await openImage(tools, b.record, b.manifest.level);
+    try {
+      const other = { name: b.record.id, tables: after.tables, rows: after.rows, reader: null };
+      return { from: a.record, to: b.record, changed: await summaryBetween(tools, before, other, tables) };
+    } finally {
+      await after.close();
+    }
+  } finally {
+    await before.close();
+  }
+}
+
+async function summaryBetween(
+  tools: Toolbox,
+  before: Awaited<ReturnType<typeof openImage>>,
+  other: Parameters<typeof compareStates>[2],
+  tables: readonly string[],
+): Promise<Summary> {
+  const { changes } = await compareStates(tools, before, other, tables);
+  try {
+    return summaryOf(changes, digestOfSource(changes).digest);
+  } finally {
+    changes.close();
+  }
+}
+
+/** Which runs could not be undone without a snapshot: those whose rows it keeps, while they are neither undone nor forgotten. */
+async function neededBy(tools: Toolbox): Promise<(id: string) => readonly string[]> {
+  const needed = new Map<string, string[]>();
+  for (const run of await allRuns(tools)) {
+    if (run.snapshot !== null && run.state === "done")
+      needed.set(run.snapshot, [...(needed.get(run.snapshot) ?? []), run.id]);
+  }
+  return (id) => needed.get(id) ?? [];
+}
+
+/** What prune did. */
+export interface Pruned {
+  readonly removed: readonly string[];
+  readonly kept: readonly { readonly id: string; readonly neededBy: readonly string[] }[];
+}
+
+/** What prune takes: snapshots by name, or those of a target but the newest few, or older than a time. */
+export interface PruneRequest {
+  readonly refs: readonly string[];
+  readonly on: string | null;
+  readonly keep: number | null;
+  readonly before: string | null;
+  readonly evenIfNeeded: boolean;
+}
+
+/** Destroys row data of snapshots; the ledger keeps their digests. What an undo still needs stays unless told otherwise. */
+export async function pruneSnapshots(tools: Toolbox, request: PruneRequest): Promise<Pruned> {
+  const ids = await toPrune(tools, request);
+  const done = await tools.snapshots.prune(ids, await neededBy(tools), {
+    evenIfNeeded: request.evenIfNeeded,
+    now: tools.clock.now(),
+  });
+  if (done.removed.length > 0)
+    (await tools.ledger()).append({
+      kind: "snapshot-pruned",
+      target: request.on,
+      facts: { snapshots: [...done.removed] },
+    });
+  return done;
+}
+
+async function toPrune(tools: Toolbox, request: PruneRequest): Promise<readonly string[]> {
+  const named: string[] = [];
+  for (const ref of request.refs) {
+    const record = await findSnapshot(tools, ref);
+    refusePruned(record);
+    named.push(record.id);
+  }
+  if (request.keep === null && request.before === null) {
+    if (named.length > 0) return named;
+    throw new UsageError({
+      code: "ERR_USAGE",
+      message: "nothing says which snapshots to prune",
+      why: "expected ids, --keep or --older-than; empty never means all",
+    });
+  }
+  const { keep, before } = request;
+  const present = new Set((await tools.snapshots.list()).map((f) => f.id));
+  const newest = [...(await snapshotRecords(tools, request.on))]
+    .reverse()
+    .filter((r) => !r.pruned && present.has(r.id));
+  const old = newest.filter((r, i) => (keep === null || i >= keep) && (before === null || r.at < before));
+  return [...new Set([...named, ...old.map((r) => r.id)])];
+}
+
+function refusePruned(record: SnapshotRecord): void {
+  if (!record.pruned) return;
+  throw new UsageError({
+    code: "ERR_SNAPSHOT_UNKNOWN",
+    message: `the rows of ${record.id} were destroyed by prune`,
+    why: "the ledger keeps its digests only",
+    next: [{ actor: "anyone", argv: ["holdpoint", "snapshot", "list", "--on", record.target] }],
+  });
+}
+
+/**
+ * Destroys what is kept of a run's rows: plan, snapshot and the notes of which rows it touched. Digests and counts stay
+ * in the ledger; the run can no longer be undone, and says so.
+ */
+export async function forgetRun(
+  tools: Toolbox,
+  ref: string,
+): Promise<{ readonly run: string; readonly plan: string; readonly snapshots: readonly string[] }> {
+  const run = await findRun(tools, ref);
+  if (run.state === "started")
+    throw new UsageError({
+      code: "ERR_USAGE",
+      message: `${run.id} has no recorded end, so what is kept of it is still needed`,
+      next: [{ actor: "anyone", argv: ["holdpoint", "status", run.id] }],
+    });
+  const present = new Set((await tools.snapshots.list()).map((f) => f.id));
+  const snapshots = run.snapshot !== null && present.has(run.snapshot) ? [run.snapshot] : [];
+  // Recorded first: a crash after it leaves rows that nothing will be done with, never an undo without rows.
+  (await tools.ledger()).append({
+    kind: "snapshot-pruned",
+    target: run.target,
+    plan: run.plan,
+    run: run.id,
+    facts: { snapshots, forgotten: true },
+  });
+  await tools.snapshots.prune(snapshots, () => [], { evenIfNeeded: true });
+  (await tools.rowIndex()).forget(run.id);
+  tools.plans.forget(run.plan);
+  return { run: run.id, plan: run.plan, snapshots };
+}
+
+/** Whether the rows of a run were destroyed by {@link forgetRun}. */
+export async function isForgotten(tools: Toolbox, run: string): Promise<boolean> {
+  for (const { entry } of (await tools.ledger()).entries({ run, kinds: ["snapshot-pruned"] }))
+    if (entry.facts["forgotten"] === true) return true;
+  return false;
+}

@@ -1,0 +1,236 @@
+/**
+ * The shape of the `--json` documents as JSON Schema (draft 2020-12): `holdpoint schema NAME`. Fields are added within a
+ * version, never renamed or removed, so a schema allows fields that it does not know. Contract: `docs/json-output.md`.
+ */
+
+/** A JSON Schema. */
+export type Schema = Readonly<Record<string, unknown>>;
+
+const text: Schema = { type: "string" };
+const whole: Schema = { type: "integer" };
+const flag: Schema = { type: "boolean" };
+
+function list(items: Schema): Schema {
+  return { type: "array", items };
+}
+
+function orNull(schema: Schema): Schema {
+  return { anyOf: [schema, { type: "null" }] };
+}
+
+function one(...words: readonly string[]): Schema {
+  return { enum: words };
+}
+
+/** Fields ending in `?` may be absent. */
+function object(fields: Readonly<Record<string, Schema>>): Schema {
+  const entries = Object.entries(fields).map(([name, schema]) => [name.replace(/\?$/, ""), schema] as const);
+  const required = Object.keys(fields).filter((name) => !name.endsWith("?"));
+  return { type: "object", properties: Object.fromEntries(entries), required };
+}
+
+const nextStep = object({
+  actor: one("requester", "approver", "dba", "anyone"),
+  "argv?": list(text),
+  "text?": text,
+});
+
+const error = object({
+  code: { type: "string", pattern: "^ERR_[A-Z_]+$" },
+  what: text,
+  "why?": text,
+  "state?": text,
+  next: list(nextStep),
+  "details?": {},
+});
+
+const verdict = one("production", "staging", "development", "unproven");
+const decision = one("allow", "needs-approval", "deny");
+
+const requirement = object({
+  slots: list(object({ people: whole, groups: list(text), rule: text })),
+  touch: flag,
+  reviewedInTool: flag,
+  reason: flag,
+});
+
+const rule = object({
+  rule: text,
+  at: text,
+  effect: one("allow", "require", "deny", "pass", "error"),
+  because: text,
+  saw: text,
+  flips: text,
+});
+
+const counts = object({ table: text, insert: whole, update: whole, delete: whole });
+
+const plan = object({
+  plan: text,
+  file: orNull(text),
+  digest: text,
+  decision,
+  effect: object({ rows: whole, tables: list(counts) }),
+  has_changes: flag,
+  target: object({ name: text, environment: verdict, identity: orNull(text) }),
+  requirement,
+  expires_at: text,
+});
+
+const evidence = object({
+  source: text,
+  side: one("target", "machine"),
+  strength: one("strong", "medium", "none"),
+  says: orNull(one("production", "staging", "development")),
+  state: one("agrees", "absent", "contradicts", "informs"),
+  detail: text,
+  expected: orNull(text),
+  found: orNull(text),
+});
+
+const undo = object({
+  plan: orNull(text),
+  run: orNull(text),
+  counts: object({ put_back: whole, nothing_to_do: whole, merged: whole, conflict: whole }),
+  conflicts: list(object({ table: text, key: {}, column: orNull(text), before: {}, wrote: {}, now: {} })),
+});
+
+const rescue = object({
+  plan: orNull(text),
+  run: orNull(text),
+  snapshot: text,
+  snapshot_at: text,
+  rejected: list(object({ snapshot: text, at: text, why: text })),
+  counts: object({
+    put_back: whole,
+    nothing_to_do: whole,
+    merged: whole,
+    conflict: whole,
+    undecidable: whole,
+    removed: whole,
+    kept: whole,
+    other: whole,
+    born: whole,
+  }),
+  conflicts: list(object({ table: text, key: {}, column: orNull(text), before: {}, wrote: {}, now: {} })),
+  removed: list(object({ table: text, key: {} })),
+  born: list(object({ table: text, rows: whole })),
+  resolutions: orNull(text),
+});
+
+const drill = object({
+  snapshot: text,
+  table: text,
+  broken: whole,
+  written: whole,
+  restored: whole,
+  lost: whole,
+  missing: whole,
+  take_ms: whole,
+  restore_ms: whole,
+  rescue_ms: whole,
+});
+
+const test = object({ name: text, at: text, passed: flag, decision, diff: list(text) });
+
+/** The `result` of each command that publishes one. */
+export const RESULTS: Readonly<Record<string, Schema>> = {
+  plan,
+  show: plan,
+  approve: object({ plan: text, person: orNull(text), token: orNull(text) }),
+  apply: object({
+    run: orNull(text),
+    rows: object({ planned: whole, written: whole }),
+    snapshot: orNull(text),
+  }),
+  undo,
+  rescue,
+  "snapshot-take": object({
+    snapshot: text,
+    target: text,
+    level: one("tables", "database"),
+    tables: list(text),
+    rows: whole,
+    manifest: text,
+    bytes: orNull(whole),
+    stored_bytes: orNull(whole),
+    took_ms: whole,
+  }),
+  "snapshot-drill": drill,
+  "log-who": object({
+    table: text,
+    key: {},
+    runs: list(object({ run: text, at: text, job: text, by: orNull(text), state: text })),
+    now: {},
+    snapshots: list(object({ snapshot: text, at: text, row: {} })),
+    elsewhere: orNull(object({ after: text, before: text })),
+  }),
+  "env-check": object({
+    target: text,
+    verdict,
+    guarded_as: one("production", "staging", "development"),
+    contradicted: flag,
+    because: list(text),
+    evidence: list(evidence),
+    origins: list(object({ part: text, from: text, inherited: flag })),
+    description: text,
+  }),
+  "policy-explain": object({
+    plan: text,
+    target: text,
+    environment: verdict,
+    requester: orNull(text),
+    read: one("target", "plan"),
+    decision,
+    requirement,
+    rules: list(rule),
+    turning_points: list(object({ rule: text, at: text, rows: whole, now: whole })),
+    what_if: orNull(object({ rows: whole, decision, rules: list(rule) })),
+  }),
+  "policy-test": object({
+    tests: whole,
+    failed: whole,
+    files: list(object({ file: text, enabled: flag, tests: list(test) })),
+  }),
+  "policy-lint": object({
+    errors: whole,
+    warnings: whole,
+    findings: list(object({ at: text, severity: one("error", "warning"), kind: text, what: text })),
+  }),
+  doctor: object({
+    ok: whole,
+    look: whole,
+    stop: whole,
+    findings: list(
+      object({
+        check: text,
+        target: orNull(text),
+        level: one("ok", "look", "stop"),
+        what: text,
+        todo: list(nextStep),
+      }),
+    ),
+  }),
+  "log-verify": object({ entries: whole, head: orNull(text), first_bad: orNull(whole) }),
+  status: object({ plans: list({ type: "object" }), runs: list({ type: "object" }) }),
+};
+
+/** The whole document of a command; undefined for one that publishes no result. */
+export function documentSchema(command: string): Schema | undefined {
+  const result = Object.hasOwn(RESULTS, command) ? RESULTS[command] : undefined;
+  if (result === undefined) return undefined;
+  const envelope = object({
+    schema: { const: `holdpoint/${command}@1` },
+    ok: flag,
+    exit: object({ code: whole, name: text }),
+    target_changed: one("no", "yes", "partly", "unknown"),
+    result: orNull(result),
+    error: orNull(error),
+    warnings: list(text),
+  });
+  return {
+    $schema: "https://json-schema.org/draft/2020-12/schema",
+    title: `holdpoint ${command.replaceAll("-", " ")} --json, version 1`,
+    ...envelope,
+  };
+}

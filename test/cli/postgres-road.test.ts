@@ -1,0 +1,170 @@
+/** The whole road on PostgreSQL through the real binary: pin, plan, approve, apply, undo; and what must be refused on it. */
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
+import { connect, startServer, whyNoServer, type TestServer } from "../support/postgres.js";
+import { dumpPostgres } from "../support/postgres-target.js";
+import { makeKey, projectAt, type TestProject } from "../support/project.js";
+
+const SHOP = `
+  CREATE TABLE customers (id integer PRIMARY KEY, name text NOT NULL, email text);
+  CREATE TABLE orders (id integer PRIMARY KEY, customer_id integer NOT NULL REFERENCES customers ON DELETE CASCADE,
+    status text NOT NULL, note text, total numeric NOT NULL);
+  INSERT INTO customers SELECT i, 'customer ' || i, 'c' || i || '@shop.example' FROM generate_series(1, 100) i;
+  INSERT INTO orders SELECT i, 1 + (i - 1) % 100, CASE i % 3 WHEN 0 THEN 'paid' ELSE 'pending' END, NULL, i * 1.50
+    FROM generate_series(1, 400) i;`;
+
+const missing = whyNoServer();
+const suite = missing === null ? describe : describe.skip;
+if (missing !== null) process.stderr.write(`skipped: ${missing}\n`);
+
+suite("the road on PostgreSQL", () => {
+  let server: TestServer;
+  let url: string;
+  let project: TestProject;
+
+  beforeAll(async () => {
+    server = await startServer();
+  });
+  afterAll(async () => {
+    await server?.stop();
+  });
+  beforeEach(async () => {
+    url = await server.freshDatabase();
+    await server.exec(url, SHOP);
+    project = makePostgresProject(url);
+  });
+  afterEach(() => {
+    project.close();
+  });
+
+  test("a plan, its approval, its effect, and the way back while others write", async () => {
+    const before = await dumpPostgres(url);
+    const plan = project.plan("DELETE FROM customers WHERE id <= 5");
+    expect(await dumpPostgres(url)).toBe(before);
+    const shown = project.json(["show", plan]);
+    expect(shown.ok).toBe(true);
+    const token = project.approve(plan);
+    const applied = project.json([
+      "apply",
+      plan,
+      "--approval",
+      writeToken(project, token),
+      "--confirm",
+      "shop-prod",
+    ]);
+    expect([applied.error, applied.result["rows"]]).toMatchObject([null, { planned: 25, written: 25 }]);
+    expect(await count(url, "customers")).toBe(95);
+    await server.exec(
+      url,
+      "UPDATE customers SET name = 'renamed' WHERE id = 50",
+      "INSERT INTO customers VALUES (900, 'new', NULL)",
+    );
+    const undone = project.json([
+      "undo",
+      String(applied.result["run"]),
+      "--key",
+      "keys/dana",
+      "--confirm",
+      "shop-prod",
+    ]);
+    expect(undone.exit.code).toBe(21);
+    const back = String(undone.result["plan"]);
+    const taken = project.json([
+      "apply",
+      back,
+      "--approval",
+      writeToken(project, project.approve(back)),
+      "--confirm",
+      "shop-prod",
+    ]);
+    expect(taken.ok).toBe(true);
+    await server.exec(
+      url,
+      "UPDATE customers SET name = 'customer 50' WHERE id = 50",
+      "DELETE FROM customers WHERE id = 900",
+    );
+    expect(await dumpPostgres(url)).toBe(before);
+    expect(project.json(["log", "verify"]).ok).toBe(true);
+  });
+
+  test("TRUNCATE CASCADE shows every row that goes, and a scope refuses it", async () => {
+    await server.exec(
+      url,
+      "CREATE TABLE fresh (id integer PRIMARY KEY); ALTER TABLE orders ADD fresh_id integer REFERENCES fresh",
+    );
+    project.write("jobs/empty.sql", "TRUNCATE fresh CASCADE");
+    const denied = project.json(["plan", "jobs/empty.sql", "--on", "shop-prod", "--key", "keys/dana"]);
+    expect(denied.error?.code).toBe("ERR_POLICY_DENIED");
+    expect(denied.error?.why).toContain("orders: all of 400 rows deleted");
+    const declared = "jobs:\n  empty:\n    sql: jobs/empty.sql\n    scope: [fresh]\n";
+    project.write("holdpoint.yaml", project.read("holdpoint.yaml").replace(/^jobs:\n/m, declared));
+    const refused = project.json(["plan", "empty", "--on", "shop-prod", "--key", "keys/dana"]);
+    expect(refused.error?.code).toBe("ERR_SCOPE_EXCEEDED");
+    expect(await count(url, "orders")).toBe(400);
+  });
+
+  test("a stale plan, a spent token, another database and an altered file are refused with different reasons", async () => {
+    const first = project.plan("UPDATE orders SET status = 'sent' WHERE id <= 10");
+    const second = project.plan("UPDATE orders SET status = 'held' WHERE id <= 5");
+    const [one, two] = [first, second].map((p) => writeToken(project, project.approve(p)));
+    const apply = (plan: string, token = ""): string =>
+      project.json(["apply", plan, "--approval", token, "--confirm", "shop-prod"]).error?.code ?? "done";
+    expect(apply(second, two)).toBe("done");
+    expect(apply(first, one)).toBe("ERR_DRIFT_ROWS");
+    expect(apply(second, two)).not.toBe("done");
+    const elsewhere = await server.freshDatabase();
+    await server.exec(elsewhere, SHOP);
+    project.write(
+      "holdpoint.yaml",
+      project.read("holdpoint.yaml").replace(databaseOf(url), databaseOf(elsewhere)),
+    );
+    expect(["ERR_ENV_CONTRADICTED", "ERR_TRUST_BUNDLE"]).toContain(apply(first, one));
+  });
+
+  test("a target that cannot be reached is told so, and no error repeats a password", () => {
+    project.write("holdpoint.yaml", project.read("holdpoint.yaml").replace(/url: .*/, "url: ${SHOP_URL}"));
+    const env = { SHOP_URL: "postgres://postgres:s3cret-word@127.0.0.1:1/shop" };
+    const ran = project.run(["env", "check", "shop-prod"], { env });
+    expect(ran.status).toBe(39);
+    expect(ran.stdout + ran.stderr).not.toContain("s3cret-word");
+  });
+});
+
+function makePostgresProject(url: string): TestProject {
+  const dir = mkdtempSync(join(tmpdir(), "holdpoint-test-"));
+  mkdirSync(join(dir, "keys"));
+  for (const person of ["dana", "ravi"]) makeKey(join(dir, "keys", person), person);
+  const project = projectAt(dir, "", "shop-prod");
+  const people = ["dana", "ravi"].flatMap((p) => ["--person", `${p}=keys/${p}.pub`]);
+  const steps = [
+    ["init", "--target", "shop-prod", "--url", url, "--environment", "production", ...people],
+    ["env", "pin", "shop-prod", "--confirm", "shop-prod"],
+  ];
+  for (const args of steps) {
+    const ran = project.run(args);
+    if (ran.status === 0) continue;
+    rmSync(dir, { recursive: true, force: true });
+    throw new Error(`${args.join(" ")} ended with ${ran.status}\n${ran.stdout}${ran.stderr}`);
+  }
+  return project;
+}
+
+let tokens = 0;
+function writeToken(project: TestProject, token: string): string {
+  return project.write(`token-${++tokens}.txt`, token);
+}
+
+function databaseOf(url: string): string {
+  return /\/(db\d+)\?/.exec(url)?.[1] ?? "";
+}
+
+async function count(url: string, table: string): Promise<number> {
+  const client = await connect(url);
+  try {
+    return Number((await client.rows(`SELECT count(*) FROM ${table}`))[0]?.[0]);
+  } finally {
+    await client.close();
+  }
+}

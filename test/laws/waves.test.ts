@@ -1,0 +1,188 @@
+/** The cut of an effect into waves and batches: nothing lost, nothing twice, no group split, the same every time. */
+import { describe, expect, test } from "@jest/globals";
+import * as fc from "fast-check";
+import { type ChangeSet, countOf, type TableShape } from "../../src/changeset/change.js";
+import { keyText } from "../../src/changeset/key.js";
+import { changeSet, countsOf, sourceOf } from "../../src/changeset/source.js";
+import { type Member, type SchemaTies, type Ties, tiesOf } from "../../src/changeset/ties.js";
+import { batchesOf, boundsOf, mergeBounds, outlineOf, parseWaves } from "../../src/changeset/waves.js";
+import { changeSetArbitrary, LAW_RUNS } from "../support/changeset-arbitrary.js";
+
+const runs = { numRuns: LAW_RUNS };
+
+/** Ties over columns that some tables have: unique values, and references among all tables. */
+function schemaOf(cs: ChangeSet, pick: number): SchemaTies {
+  const columnOf = (t: TableShape): string => t.columns[pick % t.columns.length]?.name ?? "";
+  return {
+    uniques: cs.tables.map((t) => ({ table: t.name, columns: [columnOf(t)], isKey: false })),
+    references: cs.tables.flatMap((t) =>
+      cs.tables.map((p) => ({
+        table: t.name,
+        columns: [columnOf(t)],
+        parent: p.name,
+        parentColumns: [columnOf(p)],
+      })),
+    ),
+  };
+}
+
+function finderIn(cs: ChangeSet): (m: Member) => ChangeSet["changes"][number] {
+  const byKey = new Map(cs.changes.map((c) => [`${c.table}\n${keyText(c.key)}`, c]));
+  return (m) => {
+    const found = byKey.get(`${m.table}\n${keyText(m.key)}`);
+    if (found === undefined) throw new Error("no such row");
+    return found;
+  };
+}
+
+function tied(cs: ChangeSet, pick: number): Ties {
+  const ties = tiesOf(sourceOf(cs), countsOf(sourceOf(cs)), schemaOf(cs, pick));
+  if (ties === null) throw new Error("not known");
+  return ties;
+}
+
+const cases = fc.record({
+  cs: changeSetArbitrary,
+  pick: fc.nat({ max: 5 }),
+  ends: fc.array(fc.integer({ min: 1, max: 12 }), { maxLength: 3 }),
+  batchRows: fc.integer({ min: 1, max: 5 }),
+});
+
+const rowsIn = (cs: ChangeSet): number => cs.changes.reduce((n, c) => n + countOf(c), 0);
+
+describe("batches", () => {
+  test("together they are the effect, in the waves' bounds, with no group split", () => {
+    fc.assert(
+      fc.property(cases, ({ cs, pick, ends, batchRows }) => {
+        const total = rowsIn(cs);
+        const ties = tied(cs, pick);
+        const cut = { bounds: mergeBounds(ends, [total]).filter((e) => e <= total), batchRows };
+        const batches = [...batchesOf(sourceOf(cs), ties, cut, finderIn(cs))];
+        const parts = batches.map((b) => b.source.tables.flatMap((t) => [...b.source.changes(t.name)]));
+        expect(changeSet(cs.tables, parts.flat())).toEqual(changeSet(cs.tables, cs.changes));
+        let written = 0;
+        for (const b of batches) {
+          written += b.rows;
+          expect(written).toBeLessThanOrEqual(cut.bounds[b.wave - 1] ?? 0);
+        }
+        const places = new Map(
+          parts.flatMap((changes, i) => changes.map((c) => [`${c.table}\n${keyText(c.key)}`, i] as const)),
+        );
+        for (const group of ties.groups.values()) {
+          expect(new Set(group.map((m) => places.get(`${m.table}\n${keyText(m.key)}`))).size).toBe(1);
+        }
+      }),
+      runs,
+    );
+  });
+
+  test("are the same every time, and the outline is their numbers", () => {
+    fc.assert(
+      fc.property(cases, ({ cs, pick, ends, batchRows }) => {
+        const total = rowsIn(cs);
+        const cut = { bounds: mergeBounds(ends, [total]).filter((e) => e <= total), batchRows };
+        const made = (): unknown[] =>
+          [...batchesOf(sourceOf(cs), tied(cs, pick), cut, finderIn(cs))].map(({ wave, batch, rows }) => ({
+            wave,
+            batch,
+            rows,
+          }));
+        expect(made()).toEqual(made());
+        expect([...outlineOf(sourceOf(cs), tied(cs, pick), cut, finderIn(cs))]).toEqual(made());
+      }),
+      runs,
+    );
+  });
+});
+
+const ITEM: TableShape = {
+  name: "item",
+  columns: [
+    { name: "id", type: "INTEGER" },
+    { name: "owner", type: "INTEGER" },
+    { name: "code", type: "TEXT" },
+  ],
+  keyKind: "primary",
+  key: [0],
+};
+const OWNER: TableShape = { ...ITEM, name: "owner", columns: ITEM.columns.slice(0, 1) };
+const SCHEMA: SchemaTies = {
+  references: [{ table: "ITEM", columns: ["Owner"], parent: "owner", parentColumns: ["id"] }],
+  uniques: [{ table: "item", columns: ["code"], isKey: false }],
+};
+const facts = { origin: "job" } as const;
+
+describe("rows that hang together", () => {
+  const groupsOf = (cs: ChangeSet, schema: SchemaTies | undefined = SCHEMA): number[][] | null => {
+    const ties = tiesOf(sourceOf(cs), countsOf(sourceOf(cs)), schema);
+    return ties === null ? null : [...ties.groups.values()].map((g) => g.map((m) => Number(m.key[0])));
+  };
+  const update = (id: bigint, before: string | null, after: string | null, owner = 1n) =>
+    ({
+      ...facts,
+      table: "item",
+      key: [id],
+      op: "update",
+      before: [id, owner, before],
+      after: [id, owner, after],
+    }) as const;
+
+  test("both ends of a foreign key", () => {
+    const cs = changeSet(
+      [ITEM, OWNER],
+      [
+        { ...facts, table: "owner", key: [1n], op: "delete", before: [1n] },
+        { ...facts, table: "item", key: [7n], op: "delete", before: [7n, 1n, "a"] },
+        { ...facts, table: "item", key: [8n], op: "delete", before: [8n, 2n, "b"] },
+      ],
+    );
+    expect(groupsOf(cs)).toEqual([[7, 1]]);
+  });
+
+  test("children of a parent that stays hang on nothing", () => {
+    const cs = changeSet([ITEM], [update(1n, "a", "b"), update(2n, "c", "d")]);
+    expect(groupsOf(cs)).toEqual([]);
+  });
+
+  test("a unique value that changes hands, in any case and around a ring", () => {
+    expect(groupsOf(changeSet([ITEM], [update(1n, "a", "x"), update(2n, "b", "A")]))).toEqual([[1, 2]]);
+    const ring = [update(1n, "a", "b"), update(2n, "b", "c"), update(3n, "c", "a"), update(4n, "z", null)];
+    expect(groupsOf(changeSet([ITEM], ring))).toEqual([[1, 2, 3]]);
+  });
+
+  test("the two ends of a changed key", () => {
+    const cs = changeSet(
+      [ITEM],
+      [
+        { ...facts, table: "item", key: [1n], op: "delete", before: [1n, 9n, null], link: [5n] },
+        { ...facts, table: "item", key: [5n], op: "insert", after: [5n, 9n, null], link: [1n] },
+        { ...facts, table: "item", key: [6n], op: "insert", after: [6n, 9n, null] },
+      ],
+    );
+    expect(groupsOf(cs)).toEqual([[1, 5]]);
+  });
+
+  test("a unique expression ties every row that could give and take", () => {
+    const cs = changeSet([ITEM], [update(1n, "a", "b"), update(2n, "c", "d")]);
+    expect(
+      groupsOf(cs, { references: [], uniques: [{ table: "item", columns: null, isKey: false }] }),
+    ).toEqual([[1, 2]]);
+  });
+
+  test("where the schema's ties are not known, everything is one group", () => {
+    expect(groupsOf(changeSet([ITEM], [update(1n, "a", "b")]), undefined)).not.toEqual([[1]]);
+    expect(tiesOf(sourceOf(changeSet([ITEM], [])), [], undefined)).toBeNull();
+  });
+});
+
+describe("waves", () => {
+  test.each([
+    ["1%,10%,100%", 1000, [10, 100, 1000]],
+    ["1%", 10, [1, 10]],
+    ["5,50", 20, [5, 20]],
+    ["50%,100%", 1, [1]],
+    ["0.1%", 100, [1, 100]],
+  ])("%s of %d rows end at %j", (text, rows, ends) => {
+    expect(boundsOf(parseWaves(text), rows)).toEqual(ends);
+  });
+});

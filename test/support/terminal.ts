@@ -1,0 +1,99 @@
+/** A command at a real pseudo-terminal: keys are typed when their question stands on the screen, never by the clock. */
+import { resolve } from "node:path";
+import { spawn } from "@lydell/node-pty";
+import xterm from "@xterm/headless";
+
+const BIN = process.env["HOLDPOINT_TEST_BIN"] ?? resolve(import.meta.dirname, "../../../bin/holdpoint.js");
+
+/** What is typed once words have appeared after the last answer. */
+export interface Turn {
+  readonly after: string | RegExp;
+  readonly type: string;
+}
+
+/** How the conversation ended. */
+export interface Conversation {
+  readonly code: number;
+  /** Everything that was written, escape codes included. */
+  readonly raw: string;
+  /** The screen as a person saw it at the end, with what scrolled away, as lines. */
+  readonly screen: string;
+}
+
+/** How it is held. */
+export interface TerminalOptions {
+  readonly cwd: string;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly columns?: number;
+}
+
+/** Runs the command and types through the turns; ends when the command does. */
+export async function converse(
+  args: readonly string[],
+  turns: readonly Turn[],
+  options: TerminalOptions,
+): Promise<Conversation> {
+  const columns = options.columns ?? 100;
+  const screen = new xterm.Terminal({ cols: columns, rows: 40, scrollback: 2_000, allowProposedApi: true });
+  const pty = spawn(process.execPath, [BIN, ...args], {
+    cols: columns,
+    rows: 40,
+    cwd: options.cwd,
+    env: {
+      PATH: process.env["PATH"] ?? "",
+      HOME: `${options.cwd}/home`,
+      TERM: "xterm-256color",
+      LANG: "C.UTF-8",
+      TZ: "UTC",
+      ...options.env,
+    },
+  });
+  let raw = "";
+  let seen = 0;
+  let turn = 0;
+  const answer = (): void => {
+    const next = turns[turn];
+    if (next === undefined) return;
+    const at = find(plain(raw), next.after, seen);
+    if (at === -1) return;
+    turn += 1;
+    seen = at;
+    pty.write(next.type);
+    answer();
+  };
+  pty.onData((data) => {
+    raw += data;
+    screen.write(data);
+    answer();
+  });
+  const code = await new Promise<number>((done) => pty.onExit(({ exitCode }) => done(exitCode)));
+  await new Promise<void>((done) => screen.write("", done));
+  const text = linesOf(screen);
+  screen.dispose();
+  if (turn < turns.length)
+    throw new Error(`ended with ${code} before ${String(turns[turn]?.after)}:\n${text}`);
+  return { code, raw, screen: text };
+}
+
+/** Where the words end that were looked for, from `from` on; -1 while they are not there. */
+function find(text: string, words: string | RegExp, from: number): number {
+  const rest = text.slice(from);
+  if (typeof words === "string") return rest.includes(words) ? from + rest.indexOf(words) + words.length : -1;
+  const match = words.exec(rest);
+  return match === null ? -1 : from + match.index + match[0].length;
+}
+
+/** Without escape codes. */
+export function plain(raw: string): string {
+  // oxlint-disable-next-line no-control-regex -- these are the codes
+  return raw.replaceAll(/\u001b\[[0-9;?]*[A-Za-z]/g, "").replaceAll("\r", "");
+}
+
+function linesOf(screen: InstanceType<typeof xterm.Terminal>): string {
+  const buffer = screen.buffer.active;
+  const lines = Array.from(
+    { length: buffer.length },
+    (_, i) => buffer.getLine(i)?.translateToString(true) ?? "",
+  );
+  return lines.join("\n").trimEnd();
+}

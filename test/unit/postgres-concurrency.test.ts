@@ -1,0 +1,352 @@
+/**
+ * Others work on the same tables while a job is rehearsed: none of their changes is taken for the job's, and none of the
+ * job's is missed. Races are forced between the steps of the capture; the server and all sessions are real.
+ */
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
+import { StorageCapture, type Beginning, type Views } from "../../src/adapters/postgres/capture.js";
+import { parseAddress } from "../../src/adapters/postgres/address.js";
+import {
+  loadDriver,
+  openSession,
+  type Connecting,
+  type Session,
+} from "../../src/adapters/postgres/driver.js";
+import { readCatalogue } from "../../src/adapters/postgres/schema.js";
+import { READING_SETTINGS } from "../../src/adapters/postgres/values.js";
+import type { Change } from "../../src/changeset/change.js";
+import type { Target } from "../../src/target/target.js";
+import { connect, startServer, whyNoServer, type TestClient, type TestServer } from "../support/postgres.js";
+import { openPostgresTarget } from "../support/postgres-target.js";
+import { refusal } from "../support/refusal.js";
+import { rehearseAll, sqlJob } from "../support/rehearsing.js";
+import { NOON } from "../support/sqlite.js";
+
+const missing = whyNoServer();
+const suite = missing === null ? describe : describe.skip;
+if (missing !== null) process.stderr.write(`skipped: ${missing}\n`);
+
+const SCHEMA = `DROP TABLE IF EXISTS child, item;
+  CREATE TABLE item (id integer PRIMARY KEY, note text);
+  CREATE TABLE child (id integer PRIMARY KEY, item integer REFERENCES item);
+  INSERT INTO item SELECT i, 'n' || i FROM generate_series(1, 50) i`;
+
+suite("others at work", () => {
+  let server: TestServer;
+  let url: string;
+  let connecting: Connecting;
+  let target: Target;
+
+  beforeAll(async () => {
+    server = await startServer();
+    url = await server.freshDatabase();
+    const address = parseAddress(url, {}, "nobody");
+    connecting = {
+      driver: await loadDriver(),
+      address,
+      clock: NOON,
+      lockTimeoutMs: 400,
+      statementTimeoutMs: 20_000,
+      settleMs: 0,
+    };
+    target = await openPostgresTarget(url);
+  });
+  afterAll(async () => {
+    await target?.close();
+    await server?.stop();
+  });
+  beforeEach(async () => {
+    await server.exec(url, SCHEMA);
+  });
+
+  /** Runs `work` with another client. */
+  async function withClient<T>(work: (client: TestClient) => Promise<T>): Promise<T> {
+    const client = await connect(url);
+    try {
+      return await work(client);
+    } finally {
+      await client.close();
+    }
+  }
+
+  const keysOf = async (sql: string): Promise<readonly string[]> =>
+    (await rehearseAll(target, sqlJob(sql))).effect.changes.map(inWords);
+
+  test("a row that another session holds with a shared lock is a multixact, and is the job's all the same", async () => {
+    await withClient(async (other) => {
+      await other.rows("BEGIN");
+      await other.rows("INSERT INTO child VALUES (1, 3)");
+      expect(await keysOf("UPDATE item SET note = 'x' WHERE id IN (3, 4)")).toEqual(["update 3", "update 4"]);
+      await other.rows("COMMIT");
+    });
+  });
+
+  test("rows that others have locked, changed without commit, or rolled back, are not the job's", async () => {
+    await withClient(async (other) => {
+      await other.rows("BEGIN");
+      await other.rows("UPDATE item SET note = 'theirs' WHERE id = 10");
+      await other.rows("DELETE FROM item WHERE id = 11");
+      await other.rows("SELECT 1 FROM item WHERE id = 12 FOR UPDATE");
+      await other.rows("INSERT INTO item VALUES (100, 'theirs')");
+      expect(await keysOf("DELETE FROM item WHERE id = 2")).toEqual(["delete 2"]);
+      await other.rows("ROLLBACK");
+      expect(await keysOf("DELETE FROM item WHERE id BETWEEN 10 AND 12")).toEqual([
+        "delete 10",
+        "delete 11",
+        "delete 12",
+      ]);
+    });
+  });
+
+  test("a row that another session committed after the job began is shown as it was when the job took it", async () => {
+    await server.exec(
+      url,
+      "CREATE OR REPLACE FUNCTION wait_for(n integer) RETURNS integer LANGUAGE sql VOLATILE AS 'SELECT count(*)::integer FROM item WHERE id = n'",
+    );
+    await withClient(async (other) => {
+      await other.rows("BEGIN");
+      await other.rows("UPDATE item SET note = 'newer' WHERE id = 5");
+      await other.rows("INSERT INTO item VALUES (60, 'newer')");
+      const patient = await openPostgresTarget(url, { lockTimeoutMs: 10_000 });
+      // The job's statement waits for the row; then the other session commits, and the job goes on with the newer row.
+      const rehearsal = rehearseAll(
+        patient,
+        sqlJob("UPDATE item SET note = note || '!' WHERE id IN (5, 6)", "DELETE FROM item WHERE id = 60"),
+      );
+      await untilBlocked(url);
+      await other.rows("COMMIT");
+      const { effect } = await rehearsal;
+      await patient.close();
+      expect(effect.changes).toMatchObject([
+        { op: "update", before: [5n, "newer"], after: [5n, "newer!"] },
+        { op: "update", before: [6n, "n6"] },
+        { op: "delete", before: [60n, "newer"] },
+      ]);
+    });
+  });
+
+  test("a lock that is not to be had ends the rehearsal in time, and nothing is left locked", async () => {
+    await withClient(async (other) => {
+      await other.rows("BEGIN");
+      await other.rows("UPDATE item SET note = 'x' WHERE id = 1");
+      const e = await refusal(() => rehearseAll(target, sqlJob("UPDATE item SET note = 'y'")));
+      expect([e.code, e.targetChanged]).toEqual(["ERR_TARGET_BUSY", "no"]);
+      await other.rows("UPDATE item SET note = 'z'");
+      await other.rows("ROLLBACK");
+    });
+  });
+
+  test("writers of other rows do not wait for a rehearsal", async () => {
+    await withClient(async (other) => {
+      const rehearsal = rehearseAll(target, sqlJob("UPDATE item SET note = 'job' WHERE id <= 25"));
+      await other.rows("SET lock_timeout = 200");
+      for (let i = 0; i < 40; i++)
+        await other.rows(`UPDATE item SET note = 'w${i}' WHERE id = ${26 + (i % 25)}`);
+      const { effect } = await rehearsal;
+      expect(effect.changes.map(inWords)).toEqual(Array.from({ length: 25 }, (_, i) => `update ${i + 1}`));
+    });
+  });
+
+  describe("between the steps of the capture", () => {
+    /** What happens in another session, before and at each step: `sql` runs in one open transaction until it says COMMIT or ROLLBACK. */
+    const RACES: readonly (readonly [
+      string,
+      {
+        readonly before: readonly string[];
+        readonly afterCandidates: readonly string[];
+        readonly afterSeen: readonly string[];
+      },
+    ])[] = [
+      [
+        "a delete that was open at step 1 commits before step 2",
+        { before: ["BEGIN", "DELETE FROM item WHERE id = 40"], afterCandidates: ["COMMIT"], afterSeen: [] },
+      ],
+      [
+        "a delete that was open at step 1 commits before step 3",
+        { before: ["BEGIN", "DELETE FROM item WHERE id = 40"], afterCandidates: [], afterSeen: ["COMMIT"] },
+      ],
+      [
+        "an update that was open at step 1 rolls back",
+        {
+          before: ["BEGIN", "UPDATE item SET note = 'x' WHERE id = 40"],
+          afterCandidates: ["ROLLBACK"],
+          afterSeen: [],
+        },
+      ],
+      [
+        "an update that was open at step 1 commits, and the row is deleted after",
+        {
+          before: ["BEGIN", "UPDATE item SET note = 'x' WHERE id = 40"],
+          afterCandidates: ["COMMIT", "BEGIN", "DELETE FROM item WHERE id = 40"],
+          afterSeen: ["COMMIT"],
+        },
+      ],
+      [
+        "rows are inserted and deleted again while the rows are read",
+        {
+          before: [],
+          afterCandidates: ["BEGIN", "INSERT INTO item VALUES (90, 'x'), (91, 'x')", "COMMIT"],
+          afterSeen: ["BEGIN", "DELETE FROM item WHERE id = 90", "COMMIT"],
+        },
+      ],
+      [
+        "rows are deleted that nobody had touched",
+        {
+          before: [],
+          afterCandidates: ["BEGIN", "DELETE FROM item WHERE id = 41", "COMMIT"],
+          afterSeen: ["BEGIN", "DELETE FROM item WHERE id = 42", "COMMIT"],
+        },
+      ],
+    ];
+
+    test.each(RACES)("%s", async (_, race) => {
+      const other = await connect(url);
+      const sessions = await Promise.all([
+        openSession(connecting, false),
+        openSession(connecting, true),
+        openSession(connecting, true),
+      ]);
+      const [job, outside, fresh] = sessions;
+      try {
+        const say = async (sql: readonly string[]): Promise<void> => {
+          for (const s of sql) await other.rows(s);
+        };
+        const catalogue = await readCatalogue(fresh);
+        const storage = [...catalogue.storages.values()].find((s) => s.shown === "item");
+        if (storage === undefined) throw new Error("no table item");
+        const multixact = (await fresh.value("SELECT next_multixact_id FROM pg_control_checkpoint()")) ?? "1";
+        await job.run("BEGIN");
+        const transaction = BigInt((await job.value("SELECT pg_current_xact_id()")) ?? "0");
+        // Begun after the job: what began before it is told from it by its age already.
+        await say(race.before);
+        const beginning: Beginning = { transaction, multixact, isUtf8: true };
+        for (const sql of [
+          "DELETE FROM item WHERE id = 1",
+          "UPDATE item SET note = 'job' WHERE id = 2",
+          "INSERT INTO item VALUES (80, 'job')",
+        ])
+          await job.run(sql);
+        await job.set(READING_SETTINGS, true);
+        await outside.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+        await outside.value("SELECT pg_current_snapshot()");
+        const views: Views = {
+          job: once(job, "rows", () => say(race.afterSeen)),
+          outside: onceCopied(outside, () => say(race.afterCandidates)),
+          fresh,
+        };
+        const changes: Change[] = [];
+        await new StorageCapture(
+          views,
+          beginning,
+          storage,
+          (_shape, change) => void changes.push(change),
+        ).run();
+        expect(changes.map(inWords).sort()).toEqual(["delete 1", "insert 80", "update 2"]);
+      } finally {
+        for (const session of sessions) await session.close();
+        await other.close();
+      }
+    });
+  });
+
+  test("with others writing all the time, the effect is the job's and nothing else", async () => {
+    const stop = new AbortController();
+    const writer = withClient(async (other) => {
+      for (let i = 0; !stop.signal.aborted; i++) {
+        const id = 26 + (i % 25);
+        await other.rows(
+          i % 3 === 0
+            ? `DELETE FROM item WHERE id = ${id}`
+            : `INSERT INTO item VALUES (${id}, 'w${i}') ON CONFLICT (id) DO UPDATE SET note = excluded.note`,
+        );
+      }
+    });
+    for (let round = 0; round < 12; round++) {
+      expect(await keysOf("UPDATE item SET note = note || '.' WHERE id <= 5")).toEqual(
+        [1, 2, 3, 4, 5].map((i) => `update ${i}`),
+      );
+      expect(await keysOf("DELETE FROM item WHERE id BETWEEN 6 AND 8")).toEqual(
+        [6, 7, 8].map((i) => `delete ${i}`),
+      );
+    }
+    stop.abort();
+    await writer;
+  });
+
+  test("many rows, and a frozen table", async () => {
+    await server.exec(
+      url,
+      "INSERT INTO item SELECT i, 'many' FROM generate_series(1000, 31000) i",
+      "VACUUM (FREEZE) item",
+    );
+    expect(await keysOf("DELETE FROM item WHERE id > 1000 AND id % 2 = 0")).toHaveLength(15_000);
+    expect(await keysOf("UPDATE item SET id = id + 100000 WHERE id > 30990")).toHaveLength(20);
+  });
+});
+
+function inWords(change: Change): string {
+  return `${change.op} ${change.key.map(String).join()}`;
+}
+
+/** The session, which after its first answer to `method` lets `then` happen. */
+function once(session: Session, method: "rows", then: () => Promise<void>): Session {
+  let done = false;
+  return wrapped(session, method, async (call) => {
+    const answer = await call();
+    if (!done) {
+      done = true;
+      await then();
+    }
+    return answer;
+  });
+}
+
+/** The session, which lets `then` happen when its first COPY has been read to the end. */
+function onceCopied(session: Session, then: () => Promise<void>): Session {
+  let done = false;
+  return new Proxy(session, {
+    get(real, name) {
+      if (name !== "copy") return bound(real, name);
+      return async function* (query: string) {
+        yield* real.copy(query);
+        if (done) return;
+        done = true;
+        await then();
+      };
+    },
+  });
+}
+
+function wrapped(
+  session: Session,
+  method: string,
+  around: (call: () => Promise<unknown>) => Promise<unknown>,
+): Session {
+  return new Proxy(session, {
+    get(real, name) {
+      const value: unknown = bound(real, name);
+      if (name !== method || typeof value !== "function") return value;
+      return (...args: unknown[]) => around(async () => (await Reflect.apply(value, real, args)) as unknown);
+    },
+  });
+}
+
+function bound(real: Session, name: string | symbol): unknown {
+  const value: unknown = Reflect.get(real, name, real);
+  return typeof value === "function" ? value.bind(real) : value;
+}
+
+async function untilBlocked(url: string): Promise<void> {
+  const client = await connect(url);
+  try {
+    for (let i = 0; i < 200; i++) {
+      const [row] = await client.rows(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'holdpoint'",
+      );
+      if (row?.[0] === "1") return;
+      await client.rows("SELECT pg_sleep(0.02)");
+    }
+  } finally {
+    await client.close();
+  }
+  throw new Error("the job never waited");
+}
