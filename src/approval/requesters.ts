@@ -51,8 +51,9 @@ export function askersOf(requester: Requester, mapping: CiMapping | null): Asker
   };
 }
 
+/** A machine that only says `CI=true` names no pipeline; one that the list calls a pipeline is one without a word. */
 function isPipeline(requester: Requester, mapping: CiMapping | null): boolean {
-  if (requester.claims["ci"] !== undefined) return true;
+  if (requester.claims[CI_CLAIMS.people] !== undefined) return true;
   return requester.person !== null && (mapping?.accounts.includes(requester.person) ?? false);
 }
 

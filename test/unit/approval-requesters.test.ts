@@ -38,6 +38,7 @@ describe("who asked", () => {
       1,
     ],
     ["nobody named costs one more", by("bot", { ci: "yes" }), [], 1],
+    ["a person on a machine that only says CI asks alone", by("dana", { ci: "yes" }), [], 0],
     ["a list that cannot be read costs one more", by("bot", { ci: "yes", "ci-people": "[ 'x" }), [], 1],
     ["a pipeline's own key that hides its CI costs one more", by("bot"), [], 1],
     [
