@@ -346,6 +346,22 @@ export function describeTarget(factory: ContractFactory): void {
       }
     });
 
+    test("the anchored head only moves forward", async () => {
+      await target.pin(MARKER);
+      const heads = [7, 5, 8].map((n) => ({ sequence: n, head: `sha256:${String(n).repeat(64)}` }) as const);
+      const anchored: unknown[] = [];
+      for (const head of heads) {
+        const session = await target.openWriter();
+        await session.begin();
+        await session.anchor(head);
+        await session.commit();
+        await session.close();
+        const { marker } = await target.identify();
+        anchored.push({ sequence: marker?.ledgerSequence, head: marker?.ledgerHead });
+      }
+      expect(anchored).toEqual([heads[0], heads[0], heads[2]]);
+    });
+
     test("marks are refused where there is no marker", async () => {
       const session = await target.openWriter();
       await session.begin();

@@ -2,11 +2,19 @@
  * The marker's tables in an SQLite database. `env pin` makes them, or a DBA who runs the same SQL; everything
  * else only reads them, and writes marks in the transaction of the batch they belong to.
  */
-import { canonical, parseCanonical } from "../../base/canonical.js";
-import { isDigest, type Digest } from "../../base/digest.js";
-import { RefusedError, TargetError } from "../../base/errors.js";
-import { ENVIRONMENTS, type Environment } from "../../environment/evidence.js";
+import { canonical } from "../../base/canonical.js";
+import type { Digest } from "../../base/digest.js";
+import { TargetError } from "../../base/errors.js";
 import type { BatchMark, Marker, Note, SpentMark } from "../../target/marker.js";
+import {
+  digestOfCell,
+  environmentOf,
+  kindOf,
+  noncesOf,
+  placeOf,
+  textOf,
+  unreadable,
+} from "../../target/marker-cells.js";
 import type { Cell, Connection } from "./driver.js";
 import { literal } from "./names.js";
 
@@ -79,10 +87,10 @@ export function readMarker(connection: Connection): Marker | null {
     name: textOf(name, "name"),
     environment: environmentOf(environment),
     place: placeOf(place),
-    bundle: digest(bundle, "bundle"),
+    bundle: digestOfCell(bundle, "bundle"),
     ledger: textOf(ledger, "ledger"),
     ledgerSequence: numberOf(sequence, "ledger_sequence"),
-    ledgerHead: digest(head, "ledger_head"),
+    ledgerHead: digestOfCell(head, "ledger_head"),
     pinnedAt: textOf(pinnedAt, "pinned_at"),
     pinnedBy: textOf(pinnedBy, "pinned_by"),
   };
@@ -204,58 +212,7 @@ function assertPinned(connection: Connection): void {
   });
 }
 
-const KINDS = ["rejected", "revoked", "held", "released", "exempted", "debt", "reviewed", "undone"] as const;
-
-function kindOf(cell: Cell | undefined): Note["kind"] {
-  const kind = KINDS.find((k) => k === cell);
-  if (kind === undefined) throw unreadable(`a note's kind is ${String(cell)}`);
-  return kind;
-}
-
-function environmentOf(cell: Cell | undefined): Environment {
-  const environment = ENVIRONMENTS.find((e) => e === cell);
-  if (environment === undefined) throw unreadable(`its environment is ${String(cell)}`);
-  return environment;
-}
-
-function placeOf(cell: Cell | undefined): Readonly<Record<string, string>> {
-  const parsed = typeof cell === "string" ? parseCanonical(cell) : undefined;
-  if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed))
-    throw unreadable("its place is no object");
-  return Object.fromEntries(
-    Object.entries(parsed).map(([name, value]) => {
-      if (typeof value !== "string") throw unreadable(`${name} in its place is no text`);
-      return [name, value];
-    }),
-  );
-}
-
-function noncesOf(cell: Cell | undefined): readonly string[] {
-  const parsed = typeof cell === "string" ? parseCanonical(cell) : undefined;
-  if (!Array.isArray(parsed)) throw unreadable("the nonces of a spent token are no list");
-  return parsed.map(String);
-}
-
-function digest(cell: Cell | undefined, what: string): Digest {
-  if (typeof cell === "string" && isDigest(cell)) return cell;
-  throw unreadable(`${what} is no digest`);
-}
-
-function textOf(cell: Cell | undefined, what: string): string {
-  if (typeof cell === "string") return cell;
-  throw unreadable(`${what} is no text`);
-}
-
 function numberOf(cell: Cell | undefined, what: string): number {
   if (typeof cell === "bigint") return Number(cell);
   throw unreadable(`${what} is no number`);
-}
-
-function unreadable(why: string): RefusedError {
-  return new RefusedError({
-    code: "ERR_ENV_CONTRADICTED",
-    message: "the target's marker cannot be read",
-    why,
-    next: [{ actor: "dba", text: "find out who changed the tables holdpoint_*, then pin the target again" }],
-  });
 }
