@@ -1,7 +1,7 @@
 /** The flags that say how fast and in how many steps rows are written, the same for `plan` and `apply`. */
 import type { Command } from "commander";
 import { UsageError } from "../base/errors.js";
-import { type Pacing, parseWaves } from "../operations/run-cut.js";
+import { type Pacing, parseWaves } from "../operations/writing/run-cut.js";
 
 /** What commander gives for {@link pacingOptions}. */
 export interface PacingFlags {

@@ -3,7 +3,7 @@
  * being written it is noted: the first means no new batch, the second rolls the batch under way back.
  */
 import type { HoldpointError } from "../base/errors.js";
-import { interruptedBy, type Interruption } from "../operations/interruption.js";
+import { interruptedBy, type Interruption } from "../operations/writing/interruption.js";
 
 /** The signals that people and pipelines send. */
 export type Signal = "SIGINT" | "SIGTERM";

@@ -33,7 +33,7 @@ import { ciFacts } from "../machine/ci.js";
 import { runGuard } from "../machine/guard.js";
 import { keysInReach } from "../machine/keys-in-reach.js";
 import { findKey, type FoundKey, keyFingerprint, signBytes } from "../machine/ssh-sign.js";
-import type { Interruption } from "../operations/interruption.js";
+import type { Interruption } from "../operations/writing/interruption.js";
 import type { Project, Progress, SigningKey, Toolbox } from "../operations/toolbox.js";
 import { type CompiledPolicies, compilePolicies } from "../policy/compile.js";
 import { type Bundles, openBundles } from "../storage/bundles.js";

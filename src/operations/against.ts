@@ -1,7 +1,7 @@
 /** What changed between two plans: after a rejection or drift, a reader looks at the difference only. */
 import { afterOf, beforeOf, type Change, countOf } from "../changeset/change.js";
 import { sameRow } from "../changeset/value.js";
-import { loadPlan } from "./stored-plan.js";
+import { loadPlan } from "./recall/stored-plan.js";
 import type { Toolbox, WorkingChanges } from "./toolbox.js";
 
 /** Rows of one kind of difference: how many, and the first of them. */

@@ -11,8 +11,8 @@ import type { ChangeSource } from "../changeset/change.js";
 import type { Decision } from "../policy/decision.js";
 import type { SchemaFacts } from "../target/target.js";
 import { refuseDenied } from "./approve.js";
-import { type Authority, requireAuthority } from "./authority.js";
-import type { BreakGlassRequest } from "./break-glass.js";
+import { type Authority, requireAuthority } from "./consent/authority.js";
+import type { BreakGlassRequest } from "./consent/break-glass.js";
 import {
   type BegunRun,
   begunRun,
@@ -21,29 +21,29 @@ import {
   nothingToResume,
   remaining,
   rowsBeforeRun,
-} from "./begun.js";
-import { type Cover, coverOf } from "./cover.js";
+} from "./writing/begun.js";
+import { type Cover, coverOf } from "./consent/cover.js";
 import { refuseOverdueDebts } from "./debts.js";
-import { MOVED_LISTED, type MovedRow, rowDrift, schemaDrift, statesOf } from "./drift.js";
+import { MOVED_LISTED, type MovedRow, rowDrift, schemaDrift, statesOf } from "./judging/drift.js";
 import {
   type Examined,
   refuseContradiction,
   refuseOtherBundle,
   requireHistory,
   withTarget,
-} from "./examine.js";
-import { heldBy, refuseHeld } from "./held.js";
-import { claimsOf, decideEffect, summaryOf } from "./judge-plan.js";
-import { refuseClosedPlan, refusePlanOfOtherPlace, rowsNow } from "./plan-state.js";
-import { cutAgain, cutForRun, type Pacing, type RunCut } from "./run-cut.js";
-import { stoppedPartWay } from "./run-ends.js";
-import { refuseOutsideScope, refuseSchemaOutsideScope, refuseUnexpected } from "./scope.js";
-import { presentRows } from "./script.js";
-import { loadPlan, requireKnownRequester } from "./stored-plan.js";
-import { timeOf } from "./time.js";
+} from "./judging/examine.js";
+import { heldBy, refuseHeld } from "./recall/held.js";
+import { claimsOf, decideEffect, summaryOf } from "./judging/judge-plan.js";
+import { refuseClosedPlan, refusePlanOfOtherPlace, rowsNow } from "./recall/plan-state.js";
+import { cutAgain, cutForRun, type Pacing, type RunCut } from "./writing/run-cut.js";
+import { stoppedPartWay } from "./writing/run-ends.js";
+import { refuseOutsideScope, refuseSchemaOutsideScope, refuseUnexpected } from "./judging/scope.js";
+import { presentRows } from "./judging/script.js";
+import { loadPlan, requireKnownRequester } from "./recall/stored-plan.js";
+import { timeOf } from "./judging/time.js";
 import type { LoadedPlan, Toolbox } from "./toolbox.js";
-import { rowsOf } from "./write-batch.js";
-import { resumeRun, type Writing, writeRun } from "./write-run.js";
+import { rowsOf } from "./writing/write-batch.js";
+import { resumeRun, type Writing, writeRun } from "./writing/write-run.js";
 
 /** What is asked of apply. */
 export interface ApplyRequest {

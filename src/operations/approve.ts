@@ -13,17 +13,17 @@ import type { Odd } from "../changeset/odd.js";
 import type { Summary } from "../changeset/summarise.js";
 import type { Decision } from "../policy/decision.js";
 import type { UndoRehearsal } from "../target/target.js";
-import { countMoved } from "./drift.js";
-import { presentRows } from "./script.js";
+import { countMoved } from "./judging/drift.js";
+import { presentRows } from "./judging/script.js";
 import {
   type Examined,
   refuseContradiction,
   refuseOtherBundle,
   requireHistory,
   withTarget,
-} from "./examine.js";
-import { claimsOf, decideEffect, summaryOf } from "./judge-plan.js";
-import { oddOf } from "./odd.js";
+} from "./judging/examine.js";
+import { claimsOf, decideEffect, summaryOf } from "./judging/judge-plan.js";
+import { oddOf } from "./judging/odd.js";
 import { rehearsedUndo } from "./plan.js";
 import {
   approvalsInLedger,
@@ -33,10 +33,10 @@ import {
   requestersOf,
   revokedNonces,
   rowsNow,
-} from "./plan-state.js";
-import { type EarlierRejection, rejectionsOfEffect } from "./rejections.js";
-import { loadPlan, requireKnownRequester } from "./stored-plan.js";
-import { timeOf } from "./time.js";
+} from "./recall/plan-state.js";
+import { type EarlierRejection, rejectionsOfEffect } from "./recall/rejections.js";
+import { loadPlan, requireKnownRequester } from "./recall/stored-plan.js";
+import { timeOf } from "./judging/time.js";
 import type { LoadedPlan, SigningKey, Toolbox } from "./toolbox.js";
 
 /** How long an approval may be used when the approver says nothing: apply must begin within it. */

@@ -19,12 +19,12 @@ import {
   refuseOtherBundle,
   requireHistory,
   withTarget,
-} from "./examine.js";
-import { writeNotes } from "./notes.js";
-import { refusePlanOfOtherPlace, requestersOf } from "./plan-state.js";
-import { findRun, type RunRecord } from "./runs.js";
-import { loadPlan } from "./stored-plan.js";
-import { timeOf } from "./time.js";
+} from "./judging/examine.js";
+import { writeNotes } from "./recall/notes.js";
+import { refusePlanOfOtherPlace, requestersOf } from "./recall/plan-state.js";
+import { findRun, type RunRecord } from "./recall/runs.js";
+import { loadPlan } from "./recall/stored-plan.js";
+import { timeOf } from "./judging/time.js";
 import type { LoadedPlan, Toolbox } from "./toolbox.js";
 
 /** After this a debt that nobody has reviewed stops jobs. */

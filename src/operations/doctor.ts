@@ -8,7 +8,7 @@ import { lintPolicies } from "../policy/lint.js";
 import { runPolicyTests } from "../policy/test-cases.js";
 import { textsFact } from "../ledger/facts.js";
 import { groupsOf } from "./check-policies.js";
-import { type Examined, withTarget } from "./examine.js";
+import { type Examined, withTarget } from "./judging/examine.js";
 import { requirePlannable } from "./plan.js";
 import type { Toolbox } from "./toolbox.js";
 

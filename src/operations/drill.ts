@@ -7,12 +7,12 @@ import { type Change, type ChangeSource, keyOf, type TableShape } from "../chang
 import { keyText } from "../changeset/key.js";
 import { sameRow, type Row } from "../changeset/value.js";
 import type { Target, WriteSession } from "../target/target.js";
-import { compareStates } from "./compare-states.js";
-import { deciding } from "./conflict.js";
-import { declare } from "./damage.js";
-import { withTarget } from "./examine.js";
-import { chooseSnapshot, openImage, type VerifiedSnapshot } from "./image.js";
-import { narrow } from "./narrow.js";
+import { compareStates } from "./merging/compare-states.js";
+import { deciding } from "./merging/conflict.js";
+import { declare } from "./merging/damage.js";
+import { withTarget } from "./judging/examine.js";
+import { chooseSnapshot, openImage, type VerifiedSnapshot } from "./merging/image.js";
+import { narrow } from "./merging/narrow.js";
 import { requirePlannable } from "./plan.js";
 import { sortRows, takenWhole } from "./rescue.js";
 import { takeSnapshot } from "./snapshot.js";

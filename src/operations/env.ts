@@ -5,9 +5,9 @@ import { stamp } from "../base/clock.js";
 import { RefusedError } from "../base/errors.js";
 import { targetConfigOf } from "../config/config.js";
 import type { Marker, Note } from "../target/marker.js";
-import { type Examined, requireHistory, withTarget } from "./examine.js";
+import { type Examined, requireHistory, withTarget } from "./judging/examine.js";
 import { openDebts } from "./debts.js";
-import { type Hold, holdIn } from "./held.js";
+import { type Hold, holdIn } from "./recall/held.js";
 import type { Toolbox } from "./toolbox.js";
 
 /** What `env check` shows. */

@@ -5,12 +5,12 @@ import { HoldpointError, UsageError } from "../base/errors.js";
 import { nearest } from "../base/suggest.js";
 import type { VerdictName } from "../environment/evidence.js";
 import { explain, type Explanation } from "../policy/explain.js";
-import { withTarget } from "./examine.js";
-import { claimsOf, type Judgement, judgementOf, requestedBy } from "./judge-plan.js";
-import { judgementShown } from "./show-decision.js";
-import { rowsNow } from "./plan-state.js";
+import { withTarget } from "./judging/examine.js";
+import { claimsOf, type Judgement, judgementOf, requestedBy } from "./judging/judge-plan.js";
+import { judgementShown } from "./judging/show-decision.js";
+import { rowsNow } from "./recall/plan-state.js";
 import { type Shown, showPlan } from "./show.js";
-import { timeOf } from "./time.js";
+import { timeOf } from "./judging/time.js";
 import type { Toolbox } from "./toolbox.js";
 
 /** What is asked. */

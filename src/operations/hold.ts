@@ -14,11 +14,11 @@ import {
   refuseOtherBundle,
   requireHistory,
   withTarget,
-} from "./examine.js";
-import { holdIn, type Hold } from "./held.js";
-import { loadPlan } from "./stored-plan.js";
+} from "./judging/examine.js";
+import { holdIn, type Hold } from "./recall/held.js";
+import { loadPlan } from "./recall/stored-plan.js";
 import type { Toolbox } from "./toolbox.js";
-import { guardData } from "./wave-checks.js";
+import { guardData } from "./writing/wave-checks.js";
 
 /** A target that was held or released. */
 export interface Held {

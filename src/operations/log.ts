@@ -2,8 +2,8 @@
 import { IntegrityError } from "../base/errors.js";
 import type { Anchor, SealedEntry } from "../ledger/entry.js";
 import { textFact } from "../ledger/facts.js";
-import { anchorOf } from "./examine.js";
-import { allRuns, findRun, type RunRecord } from "./runs.js";
+import { anchorOf } from "./judging/examine.js";
+import { allRuns, findRun, type RunRecord } from "./recall/runs.js";
 import type { Toolbox } from "./toolbox.js";
 
 /** A plan that somebody refused for good. */

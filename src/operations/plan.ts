@@ -19,24 +19,24 @@ import { targetConfigOf } from "../config/config.js";
 import type { PreparedJob } from "../jobs/job.js";
 import type { Decision } from "../policy/decision.js";
 import type { Rehearsal, SchemaChange, SchemaFacts, UndoRehearsal } from "../target/target.js";
-import { decisionOn, type JudgedClaims, judgementOf, requestedBy, summaryOf } from "./judge-plan.js";
+import { decisionOn, type JudgedClaims, judgementOf, requestedBy, summaryOf } from "./judging/judge-plan.js";
 import {
   type Examined,
   refuseContradiction,
   refuseOtherBundle,
   requireHistory,
   withTarget,
-} from "./examine.js";
-import { refuseAppendOnly } from "./append-only.js";
-import { ciClaims } from "./ci-claims.js";
+} from "./judging/examine.js";
+import { refuseAppendOnly } from "./merging/append-only.js";
+import { ciClaims } from "./judging/ci-claims.js";
 import { refuseOverdueDebts } from "./debts.js";
-import { rejectionInWords, rejectionsOfEffect } from "./rejections.js";
-import { oddOf } from "./odd.js";
-import { refuseOutsideScope, refuseSchemaOutsideScope, refuseUnexpected } from "./scope.js";
-import { noScripts, scriptOf, statementsOf } from "./script.js";
-import { type Pacing, plannedWaves } from "./run-cut.js";
-import { measure } from "./stored-plan.js";
-import { timeOf } from "./time.js";
+import { rejectionInWords, rejectionsOfEffect } from "./recall/rejections.js";
+import { oddOf } from "./judging/odd.js";
+import { refuseOutsideScope, refuseSchemaOutsideScope, refuseUnexpected } from "./judging/scope.js";
+import { noScripts, scriptOf, statementsOf } from "./judging/script.js";
+import { type Pacing, plannedWaves } from "./writing/run-cut.js";
+import { measure } from "./recall/stored-plan.js";
+import { timeOf } from "./judging/time.js";
 import type { SigningKey, Toolbox, WorkingChanges } from "./toolbox.js";
 
 /** How long a plan may be applied when nobody says otherwise. */

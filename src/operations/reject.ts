@@ -9,11 +9,11 @@ import {
   refuseOtherBundle,
   requireHistory,
   withTarget,
-} from "./examine.js";
-import { anchorNotes } from "./notes.js";
-import { refuseClosedPlan, refusePlanOfOtherPlace } from "./plan-state.js";
-import { loadPlan } from "./stored-plan.js";
-import { timeOf } from "./time.js";
+} from "./judging/examine.js";
+import { anchorNotes } from "./recall/notes.js";
+import { refuseClosedPlan, refusePlanOfOtherPlace } from "./recall/plan-state.js";
+import { loadPlan } from "./recall/stored-plan.js";
+import { timeOf } from "./judging/time.js";
 import type { LoadedPlan, SigningKey, Toolbox } from "./toolbox.js";
 
 /** It is recorded at once; the statement's end only gives it the form that all have. */

@@ -13,8 +13,8 @@ import { ENVIRONMENTS, type Environment } from "../environment/evidence.js";
 import type { LedgerStore } from "../ledger/entry.js";
 import { textFact } from "../ledger/facts.js";
 import type { Marker } from "../target/marker.js";
-import { anchorOf, type Examined, withTarget } from "./examine.js";
-import { keptBundle, pinQuorum, type Quorum, requireQuorum } from "./quorum.js";
+import { anchorOf, type Examined, withTarget } from "./judging/examine.js";
+import { keptBundle, pinQuorum, type Quorum, requireQuorum } from "./consent/quorum.js";
 import type { Toolbox } from "./toolbox.js";
 
 /** How long a prepared pin may be signed and written. */

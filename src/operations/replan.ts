@@ -4,8 +4,8 @@ import { shortDigest } from "../base/digest.js";
 import type { PlannedJob } from "../approval/plan-statement.js";
 import type { TableCounts } from "../changeset/change.js";
 import type { Review } from "./approve.js";
-import { countsInWords } from "./scope.js";
-import { measure } from "./stored-plan.js";
+import { countsInWords } from "./judging/scope.js";
+import { measure } from "./recall/stored-plan.js";
 import type { PreparedJob, Toolbox } from "./toolbox.js";
 
 /**

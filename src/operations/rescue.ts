@@ -11,20 +11,20 @@ import type { Summary } from "../changeset/summarise.js";
 import { afterOf } from "../changeset/change.js";
 import { sameRow } from "../changeset/value.js";
 import type { Resolutions } from "../config/resolutions-file.js";
-import { CONFLICTS_LISTED, type Deciding, deciding, type RowConflict } from "./conflict.js";
-import { compareStates } from "./compare-states.js";
-import { type Damage, declare, type Declared, type Evidence, fateOf, refusedRow } from "./damage.js";
-import { type Examined, withTarget } from "./examine.js";
-import { chooseSnapshot, openImage, type RejectedSnapshot, type VerifiedSnapshot } from "./image.js";
-import { summaryOf } from "./judge-plan.js";
-import { narrow, type Narrowing } from "./narrow.js";
+import { CONFLICTS_LISTED, type Deciding, deciding, type RowConflict } from "./merging/conflict.js";
+import { compareStates } from "./merging/compare-states.js";
+import { type Damage, declare, type Declared, type Evidence, fateOf, refusedRow } from "./merging/damage.js";
+import { type Examined, withTarget } from "./judging/examine.js";
+import { chooseSnapshot, openImage, type RejectedSnapshot, type VerifiedSnapshot } from "./merging/image.js";
+import { summaryOf } from "./judging/judge-plan.js";
+import { narrow, type Narrowing } from "./merging/narrow.js";
 import { PLAN_LIFETIME_SECONDS, type PlanMade, requirePlannable, sealPlan } from "./plan.js";
-import { allRuns, type RunRecord } from "./runs.js";
-import { loadPlan } from "./stored-plan.js";
+import { allRuns, type RunRecord } from "./recall/runs.js";
+import { loadPlan } from "./recall/stored-plan.js";
 import type { Target } from "../target/target.js";
 import type { LoadedPlan, Toolbox, WorkingChanges } from "./toolbox.js";
-import { problemsOf } from "./trial.js";
-import { problemInWords } from "./write-batch.js";
+import { problemsOf } from "./judging/trial.js";
+import { problemInWords } from "./writing/write-batch.js";
 
 /** What is asked of rescue. */
 export interface RescueRequest extends Narrowing {

@@ -9,13 +9,18 @@ import {
   requireHistory,
   withTarget,
   type Examined,
-} from "./examine.js";
-import { anchorNotes } from "./notes.js";
-import { approvalsInLedger, refuseClosedPlan, refusePlanOfOtherPlace, revokedNonces } from "./plan-state.js";
+} from "./judging/examine.js";
+import { anchorNotes } from "./recall/notes.js";
+import {
+  approvalsInLedger,
+  refuseClosedPlan,
+  refusePlanOfOtherPlace,
+  revokedNonces,
+} from "./recall/plan-state.js";
 import { onOneLine } from "./reject.js";
-import { loadPlan } from "./stored-plan.js";
-import { timeOf } from "./time.js";
-import { takeIn } from "./tokens.js";
+import { loadPlan } from "./recall/stored-plan.js";
+import { timeOf } from "./judging/time.js";
+import { takeIn } from "./consent/tokens.js";
 import type { LoadedPlan, SigningKey, Toolbox } from "./toolbox.js";
 
 /** A revocation needs no longer life: it is recorded at once. */

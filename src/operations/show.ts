@@ -4,9 +4,9 @@ import type { Odd } from "../changeset/odd.js";
 import type { Summary } from "../changeset/summarise.js";
 import type { Change, TableShape } from "../changeset/change.js";
 import type { PlanStatement } from "../approval/plan-statement.js";
-import { oddOf } from "./odd.js";
-import { summaryOf } from "./judge-plan.js";
-import { loadPlan } from "./stored-plan.js";
+import { oddOf } from "./judging/odd.js";
+import { summaryOf } from "./judging/judge-plan.js";
+import { loadPlan } from "./recall/stored-plan.js";
 import type { QueryAnswer, Toolbox, WorkingChanges } from "./toolbox.js";
 
 /** A plan for the screen. */

@@ -10,12 +10,12 @@ import { keyBytes } from "../changeset/key.js";
 import type { Row } from "../changeset/value.js";
 import type { SnapshotManifest } from "../snapshot/snapshot.js";
 import type { Target } from "../target/target.js";
-import { compareStates } from "./compare-states.js";
-import { type Examined, withTarget } from "./examine.js";
-import { findSnapshot, openImage, type SnapshotRecord, snapshotRecords } from "./image.js";
-import { summaryOf } from "./judge-plan.js";
+import { compareStates } from "./merging/compare-states.js";
+import { type Examined, withTarget } from "./judging/examine.js";
+import { findSnapshot, openImage, type SnapshotRecord, snapshotRecords } from "./merging/image.js";
+import { summaryOf } from "./judging/judge-plan.js";
 import { requirePlannable } from "./plan.js";
-import { allRuns, findRun } from "./runs.js";
+import { allRuns, findRun } from "./recall/runs.js";
 import type { SnapshotFacts, Toolbox } from "./toolbox.js";
 
 /** A snapshot that was taken, verified and recorded. */

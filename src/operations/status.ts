@@ -2,7 +2,7 @@
 import { parseStamp } from "../base/clock.js";
 import { numberFact, textFact } from "../ledger/facts.js";
 import { holdsInLedger } from "./hold.js";
-import { allRuns, type RunRecord } from "./runs.js";
+import { allRuns, type RunRecord } from "./recall/runs.js";
 import type { Toolbox } from "./toolbox.js";
 
 /** One plan as it stands. */

@@ -20,7 +20,7 @@ import type { CompiledPolicies } from "../policy/compile.js";
 import type { SnapshotManifest } from "../snapshot/snapshot.js";
 import type { Target } from "../target/target.js";
 import type { MachineProbe } from "./doctor.js";
-import type { Interruption } from "./interruption.js";
+import type { Interruption } from "./writing/interruption.js";
 
 export type { JobRequest, PreparedJob } from "../jobs/job.js";
 

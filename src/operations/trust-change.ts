@@ -9,9 +9,9 @@ import type { Digest } from "../base/digest.js";
 import { RefusedError, UsageError } from "../base/errors.js";
 import { textFact } from "../ledger/facts.js";
 import type { Marker } from "../target/marker.js";
-import { type Examined, refuseContradiction, requireHistory, withTarget } from "./examine.js";
-import { keptBundle, type Quorum, requireQuorum, trustQuorum } from "./quorum.js";
-import { timeOf } from "./time.js";
+import { type Examined, refuseContradiction, requireHistory, withTarget } from "./judging/examine.js";
+import { keptBundle, type Quorum, requireQuorum, trustQuorum } from "./consent/quorum.js";
+import { timeOf } from "./judging/time.js";
 import type { Toolbox } from "./toolbox.js";
 
 /** How long a proposal may be signed and accepted. */

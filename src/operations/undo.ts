@@ -8,10 +8,10 @@ import type { RowKey } from "../changeset/change.js";
 import type { Resolutions } from "../config/resolutions-file.js";
 import type { WriteProblem } from "../target/target.js";
 import { type Applied, applyPlan } from "./apply.js";
-import { deciding, type OnConflict, type RowConflict } from "./conflict.js";
-import { committedPart } from "./begun.js";
-import { type Cover, coverOf } from "./cover.js";
-import { type Examined, withTarget } from "./examine.js";
+import { deciding, type OnConflict, type RowConflict } from "./merging/conflict.js";
+import { committedPart } from "./writing/begun.js";
+import { type Cover, coverOf } from "./consent/cover.js";
+import { type Examined, withTarget } from "./judging/examine.js";
 import {
   type ChangedBy,
   mergeBack,
@@ -20,21 +20,21 @@ import {
   sumCounts,
   together,
   type UndoCounts,
-} from "./merge-back.js";
-import { narrow, type Narrowing, narrowingFlags } from "./narrow.js";
+} from "./merging/merge-back.js";
+import { narrow, type Narrowing, narrowingFlags } from "./merging/narrow.js";
 import { PLAN_LIFETIME_SECONDS, type PlanMade, requirePlannable, sealPlan } from "./plan.js";
-import { refusePlanOfOtherPlace } from "./plan-state.js";
-import { allRuns, findWrittenRun, type RunRecord } from "./runs.js";
+import { refusePlanOfOtherPlace } from "./recall/plan-state.js";
+import { allRuns, findWrittenRun, type RunRecord } from "./recall/runs.js";
 import { isForgotten } from "./snapshot.js";
-import { loadPlan } from "./stored-plan.js";
-import { timeOf } from "./time.js";
+import { loadPlan } from "./recall/stored-plan.js";
+import { timeOf } from "./judging/time.js";
 import type { LoadedPlan, Toolbox, WorkingChanges } from "./toolbox.js";
-import { problemsOf } from "./trial.js";
-import { schemaBack, tablesWithPlace } from "./undo-schema.js";
-import { problemInWords } from "./write-batch.js";
+import { problemsOf } from "./judging/trial.js";
+import { schemaBack, tablesWithPlace } from "./merging/undo-schema.js";
+import { problemInWords } from "./writing/write-batch.js";
 
-export type { OnConflict, RowConflict as UndoConflict } from "./conflict.js";
-export type { UndoCounts } from "./merge-back.js";
+export type { OnConflict, RowConflict as UndoConflict } from "./merging/conflict.js";
+export type { UndoCounts } from "./merging/merge-back.js";
 
 /** What is asked of undo. */
 export interface UndoRequest extends Narrowing {

@@ -1,7 +1,7 @@
 /** Waiting for people: looks at the ledger now and then, and works only when it grew. */
 import { parseStamp } from "../base/clock.js";
 import { type PlanStatus, statusOf } from "./status.js";
-import type { RunRecord } from "./runs.js";
+import type { RunRecord } from "./recall/runs.js";
 import type { Toolbox } from "./toolbox.js";
 
 /** Lets time pass; rejects when the command is interrupted. */

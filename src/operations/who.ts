@@ -3,11 +3,11 @@ import { stamp } from "../base/clock.js";
 import { UsageError } from "../base/errors.js";
 import { afterOf, beforeOf, type Change, type RowKey, type TableShape } from "../changeset/change.js";
 import { sameRow, sameValue, type Row, type Value } from "../changeset/value.js";
-import { withTarget } from "./examine.js";
-import { snapshotsByHand } from "./image.js";
-import { type RunRecord, runsNamed } from "./runs.js";
+import { withTarget } from "./judging/examine.js";
+import { snapshotsByHand } from "./merging/image.js";
+import { type RunRecord, runsNamed } from "./recall/runs.js";
 import { isForgotten } from "./snapshot.js";
-import { loadPlan } from "./stored-plan.js";
+import { loadPlan } from "./recall/stored-plan.js";
 import type { Toolbox } from "./toolbox.js";
 
 /** One run that touched the row; images are null where there was no row, undefined where they were destroyed. */

@@ -2,7 +2,7 @@
 import { expect, test } from "@jest/globals";
 import { parsePlanStatement, planStatementBytes } from "../../src/approval/plan-statement-codec.js";
 import { sameValue, type Value } from "../../src/changeset/value.js";
-import { scriptOf, statementsOf } from "../../src/operations/script.js";
+import { scriptOf, statementsOf } from "../../src/operations/judging/script.js";
 import { planStatement } from "../support/plan-statement.js";
 
 const VALUES: readonly (readonly [string, Value])[] = [

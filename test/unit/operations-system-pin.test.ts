@@ -2,7 +2,7 @@
 import { describe, expect, test } from "@jest/globals";
 import { bundleDigest, makeBundle } from "../../src/approval/bundle.js";
 import { digestOf } from "../../src/base/digest.js";
-import { type Examined, refuseOtherBundle } from "../../src/operations/examine.js";
+import { type Examined, refuseOtherBundle } from "../../src/operations/judging/examine.js";
 import type { Toolbox } from "../../src/operations/toolbox.js";
 
 const bundle = makeBundle({ people: [], policies: [], guarding: { environment: "production" } });

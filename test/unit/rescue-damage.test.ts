@@ -3,8 +3,8 @@ import { describe, expect, test } from "@jest/globals";
 import type { Change, TableShape } from "../../src/changeset/change.js";
 import { keyText } from "../../src/changeset/key.js";
 import type { Row } from "../../src/changeset/value.js";
-import { deciding, type OnConflict } from "../../src/operations/conflict.js";
-import { type Declared, fateOf, parseDamage } from "../../src/operations/damage.js";
+import { deciding, type OnConflict } from "../../src/operations/merging/conflict.js";
+import { type Declared, fateOf, parseDamage } from "../../src/operations/merging/damage.js";
 
 const shape: TableShape = {
   name: "rows",

@@ -2,8 +2,8 @@
 import { readFile } from "node:fs/promises";
 import { codeOf, UsageError } from "../../base/errors.js";
 import { type Applied, applyPlan } from "../../operations/apply.js";
-import { planToResume } from "../../operations/begun.js";
-import type { BreakGlassRequest } from "../../operations/break-glass.js";
+import { planToResume } from "../../operations/writing/begun.js";
+import type { BreakGlassRequest } from "../../operations/consent/break-glass.js";
 import { renderApplyEnd, type ApplyEnd } from "../../render/apply.js";
 import { when } from "../../render/numbers.js";
 import { collect, type Context, type Outcome, type Register } from "../command.js";

@@ -15,10 +15,10 @@ import {
   signApproval,
   takeInApproval,
 } from "../../operations/approve.js";
-import { rejectionInWords } from "../../operations/rejections.js";
+import { rejectionInWords } from "../../operations/recall/rejections.js";
 import { requireSameEffect } from "../../operations/replan.js";
 import { rejectPlan } from "../../operations/reject.js";
-import { tierOf } from "../../operations/tier.js";
+import { tierOf } from "../../operations/judging/tier.js";
 import type { SigningKey, Toolbox } from "../../operations/toolbox.js";
 import {
   type Question,

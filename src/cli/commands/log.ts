@@ -2,7 +2,7 @@
 import { shortDigest } from "../../base/digest.js";
 import { isDigest } from "../../base/digest.js";
 import { listLog, type LogListing, showRun, verifyLog } from "../../operations/log.js";
-import type { RunRecord } from "../../operations/runs.js";
+import type { RunRecord } from "../../operations/recall/runs.js";
 import { renderChain, renderEntries, renderLog, type LogLine } from "../../render/log.js";
 import { when } from "../../render/numbers.js";
 import { collect, type Context, type Outcome, type Register } from "../command.js";

@@ -1,7 +1,7 @@
 /** `env pin TARGET --replace`: another place, environment or marker, which always takes two people. */
 import { UsageError } from "../../base/errors.js";
 import { writeIdentity } from "../../config/write-identity.js";
-import { quorumWords } from "../../operations/quorum.js";
+import { quorumWords } from "../../operations/consent/quorum.js";
 import { acceptRepin, prepareRepin } from "../../operations/repin.js";
 import { renderStatement } from "../../render/statement.js";
 import type { Context, Outcome } from "../command.js";

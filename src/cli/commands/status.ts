@@ -2,9 +2,9 @@
 import { Option } from "commander";
 import { type ErrorCode, RefusedError, UsageError } from "../../base/errors.js";
 import { type PlanStatus, statusOf } from "../../operations/status.js";
-import { planOrRunId } from "../../operations/stored-plan.js";
+import { planOrRunId } from "../../operations/recall/stored-plan.js";
 import { waitFor } from "../../operations/wait.js";
-import { findRun, type RunRecord } from "../../operations/runs.js";
+import { findRun, type RunRecord } from "../../operations/recall/runs.js";
 import type { Toolbox } from "../../operations/toolbox.js";
 import { renderStatus, type PlanStatusLine, type RunStatusLine } from "../../render/status.js";
 import type { Context, Outcome, Register } from "../command.js";

@@ -1,7 +1,7 @@
 /** `trust propose` and `trust accept`: the trust bundle changes by a quorum of the people it had before. */
 import { readFile, writeFile } from "node:fs/promises";
 import { codeOf, UsageError } from "../../base/errors.js";
-import { quorumWords } from "../../operations/quorum.js";
+import { quorumWords } from "../../operations/consent/quorum.js";
 import { acceptTrust, proposeTrust } from "../../operations/trust-change.js";
 import { renderStatement } from "../../render/statement.js";
 import type { Context, Outcome } from "../command.js";

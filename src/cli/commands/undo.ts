@@ -3,7 +3,7 @@ import { Option } from "commander";
 import { HoldpointError, type NextStep, RefusedError } from "../../base/errors.js";
 import { readResolutions, writeResolutions } from "../../config/resolutions-file.js";
 import { type OnConflict, type Undone, undoRun, type UndoStop } from "../../operations/undo.js";
-import { type Narrowing, narrowingFlags } from "../../operations/narrow.js";
+import { type Narrowing, narrowingFlags } from "../../operations/merging/narrow.js";
 import { commandLine } from "../../render/command.js";
 import { renderUndo, type UndoEnd } from "../../render/undo.js";
 import { collect, type Context, type Outcome, type Register } from "../command.js";

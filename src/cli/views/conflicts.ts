@@ -1,7 +1,7 @@
 /** Conflicts of undo and rescue: for the screen, for `--json`, and for the resolutions file; masked columns masked in all. */
 import type { Value } from "../../changeset/value.js";
 import type { RowToDecide } from "../../config/resolutions-file.js";
-import { mayRestore, type RowConflict } from "../../operations/conflict.js";
+import { mayRestore, type RowConflict } from "../../operations/merging/conflict.js";
 import { valueJson } from "../../render/json.js";
 import { keyView } from "../../render/rows.js";
 import { clean } from "../../render/sanitise.js";

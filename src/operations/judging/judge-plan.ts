@@ -1,0 +1,257 @@
+/**
+ * From rows to a decision: what policy is shown about an effect, built the same way when a plan is made,
+ * shown, approved and applied. It reads rows, target and ledger, never what the plan's statement claims of them.
+ */
+import type { PlanStatement, Requester } from "../../approval/plan-statement.js";
+import type { Person } from "../../approval/requirement.js";
+import { parseStamp } from "../../base/clock.js";
+import type { Digest } from "../../base/digest.js";
+import type { ChangeSource } from "../../changeset/change.js";
+import { summarise, type Summary } from "../../changeset/summarise.js";
+import type { Verdict } from "../../environment/evidence.js";
+import { type AssertionResult, assertionsFor, runAssertions } from "../../policy/assertions.js";
+import type { CompiledPolicies, CompiledRule } from "../../policy/compile.js";
+import { decide } from "../../policy/decide.js";
+import type { Decision, PolicyInput, PolicyTable } from "../../policy/decision.js";
+import type { Target } from "../../target/target.js";
+import { assertionRunner } from "./assert-rows.js";
+import { historyOf } from "../recall/history.js";
+import { levelledColumns } from "./levelled.js";
+import { protectedLost } from "./protected.js";
+import type { Toolbox, WorkingChanges } from "../toolbox.js";
+
+/** Rows shown as a sample, chosen by the plan's own digest. */
+export const SAMPLE_ROWS = 5;
+/** A column with more distinct transitions than this is shown as their number. */
+const PATTERNS = 8;
+
+/** The effect in numbers and patterns. `seed` is the ChangeSet's digest, so everyone sees the same sample. */
+export function summaryOf(source: ChangeSource, seed: Digest, sampleSize: number = SAMPLE_ROWS): Summary {
+  return summarise(source, { sampleSeed: seed, sampleSize, patternLimit: PATTERNS });
+}
+
+/**
+ * The parts of a statement that policy is told about beside rows and target: what will be done (sequences, waves,
+ * checks), and what can only make rules stricter.
+ */
+export type JudgedClaims = Pick<
+  PlanStatement,
+  "job" | "from" | "requester" | "reason" | "ticket" | "mode" | "waves" | "checks"
+> & {
+  readonly schemaChanges: number;
+  readonly sequences: number;
+  /** Where a table's rows come from, as its rehearsal found; the rows themselves are asked first. */
+  readonly origins: Readonly<Record<string, PlanStatement["changeset"]["tables"][number]["origin"]>>;
+  /** When the plan was made; null while it is being made. */
+  readonly createdAt: string | null;
+};
+
+/** The claims of a plan that exists. */
+export function claimsOf(statement: PlanStatement): JudgedClaims {
+  return {
+    ...statement,
+    schemaChanges: statement.schema.changes.length,
+    sequences: statement.sequences.length,
+    origins: Object.fromEntries(statement.changeset.tables.map((t) => [t.name, t.origin])),
+    createdAt: statement.created_at,
+  };
+}
+
+/** One effect on one target, as far as policy is concerned. */
+export interface Effect {
+  /** The time by which freeze windows and ages are judged: {@link ./time.ts timeOf} where a target is open. */
+  readonly now: Date;
+  /** What the decision is for. `apply` is the stricter. */
+  readonly act: "plan" | "apply";
+  readonly verdict: Verdict;
+  readonly target: { readonly name: string; readonly adapter: string; readonly pinned: boolean };
+  /** Asked about rows outside the plan; null where only the plan is at hand. */
+  readonly reach: Target | null;
+  readonly changes: WorkingChanges;
+  readonly summary: Summary;
+  /** A changed table that is missing here denies: a share of an unknown number is not zero. */
+  readonly rowsBefore: Readonly<Record<string, number>>;
+  readonly claims: JudgedClaims;
+}
+
+/** What policy is asked, with the answers to its assertions. */
+export interface Judgement {
+  readonly input: PolicyInput;
+  readonly assertions: readonly AssertionResult[];
+}
+
+/** The decision about one effect, computed anew. */
+export async function decideEffect(tools: Toolbox, effect: Effect): Promise<Decision> {
+  return decisionOn(tools, await judgementOf(tools, effect));
+}
+
+/** The decision about what was measured. */
+export function decisionOn(tools: Toolbox, judgement: Judgement): Decision {
+  return decide(tools.project.policies, judgement.input, judgement.assertions);
+}
+
+/** Measures one effect and asks the assertions about its rows. */
+export async function judgementOf(tools: Toolbox, effect: Effect): Promise<Judgement> {
+  const config = tools.project.config.targets[effect.target.name];
+  const measured = policyInput(effect, {
+    levelled: await levelledColumns(effect.reach, effect.changes, effect.summary, effect.rowsBefore),
+    protectedLost: protectedLost(effect.changes, config?.protect ?? []),
+  });
+  const input = {
+    ...measured,
+    job: { ...measured.job, ...(await commitFacts(tools, effect.claims.job)) },
+    ...askedBy(effect.claims.requester, tools.project.people),
+    caller: callerOf(tools.claims()),
+    history: await historyOf(tools, {
+      target: effect.target.name,
+      job: nameOf(effect.claims),
+      requester: effect.claims.requester,
+    }),
+  };
+  const run = assertionRunner(effect.changes, (config?.mask ?? []).length > 0);
+  return { input, assertions: await runAssertions(assertionsFor(tools.project.policies, input), run) };
+}
+
+/** Looked up only where some rule asks: git costs more than everything else here. */
+async function commitFacts(
+  tools: Toolbox,
+  job: JudgedClaims["job"],
+): Promise<Pick<PolicyInput["job"], "commit" | "clean">> {
+  if (job === null || !asksForCommit(tools.project.policies)) return {};
+  const found = await tools.committed(job);
+  if (found === null) return {};
+  return { clean: found.clean, ...(found.commit === null ? {} : { commit: found.commit }) };
+}
+
+function asksForCommit(policies: CompiledPolicies): boolean {
+  const asks = (r: CompiledRule): boolean => /\b(?:commit|clean)\b/.test(r.condition.expression.text);
+  return policies.files.some(({ file, rules }) => file.enabled && rules.some(asks));
+}
+
+/** The same effect asked for by somebody else; the assertions are about rows and stand. */
+export async function requestedBy(
+  tools: Toolbox,
+  judgement: Judgement,
+  requester: Requester,
+): Promise<Judgement> {
+  const { target, job } = judgement.input;
+  const history = await historyOf(tools, { target: target.name, job: job.name, requester });
+  return {
+    ...judgement,
+    input: { ...judgement.input, ...askedBy(requester, tools.project.people), history },
+  };
+}
+
+/** What only the rows themselves tell, by table. */
+interface RowFacts {
+  readonly levelled: Readonly<Record<string, readonly string[]>>;
+  readonly protectedLost: Readonly<Record<string, number>>;
+}
+
+function policyInput(effect: Effect, rows: RowFacts): Omit<PolicyInput, "requester" | "caller" | "history"> {
+  const { verdict, summary, claims, now } = effect;
+  const tables = summary.tables.map((t) =>
+    policyTable(t, effect.rowsBefore[t.name], rows, claims.origins[t.name] ?? "unknown"),
+  );
+  return {
+    environment: verdict.name,
+    guardedAs: verdict.guardedAs,
+    contradicted: verdict.contradicted,
+    target: effect.target,
+    kind: claims.from?.kind ?? "job",
+    job: {
+      name: nameOf(claims),
+      kind: claims.job?.kind ?? claims.from?.kind ?? "",
+      source: claims.job?.source ?? "",
+      declaresScope: (claims.job?.scope ?? null) !== null,
+      declaresExpect: (claims.job?.expect ?? null) !== null,
+      scope: claims.job?.scope ?? null,
+      // A claim may only make things stricter: a whole table touched by one job is never "selective".
+      selective: (claims.job?.selective ?? true) && !(claims.job !== null && tables.some(touchesWholeTable)),
+    },
+    rows: {
+      total: sum(tables, (t) => t.insert + t.update + t.delete),
+      insert: sum(tables, (t) => t.insert),
+      update: sum(tables, (t) => t.update),
+      delete: sum(tables, (t) => t.delete),
+      tables: BigInt(tables.length),
+    },
+    tables,
+    schemaChanges: BigInt(claims.schemaChanges),
+    sequences: BigInt(claims.sequences),
+    reason: claims.reason ?? "",
+    ticket: claims.ticket ?? "",
+    mode: claims.mode,
+    now,
+    act: effect.act,
+    ...ageOf(claims.createdAt, now),
+    waves: claims.waves !== null,
+    checks: BigInt(claims.checks.length),
+  };
+}
+
+/** A plan dated in the future has no age that can be believed: it stays unknown, and a rule that asks denies. */
+function ageOf(createdAt: string | null, now: Date): Pick<PolicyInput, "planAgeSeconds"> {
+  if (createdAt === null) return { planAgeSeconds: 0n };
+  const made = parseStamp(createdAt)?.getTime();
+  // A minute covers two clocks that differ; more is not a difference of clocks.
+  if (made === undefined || made > now.getTime() + 60_000) return {};
+  return { planAgeSeconds: BigInt(Math.max(0, Math.floor((now.getTime() - made) / 1000))) };
+}
+
+function askedBy(requester: Requester, people: readonly Person[]): Pick<PolicyInput, "requester"> {
+  const person = people.find((p) => p.name === requester.person);
+  return {
+    requester: {
+      person: requester.person ?? "",
+      known: person !== undefined,
+      groups: person?.groups ?? [],
+      kind: callerOf(requester.claims),
+    },
+  };
+}
+
+function nameOf(claims: Pick<JudgedClaims, "job" | "from">): string {
+  return claims.job?.name ?? claims.from?.kind ?? "";
+}
+
+/** A size that is not known is below zero, which no rule reasons with: the decision denies and names the table. */
+const UNKNOWN_SIZE = -1;
+
+function policyTable(
+  t: Summary["tables"][number],
+  known: number | undefined,
+  rows: RowFacts,
+  claimed: JudgedClaims["origins"][string],
+): PolicyTable {
+  const rowsBefore = known ?? UNKNOWN_SIZE;
+  const share = (n: number): number => (rowsBefore <= 0 ? 0 : n / rowsBefore);
+  return {
+    name: t.name,
+    insert: BigInt(t.insert),
+    update: BigInt(t.update),
+    delete: BigInt(t.delete),
+    rowsBefore: BigInt(rowsBefore),
+    rowsAfter: BigInt(rowsBefore + t.insert - t.delete),
+    deletedShare: share(t.delete),
+    updatedShare: share(t.update),
+    columns: t.columns,
+    levelled: rows.levelled[t.name] ?? [],
+    protectedLost: BigInt(rows.protectedLost[t.name] ?? 0),
+    origin: t.origin === "unknown" ? claimed : t.origin,
+  };
+}
+
+/** Agents and pipelines say so themselves; it can only tighten, so it may be believed. */
+function callerOf(claims: Readonly<Record<string, string>>): "person" | "ci" | "agent" {
+  if (claims["agent"] !== undefined) return "agent";
+  return claims["ci"] === undefined ? "person" : "ci";
+}
+
+function touchesWholeTable(t: PolicyTable): boolean {
+  return t.rowsBefore > 1n && (t.update >= t.rowsBefore || t.delete >= t.rowsBefore);
+}
+
+function sum(tables: readonly PolicyTable[], of: (t: PolicyTable) => bigint): bigint {
+  return tables.reduce((total, t) => total + of(t), 0n);
+}

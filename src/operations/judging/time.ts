@@ -1,0 +1,89 @@
+/**
+ * What time it is. Expiry is judged by the latest of this machine's clock, the ledger's last entry and the target's
+ * last mark, so that setting a clock back makes nothing valid again. A clock that cannot be right is refused before
+ * anything is recorded under it: an entry from the far future would stand in everybody's way for good.
+ */
+import { CLOCK_SKEW_SECONDS } from "../../approval/count.js";
+import { parseStamp, stamp } from "../../base/clock.js";
+import { RefusedError } from "../../base/errors.js";
+import type { Examined } from "./examine.js";
+import type { Toolbox } from "../toolbox.js";
+
+/**
+ * How long ledger and target may have been silent before the host's clock is not believed any more. Nothing on a
+ * machine without another clock tells a jump ahead from a long pause, so a year of silence takes two people.
+ */
+export const LONGEST_SILENCE_DAYS = 400;
+
+/** The latest time that each side has seen. */
+interface Seen {
+  readonly at: Date;
+  readonly where: string;
+}
+
+/**
+ * The time by which everything on this target is judged.
+ * @throws RefusedError ERR_APPROVAL_CLOCK (31) when the host is behind the marks by more than the skew, or ahead of
+ *   all of them by more than {@link LONGEST_SILENCE_DAYS}.
+ */
+export async function timeOf(tools: Toolbox, examined: Pick<Examined, "target" | "marker">): Promise<Date> {
+  const host = tools.clock.now();
+  const last = latest(await seenBy(tools, examined));
+  if (last === null) return host;
+  const aheadSeconds = (host.getTime() - last.at.getTime()) / 1000;
+  if (aheadSeconds < -CLOCK_SKEW_SECONDS) throw behind(host, last);
+  if (aheadSeconds > LONGEST_SILENCE_DAYS * 86_400) throw ahead(host, last, examined.target.name);
+  return aheadSeconds < 0 ? last.at : host;
+}
+
+/** The ledger's last entry covers every mark that a run left, because its head is anchored with them. */
+async function seenBy(
+  tools: Toolbox,
+  examined: Pick<Examined, "target" | "marker">,
+): Promise<readonly Seen[]> {
+  const entry = (await tools.ledger()).lastAt();
+  const notes = examined.marker === null ? [] : await examined.target.notes();
+  return [
+    ...seen(entry, "the ledger's last entry"),
+    ...seen(examined.marker?.pinnedAt ?? null, `the pin of ${examined.target.name}`),
+    ...notes.flatMap((n) => seen(n.at, `a note in ${examined.target.name}`)),
+  ];
+}
+
+function seen(at: string | null, where: string): readonly Seen[] {
+  const time = at === null ? undefined : parseStamp(at);
+  return time === undefined ? [] : [{ at: time, where }];
+}
+
+function latest(all: readonly Seen[]): Seen | null {
+  return all.reduce<Seen | null>((last, s) => (last === null || s.at > last.at ? s : last), null);
+}
+
+function behind(host: Date, last: Seen): RefusedError {
+  return clockError(
+    "this machine's clock is behind what has happened already",
+    `it says ${stamp(host)}, and ${last.where} is of ${stamp(last.at)}; ${CLOCK_SKEW_SECONDS / 60} minutes are allowed`,
+    [{ actor: "anyone", text: "Set this machine's clock right, then run the command again." }],
+  );
+}
+
+function ahead(host: Date, last: Seen, target: string): RefusedError {
+  return clockError(
+    "this machine's clock is too far ahead to be believed",
+    `it says ${stamp(host)}, and ${last.where} is of ${stamp(last.at)}, more than ${LONGEST_SILENCE_DAYS} days before`,
+    [
+      { actor: "anyone", text: "Set this machine's clock right, then run the command again." },
+      { actor: "anyone", text: `If ${target} really rested so long, two people pin it again.` },
+    ],
+  );
+}
+
+function clockError(message: string, why: string, next: RefusedError["next"]): RefusedError {
+  return new RefusedError({
+    code: "ERR_APPROVAL_CLOCK",
+    message,
+    why,
+    state: "Nothing was written, and nothing was recorded.",
+    next,
+  });
+}

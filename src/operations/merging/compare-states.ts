@@ -1,0 +1,127 @@
+/** What changed between two states: a snapshot and another one, or the target as it is now. */
+import { TargetError, UsageError } from "../../base/errors.js";
+import { changeBetween, type ChangeSink, countOf, type TableShape } from "../../changeset/change.js";
+import { diffStreams, type RowStream } from "../../changeset/diff-streams.js";
+import type { Row } from "../../changeset/value.js";
+import { sameShape } from "../../changeset/well-formed.js";
+import type { Target } from "../../target/target.js";
+import type { Image } from "./image.js";
+import { rowsOf } from "./merge-back.js";
+import type { Toolbox, WorkingChanges } from "../toolbox.js";
+
+/** The other side of a comparison. */
+export interface OtherState {
+  /** For errors. */
+  readonly name: string;
+  readonly tables: readonly TableShape[];
+  readonly rows: (shape: TableShape) => RowStream;
+  /** Rows by key, for a snapshot that holds some rows alone. */
+  readonly reader: Pick<Target, "readRows"> | null;
+}
+
+/** The changes from a snapshot to another state, and how many rows the snapshot holds of each table. */
+export interface Compared {
+  readonly changes: WorkingChanges;
+  readonly rowsBefore: ReadonlyMap<string, number>;
+}
+
+/**
+ * Compares the tables named, or all that the snapshot holds. Close `changes` in `finally`.
+ * @throws TargetError ERR_DRIFT_SCHEMA when a table has another shape now. @throws UsageError for an unknown table.
+ */
+export async function compareStates(
+  tools: Toolbox,
+  image: Image,
+  other: OtherState,
+  tables: readonly string[],
+): Promise<Compared> {
+  const chosen = chosenTables(image, tables);
+  const writer = await tools.workingChanges();
+  const rowsBefore = new Map<string, number>();
+  try {
+    for (const shape of chosen) {
+      requireSameShape(shape, other);
+      writer.table(shape);
+      rowsBefore.set(shape.name, await compareTable(image, other, shape, writer));
+    }
+    return { changes: writer.finish(), rowsBefore };
+  } catch (e) {
+    writer.abort();
+    throw e;
+  }
+}
+
+async function compareTable(
+  image: Image,
+  other: OtherState,
+  shape: TableShape,
+  sink: ChangeSink,
+): Promise<number> {
+  if (image.part !== null && other.reader !== null) return comparePart(image.part, other.reader, shape, sink);
+  let rows = 0;
+  async function* counted(): AsyncGenerator<Row, undefined> {
+    for await (const row of image.rows(shape)) {
+      rows += 1;
+      yield row;
+    }
+  }
+  for await (const change of diffStreams(shape, counted(), other.rows(shape))) sink.add(change);
+  return rows;
+}
+
+/** A snapshot of one plan's rows tells about these rows and no others. */
+async function comparePart(
+  part: WorkingChanges,
+  reader: Pick<Target, "readRows">,
+  shape: TableShape,
+  sink: ChangeSink,
+): Promise<number> {
+  let rows = 0;
+  for await (const [was, now, nowCount] of rowsOf(reader, part, shape)) {
+    if (was.op !== "delete") continue;
+    rows += countOf(was);
+    if (shape.keyKind === "none") {
+      const missing = countOf(was) - nowCount;
+      const { count: _had, ...one } = was;
+      if (missing > 0) sink.add(missing === 1 ? one : { ...one, count: missing });
+      continue;
+    }
+    const change = changeBetween(shape.name, was.key, "unknown", was.before, now);
+    if (change !== undefined) sink.add(change);
+  }
+  return rows;
+}
+
+function chosenTables(image: Image, wanted: readonly string[]): readonly TableShape[] {
+  if (wanted.length === 0) return image.tables;
+  const unknown = wanted.filter((w) => !image.tables.some((t) => t.name === w));
+  if (unknown.length === 0) return image.tables.filter((t) => wanted.includes(t.name));
+  throw new UsageError({
+    code: "ERR_USAGE",
+    message: `${image.manifest.id} does not hold ${unknown.join(", ")}`,
+    why: `it holds ${image.tables.map((t) => t.name).join(", ") || "no table"}`,
+  });
+}
+
+function requireSameShape(shape: TableShape, other: OtherState): void {
+  const now = other.tables.find((t) => t.name === shape.name);
+  if (now !== undefined && sameShape(shape, now)) return;
+  throw new TargetError({
+    code: "ERR_DRIFT_SCHEMA",
+    message:
+      now === undefined
+        ? `table ${shape.name} is not in ${other.name}`
+        : `table ${shape.name} has other columns in ${other.name} than in the snapshot`,
+    why: `the snapshot has ${columnsOf(shape)}; ${other.name} has ${now === undefined ? "no such table" : columnsOf(now)}`,
+    next: [
+      {
+        actor: "requester",
+        text: "Name the tables that are the same with --table, or restore the snapshot elsewhere and take the rows from there.",
+      },
+    ],
+  });
+}
+
+function columnsOf(shape: TableShape): string {
+  return shape.columns.map((c) => c.name).join(", ");
+}

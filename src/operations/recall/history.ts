@@ -1,0 +1,34 @@
+/** What the ledger knows that policy asks about: how often a job ran here, how much a requester changed lately. */
+import type { Requester } from "../../approval/plan-statement.js";
+import { parseStamp } from "../../base/clock.js";
+import { numberFact, textFact } from "../../ledger/facts.js";
+import type { PolicyInput } from "../../policy/decision.js";
+import type { Toolbox } from "../toolbox.js";
+
+const DAY_MS = 24 * 3_600_000;
+
+/** What of a plan decides which entries are its history. */
+export interface HistoryOf {
+  readonly target: string;
+  readonly job: string;
+  readonly requester: Pick<Requester, "person">;
+}
+
+/**
+ * Runs of this job on this target that ended well, and rows that this requester changed there in the last 24 hours.
+ * Where nobody knows who asked, now or then, the rows count: a cap per day is not got round by asking without a key.
+ */
+export async function historyOf(tools: Toolbox, of: HistoryOf): Promise<NonNullable<PolicyInput["history"]>> {
+  const since = tools.clock.now().getTime() - DAY_MS;
+  let jobRuns = 0n;
+  let rowsLastDay = 0n;
+  for (const { entry } of (await tools.ledger()).entries({ target: of.target, kinds: ["run-finished"] })) {
+    if (textFact(entry, "job") === of.job) jobRuns += 1n;
+    const by = textFact(entry, "by");
+    const mine = by === null || of.requester.person === null || by === of.requester.person;
+    // A time that cannot be read is taken as recent: it may only tighten.
+    const at = parseStamp(entry.at)?.getTime() ?? Number.POSITIVE_INFINITY;
+    if (mine && at > since) rowsLastDay += BigInt(numberFact(entry, "rows") ?? 0);
+  }
+  return { jobRuns, rowsLastDay };
+}

@@ -1,0 +1,164 @@
+/** From a plan's file to a plan that can be believed as far as its bytes go: every digest and the signature checked. */
+import {
+  parsePlanStatement,
+  planDigest,
+  planId,
+  planStatementBytes,
+} from "../../approval/plan-statement-codec.js";
+import type { PlanStatement } from "../../approval/plan-statement.js";
+import { NAMESPACES, type Person } from "../../approval/requirement.js";
+import { verifySshsig } from "../../approval/sshsig.js";
+import { personOfSignature } from "../../approval/people.js";
+import type { Digest } from "../../base/digest.js";
+import { shortDigest } from "../../base/digest.js";
+import { IntegrityError, RefusedError } from "../../base/errors.js";
+import type { ChangeSink, TableCounts } from "../../changeset/change.js";
+import { digestOfSource } from "../../changeset/encode.js";
+import { countRows } from "../../changeset/source.js";
+import type { LoadedPlan, Toolbox, WorkingChanges } from "../toolbox.js";
+
+/**
+ * Reads, verifies and loads a plan into its working form.
+ * @throws IntegrityError ERR_PLAN_ALTERED (35) when any byte is not what was signed.
+ */
+export async function loadPlan(tools: Toolbox, ref: string): Promise<LoadedPlan> {
+  const file = await tools.plans.read(ref);
+  const digest = planDigest(file.statement);
+  const statement = parsePlanStatement(file.statement);
+  const id = planId(digest);
+  if (ref.startsWith("pl_") && !id.startsWith(ref))
+    throw altered(file.path, `it was stored as ${ref} and its bytes make ${id}`);
+  requireSignature(statement, file.statement, file.signature, id);
+  const changes = await loadChanges(tools, file.loadInto, statement, file.path);
+  return { id, digest, statement, path: file.path, signature: file.signature, changes, close: changes.close };
+}
+
+/** An id or the beginning of one as it is; of a plan file, the id that its bytes make. */
+export async function planOrRunId(tools: Toolbox, ref: string): Promise<string> {
+  if (/^(pl|rn)_[0-9a-z]*$/.test(ref)) return ref;
+  return planId(planDigest((await tools.plans.read(ref)).statement));
+}
+
+async function loadChanges(
+  tools: Toolbox,
+  loadInto: Awaited<ReturnType<Toolbox["plans"]["read"]>>["loadInto"],
+  statement: PlanStatement,
+  path: string,
+): Promise<WorkingChanges> {
+  const writer = await tools.workingChanges();
+  try {
+    const counted = counting(writer);
+    const { rows, digest } = await loadInto(counted.sink);
+    const signed = statement.changeset;
+    if (digest !== signed.digest)
+      throw altered(path, `rows: signed ${shortDigest(signed.digest)}, found ${shortDigest(digest)}`);
+    if (rows !== signed.rows) throw altered(path, `rows: signed ${signed.rows}, found ${rows}`);
+    requireCounts(statement, counted.counts(), path);
+  } catch (e) {
+    writer.abort();
+    throw e;
+  }
+  return writer.finish();
+}
+
+/** Counts what passes into a sink: a pass of its own would cost a quarter of the loading. */
+function counting(sink: ChangeSink): {
+  readonly sink: ChangeSink;
+  readonly counts: () => readonly TableCounts[];
+} {
+  const counters = new Map<string, ReturnType<typeof countRows>>();
+  return {
+    sink: {
+      table: (shape) => {
+        if (!counters.has(shape.name)) counters.set(shape.name, countRows(shape.name));
+        sink.table(shape);
+      },
+      add: (change) => {
+        counters.get(change.table)?.add(change);
+        sink.add(change);
+      },
+    },
+    counts: () =>
+      [...counters.values()].map((c) => c.counts()).filter((t) => t.insert + t.update + t.delete > 0),
+  };
+}
+
+/** What the statement says per table must be what its rows say: the card is drawn from the one, apply writes the other. */
+function requireCounts(statement: PlanStatement, counted: readonly TableCounts[], path: string): void {
+  const claimed = statement.changeset.tables;
+  const same =
+    counted.length === claimed.length &&
+    counted.every((c) => {
+      const t = claimed.find((x) => x.name === c.name);
+      return t !== undefined && t.insert === c.insert && t.update === c.update && t.delete === c.delete;
+    });
+  if (!same) throw altered(path, "its counts per table are not those of its rows");
+}
+
+function requireSignature(
+  statement: PlanStatement,
+  bytes: Uint8Array,
+  signature: Uint8Array | null,
+  id: string,
+): void {
+  const { requester } = statement;
+  if (signature === null) {
+    if (requester.how === "none") return;
+    throw altered(id, "it says it was signed, and carries no signature");
+  }
+  const check = verifySshsig({ bytes, signature, namespace: NAMESPACES.plan });
+  if (!check.ok) throw altered(id, `the requester's signature does not hold: ${check.why}`);
+  if (check.key.fingerprint !== requester.key) {
+    throw altered(id, `it names key ${requester.key ?? "none"} and is signed by ${check.key.fingerprint}`);
+  }
+}
+
+/**
+ * Holds the plan's signature against the people of the pinned bundle; after the bundle itself was checked.
+ * @throws RefusedError ERR_KEY_UNKNOWN (32) when the key is not the named requester's here.
+ */
+export function requireKnownRequester(plan: LoadedPlan, people: readonly Person[]): void {
+  const { statement, signature, id } = plan;
+  const { requester } = statement;
+  if (signature === null) return;
+  const check = verifySshsig({ bytes: planStatementBytes(statement), signature, namespace: NAMESPACES.plan });
+  const person = check.ok
+    ? personOfSignature(people, check, NAMESPACES.plan, new Date(statement.created_at))
+    : null;
+  if (person === null || person.name !== requester.person) {
+    throw new RefusedError({
+      code: "ERR_KEY_UNKNOWN",
+      message: `${id} was requested with a key that is not ${requester.person ?? "a known person"}'s here`,
+      why: `key ${requester.key ?? "none"}; the people file here ${person === null ? "does not know it" : `says it is ${person.name}'s`}`,
+      next: [{ actor: "anyone", argv: ["holdpoint", "trust", "show"] }],
+    });
+  }
+}
+
+function altered(what: string, why: string): IntegrityError {
+  return new IntegrityError({
+    code: "ERR_PLAN_ALTERED",
+    message: `${what} is not the plan that was made`,
+    why,
+    next: [
+      {
+        actor: "anyone",
+        text: "Do not retry. Keep the file, make the plan again, and find out who changed it.",
+      },
+    ],
+  });
+}
+
+/** The digest of a plan's ChangeSet with each table's counts, for a statement. */
+export function measure(changes: WorkingChanges): {
+  readonly digest: Digest;
+  readonly rows: number;
+  readonly tables: readonly {
+    readonly name: string;
+    readonly insert: number;
+    readonly update: number;
+    readonly delete: number;
+  }[];
+} {
+  return digestOfSource(changes);
+}

@@ -1,0 +1,199 @@
+/** How a run is cut into transactions: asked for when a plan is made, found again by `apply` and by a resumed run. */
+import type { PlanStatement } from "../../approval/plan-statement.js";
+import { HoldpointError, UsageError } from "../../base/errors.js";
+import type { Change, ChangeSource, TableCounts } from "../../changeset/change.js";
+import type { Member, SchemaTies, Ties } from "../../changeset/ties.js";
+import { tiesOf } from "../../changeset/ties.js";
+import {
+  type Batch,
+  BATCH_ROWS,
+  batchesOf,
+  type BatchOutline,
+  boundsOf,
+  type Cut,
+  mergeBounds,
+  ONE_TRANSACTION_ROWS,
+  outlineOf,
+} from "../../changeset/waves.js";
+import type { WorkingChanges } from "../toolbox.js";
+
+export { parseWaves } from "../../changeset/waves.js";
+
+/** What somebody asks about the writing of a plan. */
+export interface Pacing {
+  /** As {@link parseWaves} gives them; undefined when nobody said. */
+  readonly waves?: readonly string[];
+  readonly atomic?: boolean;
+  readonly maxRowsPerSecond?: number;
+}
+
+/** The effect whose writing is cut. */
+export interface Effect {
+  readonly source: WorkingChanges;
+  readonly tables: readonly TableCounts[];
+  readonly rows: number;
+  readonly ties: SchemaTies | undefined;
+}
+
+/** A run's transactions. */
+export interface RunCut {
+  /** Null: all rows in one transaction. */
+  readonly cut: Cut | null;
+  readonly waves: number;
+  readonly batchCount: number;
+  /** In the order of writing; may be asked for again. */
+  readonly batches: () => Iterable<Batch>;
+}
+
+/**
+ * What a plan's statement says of its waves: null for one transaction, which is the default up to
+ * {@link ONE_TRANSACTION_ROWS} rows and wherever all rows hang together.
+ * @throws UsageError ERR_WAVES_SPLIT when a wave that was asked for would split rows that hang together.
+ */
+export function plannedWaves(effect: Effect, pacing: Pacing): readonly string[] | null {
+  if (pacing.atomic === true) {
+    if (pacing.waves !== undefined) throw bothAsked();
+    return null;
+  }
+  const wanted = pacing.waves ?? (effect.rows > ONE_TRANSACTION_ROWS ? ["100%"] : null);
+  if (wanted === null || effect.rows === 0) return null;
+  if (pacing.waves === undefined) {
+    const ties = tiesOf(effect.source, effect.tables, effect.ties);
+    return ties === null || runCut(effect, ties, cutAt([effect.rows], undefined)).batchCount <= 1
+      ? null
+      : wanted;
+  }
+  cutInWaves(effect, boundsOf(wanted, effect.rows), undefined);
+  return wanted;
+}
+
+/**
+ * The transactions of a fresh run: the plan's waves, and those that apply adds. Flags only tighten: waves are added
+ * to the plan's, never taken away, and one transaction replaces batches only where no check stands between them.
+ */
+export function cutForRun(effect: Effect, statement: PlanStatement, pacing: Pacing): RunCut {
+  if (statement.mode === "script") return wholeScript(effect, pacing);
+  const planned = statement.waves === null ? null : boundsOf(statement.waves, effect.rows);
+  if (pacing.atomic === true) {
+    if (pacing.waves !== undefined) throw bothAsked();
+    if (planned !== null && planned.length > 1) throw checksBetween(statement.waves ?? []);
+    return oneTransaction(effect);
+  }
+  const added = pacing.waves === undefined ? [] : boundsOf(pacing.waves, effect.rows);
+  const bounds = mergeBounds(planned ?? [], added);
+  if (bounds.length === 0 || effect.rows === 0) return oneTransaction(effect);
+  return cutInWaves(effect, bounds, pacing.maxRowsPerSecond);
+}
+
+function wholeScript(effect: Effect, { waves, maxRowsPerSecond }: Pacing): RunCut {
+  if (waves === undefined && maxRowsPerSecond === undefined) return oneTransaction(effect);
+  throw new UsageError({
+    code: "ERR_USAGE",
+    message: `${waves === undefined ? "--max-rate" : "--waves"} cannot hold for a plan of mode script`,
+    why: "its statements run in one transaction, whole or not at all",
+  });
+}
+
+/** The transactions of a run that began, from what it recorded at its beginning. */
+export function cutAgain(effect: Effect, recorded: Cut | null): RunCut {
+  if (recorded === null) return oneTransaction(effect);
+  const ties = tiesOf(effect.source, effect.tables, effect.ties);
+  return ties === null ? oneTransaction(effect) : runCut(effect, ties, recorded);
+}
+
+function cutInWaves(effect: Effect, bounds: readonly number[], rate: number | undefined): RunCut {
+  const ties = tiesOf(effect.source, effect.tables, effect.ties);
+  if (ties === null) throw splits(bounds, effect.rows, "all of its rows hang together");
+  const made = runCut(effect, ties, cutAt(bounds, rate));
+  const written = new Set([...outline(effect, ties, cutAt(bounds, rate))].map((b) => b.wave));
+  const empty = bounds.findIndex((_, i) => !written.has(i + 1));
+  if (empty === -1) return made;
+  const largest = Math.max(...[...ties.groups.values()].map((g) => g.reduce((n, m) => n + m.rows, 0)));
+  throw splits(
+    bounds,
+    effect.rows,
+    `wave ${empty + 1} has no room for a group of rows that hang together; the largest has ${largest}`,
+  );
+}
+
+/** No batch may be larger than what a second allows, or the rate would only be kept on average. */
+function cutAt(bounds: readonly number[], rate: number | undefined): Cut {
+  return { bounds, batchRows: Math.max(1, Math.min(BATCH_ROWS, rate ?? BATCH_ROWS)) };
+}
+
+function runCut(effect: Effect, ties: Ties, cut: Cut): RunCut {
+  let batchCount = 0;
+  for (const _ of outline(effect, ties, cut)) batchCount++;
+  return {
+    cut,
+    waves: cut.bounds.length,
+    batchCount,
+    batches: () => batchesOf(effect.source, ties, cut, finder(effect.source)),
+  };
+}
+
+/** Where every row stands for itself and counts once, the outline is arithmetic. */
+function* outline(effect: Effect, ties: Ties, cut: Cut): Iterable<BatchOutline> {
+  const counted = effect.source.tables.some((t) => t.keyKind === "none");
+  if (counted || ties.groups.size > 0) {
+    yield* outlineOf(effect.source, ties, cut, finder(effect.source));
+    return;
+  }
+  let from = 0;
+  for (const [i, end] of cut.bounds.entries()) {
+    for (let batch = 1; from < end; batch++) {
+      const rows = Math.min(cut.batchRows, end - from);
+      yield { wave: i + 1, batch, rows };
+      from += rows;
+    }
+  }
+}
+
+function finder(source: WorkingChanges): (member: Member) => Change {
+  return ({ table, key }) => {
+    const change = source.get(table, key);
+    if (change !== undefined) return change;
+    throw new HoldpointError({
+      code: "ERR_INTERNAL",
+      message: `a row of ${table} is not in the plan any more`,
+    });
+  };
+}
+
+function oneTransaction(effect: Effect): RunCut {
+  const source: ChangeSource = effect.source;
+  return {
+    cut: null,
+    waves: 1,
+    batchCount: 1,
+    batches: () => [{ wave: 1, batch: 1, rows: effect.rows, source }],
+  };
+}
+
+function bothAsked(): UsageError {
+  return new UsageError({
+    code: "ERR_USAGE",
+    message: "--atomic and --waves contradict each other",
+    why: "--atomic is one transaction, --waves are several",
+  });
+}
+
+function checksBetween(waves: readonly string[]): UsageError {
+  return new UsageError({
+    code: "ERR_USAGE",
+    message: "--atomic would take away the waves that were approved",
+    why: `the plan is written in the waves ${waves.join(", ")}; flags at apply only tighten`,
+    next: [{ actor: "requester", text: "Make the plan again with --atomic." }],
+  });
+}
+
+function splits(bounds: readonly number[], rows: number, why: string): UsageError {
+  return new UsageError({
+    code: "ERR_WAVES_SPLIT",
+    message: `waves that end at ${bounds.join(", ")} of ${rows} rows would split rows that hang together`,
+    why,
+    next: [
+      { actor: "requester", text: "Ask for larger waves, or leave --waves out: then it is one transaction." },
+    ],
+  });
+}
