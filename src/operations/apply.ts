@@ -120,7 +120,7 @@ async function applyTo(
   const begun = await begunRun(tools, plan, examined);
   requireResumable(request, plan, begun);
   if (begun !== null && isWritten(begun)) return completeRun(tools, { plan, examined, ledger, begun });
-  await refuseClosedPlan(tools, plan, examined);
+  await refuseClosedPlan(tools, plan, examined, await timeOf(tools, examined));
   await refuseHold(plan, examined);
   if (plan.statement.job !== null) await refuseOverdueDebts(tools, examined);
 
@@ -161,7 +161,7 @@ async function applyTo(
     cut,
     maxRowsPerSecond: slower(plan.statement.pace.max_rows_per_second, request.pacing?.maxRowsPerSecond),
     stillAllowed: async () => {
-      await refuseClosedPlan(tools, plan, examined);
+      await refuseClosedPlan(tools, plan, examined, await timeOf(tools, examined));
       await authorise();
     },
   };

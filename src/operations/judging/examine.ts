@@ -5,7 +5,7 @@
 import { bundleDigest, diffBundles, type TrustBundle } from "../../approval/bundle.js";
 import type { Digest } from "../../base/digest.js";
 import { shortDigest } from "../../base/digest.js";
-import { IntegrityError, RefusedError } from "../../base/errors.js";
+import { HoldpointError, IntegrityError, RefusedError } from "../../base/errors.js";
 import { targetConfigOf } from "../../config/config.js";
 import type { Verdict } from "../../environment/evidence.js";
 import { judge } from "../../environment/verdict.js";
@@ -41,6 +41,46 @@ export async function withTarget<T>(
   } finally {
     await target.close();
   }
+}
+
+/** A target as far as this machine gets: examined, or why it could not be opened. */
+export type Reached =
+  | { readonly examined: Examined; readonly why: null }
+  | { readonly examined: null; readonly why: string };
+
+/**
+ * {@link withTarget} where the target can be opened from this machine; else `work` is told why not. Only what says
+ * that this machine has no way there counts; a target that answers and contradicts is never out of reach.
+ */
+export async function withTargetIfReached<T>(
+  tools: Toolbox,
+  name: string,
+  work: (reached: Reached) => Promise<T>,
+): Promise<T> {
+  let examined: Examined;
+  try {
+    const { target, origins } = await tools.openTarget(name);
+    try {
+      examined = await examine(tools, target, origins);
+    } catch (e) {
+      await target.close();
+      throw e;
+    }
+  } catch (e) {
+    if (!isOutOfReach(e)) throw e;
+    return work({ examined: null, why: e.message });
+  }
+  try {
+    return await work({ examined, why: null });
+  } finally {
+    await examined.target.close();
+  }
+}
+
+function isOutOfReach(e: unknown): e is HoldpointError {
+  return (
+    e instanceof HoldpointError && (e.code === "ERR_TARGET_UNREACHABLE" || e.code === "ERR_CONFIG_VARIABLE")
+  );
 }
 
 async function examine(tools: Toolbox, target: Target, origins: readonly ValueOrigin[]): Promise<Examined> {
@@ -168,7 +208,8 @@ export function anchorOf(marker: Marker, targetName: string): Anchor {
   };
 }
 
-function requireIntact(ledger: LedgerStore, anchors: readonly Anchor[]): void {
+/** Refuses (35) a ledger whose chain does not hold, or that lacks an anchored head. */
+export function requireIntact(ledger: LedgerStore, anchors: readonly Anchor[]): void {
   const verification = ledger.verify(anchors);
   if (verification.ok) return;
   throw new IntegrityError({

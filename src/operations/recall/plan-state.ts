@@ -6,7 +6,6 @@ import { parseStamp, stamp } from "../../base/clock.js";
 import { RefusedError } from "../../base/errors.js";
 import { textFact, textsFact } from "../../ledger/facts.js";
 import type { Examined } from "../judging/examine.js";
-import { timeOf } from "../judging/time.js";
 import type { LoadedPlan, Toolbox } from "../toolbox.js";
 
 /** Tokens for a plan that this ledger recorded. They are verified like any other before they count. */
@@ -23,9 +22,9 @@ export async function approvalsInLedger(tools: Toolbox, planId: string): Promise
 export async function rejectionOf(
   tools: Toolbox,
   plan: LoadedPlan,
-  examined: Examined,
+  examined: Examined | null,
 ): Promise<{ readonly by: string; readonly reason: string } | null> {
-  for (const note of await examined.target.notes()) {
+  for (const note of (await examined?.target.notes()) ?? []) {
     if (note.kind === "rejected" && note.subject === plan.digest) return { by: note.by, reason: note.reason };
   }
   for (const { entry } of (await tools.ledger()).entries({ plan: plan.id, kinds: ["rejected"] })) {
@@ -34,8 +33,16 @@ export async function rejectionOf(
   return null;
 }
 
-/** Refuses a plan that can no longer be approved or applied: expired, rejected. */
-export async function refuseClosedPlan(tools: Toolbox, plan: LoadedPlan, examined: Examined): Promise<void> {
+/**
+ * Refuses a plan that can no longer be approved or applied: rejected, applied, expired. Without the target, as far as
+ * plan and ledger tell.
+ */
+export async function refuseClosedPlan(
+  tools: Toolbox,
+  plan: LoadedPlan,
+  examined: Examined | null,
+  now: Date,
+): Promise<void> {
   const rejected = await rejectionOf(tools, plan, examined);
   if (rejected !== null) {
     throw new RefusedError({
@@ -45,7 +52,7 @@ export async function refuseClosedPlan(tools: Toolbox, plan: LoadedPlan, examine
       next: [{ actor: "requester", text: "Mend the job and make a new plan." }],
     });
   }
-  const spent = await examined.target.spentFor(plan.digest);
+  const spent = (await examined?.target.spentFor(plan.digest)) ?? null;
   if (spent === null) await refuseForgotten(tools, plan);
   if (spent !== null && (await isFinished(tools, spent.run))) {
     throw new RefusedError({
@@ -56,7 +63,6 @@ export async function refuseClosedPlan(tools: Toolbox, plan: LoadedPlan, examine
     });
   }
   const ends = parseStamp(plan.statement.expires_at);
-  const now = await timeOf(tools, examined);
   if (ends === undefined || ends.getTime() <= now.getTime()) {
     throw new RefusedError({
       code: "ERR_PLAN_EXPIRED",
@@ -154,9 +160,11 @@ export function requestersOf(
 export async function revokedNonces(
   tools: Toolbox,
   planId: string,
-  examined: Examined,
+  examined: Examined | null,
 ): Promise<ReadonlySet<string>> {
-  const nonces = (await examined.target.notes()).filter((n) => n.kind === "revoked").map((n) => n.subject);
+  const nonces = ((await examined?.target.notes()) ?? [])
+    .filter((n) => n.kind === "revoked")
+    .map((n) => n.subject);
   for (const { entry } of (await tools.ledger()).entries({ plan: planId, kinds: ["revoked"] })) {
     nonces.push(...textsFact(entry, "nonces"));
   }
