@@ -68,6 +68,11 @@ export interface TargetConfig {
   readonly identity: string | null;
   readonly foreignKeys: boolean;
   readonly appendOnly: readonly string[];
+  /**
+   * Whether one ledger holds this target's history, or machines keep ledgers of their own: then the target's own marks are
+   * the history that policy is told, and a ledger that the target does not know yet joins with its first run.
+   */
+  readonly ledgers: "one" | "many";
   readonly mask: readonly MaskedColumn[];
   /** Columns that say whose a row is: a plan over several tenants is shown as odd. */
   readonly tenant: readonly MaskedColumn[];
@@ -220,6 +225,7 @@ const targetSchema = z.strictObject({
   identity: plainText().optional(),
   foreign_keys: z.boolean().optional(),
   append_only: z.array(tableName()).min(1).optional(),
+  ledgers: z.enum(["one", "many"]).optional(),
   mask: z.array(columnName()).min(1).optional(),
   tenant: z.array(columnName()).min(1).optional(),
   protect: z.record(columnName(), z.array(plainText()).min(1)).optional(),
@@ -289,6 +295,7 @@ function targetConfig(name: string, raw: RawTarget): TargetConfig {
     identity: raw.identity ?? null,
     foreignKeys: raw.foreign_keys ?? false,
     appendOnly: raw.append_only ?? [],
+    ledgers: raw.ledgers ?? "one",
     mask: (raw.mask ?? []).map(maskedColumn),
     tenant: (raw.tenant ?? []).map(maskedColumn),
     protect: Object.entries(raw.protect ?? {}).map(([name, values]) => ({ ...maskedColumn(name), values })),
@@ -386,6 +393,7 @@ export function guardingOf(config: Config, name: string): Readonly<Record<string
     environment: target.environment,
     foreign_keys: target.foreignKeys,
     append_only: [...target.appendOnly].sort(),
+    ...(target.ledgers === "one" ? {} : { ledgers: target.ledgers }),
     mask: target.mask.map((m) => `${m.table}.${m.column}`).sort(),
     // What is not set is left out: a bundle that was pinned before these keys existed stays the same.
     ...(target.tenant.length === 0

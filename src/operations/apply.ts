@@ -218,7 +218,7 @@ async function completeRun(
   const cover = await coverOf(tools, plan, examined);
   const writing: Writing = {
     ...of,
-    authority: { approvers: begun.approvers, nonces: [], coverUndoSeconds: null },
+    authority: { approvers: begun.approvers, nonces: [], coverUndoSeconds: null, brought: [] },
     started: tools.clock.now(),
     under: undefined,
     cut: cutOf(plan, await examined.target.schema(), begun, {}),

@@ -11,6 +11,7 @@ import { parseStamp } from "../base/clock.js";
 import { IntegrityError, RefusedError, UsageError } from "../base/errors.js";
 import type { Decision } from "../policy/decision.js";
 import type { Review } from "./consent/review.js";
+import { approvedEntry } from "./consent/tokens.js";
 import { planFacts, requestersOf } from "./recall/plan-state.js";
 import type { LoadedPlan, SigningKey, Toolbox } from "./toolbox.js";
 
@@ -197,20 +198,7 @@ async function record(tools: Toolbox, statement: ApprovalStatement, token: strin
   const approved = { token, statement, plan: statement.plan, person: statement.approver };
   // An approver's own machine has no ledger of this target: the token is the record, and whoever applies has it.
   if (ledger.head() === null) return { ...approved, recorded: false };
-  ledger.append({
-    kind: "approved",
-    target: statement.target,
-    plan: statement.plan,
-    facts: {
-      digest: statement.planDigest,
-      by: statement.approver,
-      act: statement.act,
-      expires_at: statement.expiresAt,
-      cover_undo: statement.coverUndo,
-      reviewed: statement.reviewed,
-      token,
-    },
-  });
+  ledger.append(approvedEntry(statement, token));
   return { ...approved, recorded: true };
 }
 

@@ -116,10 +116,15 @@ suite("writing to PostgreSQL", () => {
         run: "rn_1",
         nonces: ["a"],
         at: MARKER.pinnedAt,
+        ledger: MARKER.ledger,
+        job: "plain",
+        by: null,
+        rows: 16,
+        commit: null,
       });
       await session.markBatch(BATCH);
       await session.addNote({ kind: "undone", subject: "x", at: MARKER.pinnedAt, by: "x", reason: "x" });
-      await session.anchor({ sequence: 3, head: MARKER.bundle });
+      await session.anchor({ ledger: MARKER.ledger, sequence: 3, head: MARKER.bundle });
       await session.clearMarks("rn_1", 1);
       await session.commit();
       await session.close();
@@ -323,7 +328,7 @@ suite("writing to PostgreSQL", () => {
       await session.begin();
       expect(await session.write(sourceOf(effect), [])).toMatchObject({ written: 1, problems: [] });
       await session.markBatch(BATCH);
-      await session.anchor({ sequence: 9, head: MARKER.bundle });
+      await session.anchor({ ledger: MARKER.ledger, sequence: 9, head: MARKER.bundle });
       return session;
     }
 
@@ -333,7 +338,7 @@ suite("writing to PostgreSQL", () => {
       await session.commit();
       expect(await written()).toBe("written");
       await session.begin();
-      await session.anchor({ sequence: 10, head: MARKER.bundle });
+      await session.anchor({ ledger: MARKER.ledger, sequence: 10, head: MARKER.bundle });
       await session.commit();
       expect((await refusal(() => target.openWriter())).code).toBe("ERR_TARGET_BUSY");
       await session.close();

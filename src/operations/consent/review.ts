@@ -116,7 +116,15 @@ async function reviewSeen(tools: Toolbox, plan: LoadedPlan, examined: Examined):
   const { guardedAs } = examined.verdict;
   return {
     ...(await reviewed(tools, plan, examined)),
-    ...{ plan, summary, decision, examined, unseen: null, guardedAs, now, moved, undo },
+    plan,
+    summary,
+    decision,
+    examined,
+    unseen: null,
+    guardedAs,
+    now,
+    moved,
+    undo,
   };
 }
 
@@ -155,8 +163,15 @@ async function reviewUnseen(tools: Toolbox, plan: LoadedPlan, why: string): Prom
   });
   return {
     ...(await reviewed(tools, plan, null)),
-    ...{ plan, summary, decision, examined: null, unseen: why, guardedAs: verdict.guardedAs, now },
-    ...{ moved: null, undo: null },
+    plan,
+    summary,
+    decision,
+    examined: null,
+    unseen: why,
+    guardedAs: verdict.guardedAs,
+    now,
+    moved: null,
+    undo: null,
   };
 }
 

@@ -14,6 +14,7 @@ import type { Marker } from "../../target/marker.js";
 import type { Identification, Target } from "../../target/target.js";
 import { timeOf } from "./time.js";
 import type { SystemPin } from "../../config/system-pins.js";
+import { sharesTarget } from "../recall/history.js";
 import type { Toolbox, ValueOrigin } from "../toolbox.js";
 
 /** An open target with what it said about itself. */
@@ -163,6 +164,7 @@ function refuseOtherThanSystem({ marker, target }: Examined, systemPin: SystemPi
 export async function requireHistory(tools: Toolbox, examined: Examined): Promise<LedgerStore> {
   const ledger = await tools.ledger();
   const { marker, target } = examined;
+  if (marker !== null && sharesTarget(tools, target.name)) return requireOwnHistory(tools, examined, marker);
   if (marker === null) {
     if (ledger.head() === null) ledger.create();
     else requireIntact(ledger, []);
@@ -196,6 +198,27 @@ export async function requireHistory(tools: Toolbox, examined: Examined): Promis
   requireIntact(ledger, [anchorOf(marker, target.name)]);
   await timeOf(tools, examined);
   return ledger;
+}
+
+/**
+ * Where machines keep ledgers of their own, each must have what the target anchors of it. One that the target does not
+ * know has nothing to answer for: what others' runs left is in the target's marks. It is begun here, and anchored by
+ * its first run.
+ */
+async function requireOwnHistory(tools: Toolbox, examined: Examined, marker: Marker): Promise<LedgerStore> {
+  const ledger = await tools.ledger();
+  if (ledger.head() === null) ledger.create();
+  const id = ledger.head()?.ledger ?? "";
+  requireIntact(ledger, await anchorsFor(examined.target, marker, id));
+  await timeOf(tools, examined);
+  return ledger;
+}
+
+/** What a target anchors of one ledger: of the one that pinned it, or of one that joined. */
+export async function anchorsFor(target: Target, marker: Marker, ledger: string): Promise<readonly Anchor[]> {
+  if (marker.ledger === ledger) return [anchorOf(marker, target.name)];
+  const joined = await target.anchoredHead(ledger);
+  return joined === null ? [] : [{ ...joined, where: `the marker of ${target.name}` }];
 }
 
 /** The head that a marker anchors, in the form the ledger checks. */

@@ -6,6 +6,7 @@ import { parseStamp, stamp } from "../../base/clock.js";
 import { RefusedError } from "../../base/errors.js";
 import { textFact, textsFact } from "../../ledger/facts.js";
 import type { Examined } from "../judging/examine.js";
+import type { SpentMark } from "../../target/marker.js";
 import type { LoadedPlan, Toolbox } from "../toolbox.js";
 
 /** Tokens for a plan that this ledger recorded. They are verified like any other before they count. */
@@ -54,6 +55,7 @@ export async function refuseClosedPlan(
   }
   const spent = (await examined?.target.spentFor(plan.digest)) ?? null;
   if (spent === null) await refuseForgotten(tools, plan);
+  if (spent !== null) await refuseOthersRun(tools, plan, spent);
   if (spent !== null && (await isFinished(tools, spent.run))) {
     throw new RefusedError({
       code: "ERR_APPROVAL_SPENT",
@@ -71,6 +73,24 @@ export async function refuseClosedPlan(
       next: [{ actor: "requester", text: "Make the plan again: the rows may have moved since." }],
     });
   }
+}
+
+/** A run of another machine: its entries are there, so only that machine can tell how it ended, or go on with it. */
+async function refuseOthersRun(tools: Toolbox, plan: LoadedPlan, spent: SpentMark): Promise<void> {
+  const here = (await tools.ledger()).head()?.ledger ?? null;
+  if (spent.ledger === here) return;
+  throw new RefusedError({
+    code: "ERR_APPROVAL_SPENT",
+    message: `${plan.id} was applied already, by ${spent.run}`,
+    why: `begun ${spent.at} and recorded in ledger ${spent.ledger}; here is ${here ?? "none"}`,
+    next: [
+      {
+        actor: "anyone",
+        argv: ["holdpoint", "log", "show", spent.run],
+        text: `on the machine that keeps ${spent.ledger}`,
+      },
+    ],
+  });
 }
 
 /** A target that was put back to before the plan was applied has lost its mark; the ledger has not. */
