@@ -15,29 +15,25 @@ import { readCatalogue } from "../../src/adapters/postgres/schema.js";
 import { READING_SETTINGS } from "../../src/adapters/postgres/values.js";
 import type { Change } from "../../src/changeset/change.js";
 import type { Target } from "../../src/target/target.js";
-import { connect, startServer, whyNoServer, type TestClient, type TestServer } from "../support/postgres.js";
+import { connect, onPostgres, type TestClient, type TestServer } from "../support/postgres.js";
 import { openPostgresTarget } from "../support/postgres-target.js";
 import { refusal } from "../support/refusal.js";
 import { rehearseAll, sqlJob } from "../support/rehearsing.js";
 import { NOON } from "../support/sqlite.js";
-
-const missing = whyNoServer();
-const suite = missing === null ? describe : describe.skip;
-if (missing !== null) process.stderr.write(`skipped: ${missing}\n`);
 
 const SCHEMA = `DROP TABLE IF EXISTS child, item;
   CREATE TABLE item (id integer PRIMARY KEY, note text);
   CREATE TABLE child (id integer PRIMARY KEY, item integer REFERENCES item);
   INSERT INTO item SELECT i, 'n' || i FROM generate_series(1, 50) i`;
 
-suite("others at work", () => {
+onPostgres("others at work", "both", (ofRun) => {
   let server: TestServer;
   let url: string;
   let connecting: Connecting;
   let target: Target;
 
   beforeAll(async () => {
-    server = await startServer();
+    server = ofRun();
     url = await server.freshDatabase();
     const address = parseAddress(url, {}, "nobody");
     connecting = {
@@ -52,7 +48,6 @@ suite("others at work", () => {
   });
   afterAll(async () => {
     await target?.close();
-    await server?.stop();
   });
   beforeEach(async () => {
     await server.exec(url, SCHEMA);
