@@ -3,7 +3,8 @@ import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeAll, beforeEach, expect, test } from "@jest/globals";
-import { connect, onPostgres, type TestServer } from "../support/postgres.js";
+import { onPostgres } from "../support/on-postgres.js";
+import { connect, type TestServer } from "../support/postgres.js";
 import { dumpPostgres } from "../support/postgres-target.js";
 import { makeKey, projectAt, type TestProject } from "../support/project.js";
 

@@ -1,5 +1,6 @@
 /** The contract of targets, on real PostgreSQL servers of two majors. */
-import { onPostgres } from "../support/postgres.js";
+import { onPostgres } from "../support/on-postgres.js";
+
 import { dumpPostgres, openPostgresTarget } from "../support/postgres-target.js";
 import { describeTarget } from "./target.js";
 

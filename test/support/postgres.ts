@@ -8,7 +8,6 @@ import { randomBytes } from "node:crypto";
 import { chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync } from "node:fs";
 import { arch, platform, tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
-import { afterAll, beforeAll, describe, test } from "@jest/globals";
 import pg from "pg";
 import { codeOf } from "../../src/base/errors.js";
 
@@ -83,43 +82,6 @@ export function whyNoServer(majors = 1): string | null {
       : `only one major of PostgreSQL (${found[0]?.major ?? 0}) on this machine: ${where}`;
   if (process.env["REQUIRE_SERVERS"] === "1") throw new Error(why);
   return why;
-}
-
-/** Which majors a suite runs on: the first that is found, or one more as well. */
-export type Majors = "first" | "both";
-
-/**
- * A suite on the servers of this run, once for each major; visibly skipped where there is none. `server` may be called
- * inside of tests and hooks only.
- */
-export function onPostgres(
-  name: string,
-  majors: Majors,
-  tests: (server: () => TestServer, which: "first" | "second") => void,
-): void {
-  for (const which of majors === "both" ? (["first", "second"] as const) : (["first"] as const)) {
-    const at = which === "first" ? 0 : 1;
-    const missing = whyNoServer(at + 1);
-    const kind = findServers()[at];
-    if (missing !== null || kind === undefined) {
-      process.stderr.write(`skipped: ${name}: ${missing ?? ""}\n`);
-      describe(name, () => test.skip(missing ?? "", () => undefined));
-      continue;
-    }
-    describe(`${name} (PostgreSQL ${kind.major})`, () => {
-      let shared: TestServer | undefined;
-      beforeAll(async () => {
-        shared = await serverOfRun(kind);
-      });
-      afterAll(async () => {
-        await shared?.stop();
-      });
-      tests(() => {
-        if (shared === undefined) throw new Error("asked for the server before it was started");
-        return shared;
-      }, which);
-    });
-  }
 }
 
 /** Starts a server of the test's own; the first kind that is found where none is named. */

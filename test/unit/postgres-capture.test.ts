@@ -5,7 +5,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import type { Change, ChangeSet } from "../../src/changeset/change.js";
 import type { Target } from "../../src/target/target.js";
-import { connect, onPostgres, type TestClient, type TestServer } from "../support/postgres.js";
+import { onPostgres } from "../support/on-postgres.js";
+import { connect, type TestClient, type TestServer } from "../support/postgres.js";
 import { dumpOver, dumpPostgres, openPostgresTarget } from "../support/postgres-target.js";
 import { refusal } from "../support/refusal.js";
 import { applyAll, rehearseAll, sqlJob } from "../support/rehearsing.js";
