@@ -2,7 +2,10 @@
 import { afterAll, beforeAll, describe, test } from "@jest/globals";
 import { findServers, serverOfRun, whyNoServer, type TestServer } from "./postgres.js";
 
-/** Which majors a suite runs on: the first that is found, or one more as well. */
+/**
+ * Which majors a suite runs on: the first that is found, or one more as well. `HOLDPOINT_MAJORS=all` runs every suite on
+ * both.
+ */
 export type Majors = "first" | "both";
 
 /**
@@ -14,7 +17,9 @@ export function onPostgres(
   majors: Majors,
   tests: (server: () => TestServer, which: "first" | "second") => void,
 ): void {
-  for (const which of majors === "both" ? (["first", "second"] as const) : (["first"] as const)) {
+  for (const which of majors === "both" || process.env["HOLDPOINT_MAJORS"] === "all"
+    ? (["first", "second"] as const)
+    : (["first"] as const)) {
     const at = which === "first" ? 0 : 1;
     const missing = whyNoServer(at + 1);
     const kind = findServers()[at];
