@@ -6,15 +6,12 @@ import { invert } from "../../src/changeset/invert.js";
 import { sourceOf } from "../../src/changeset/source.js";
 import type { Marker } from "../../src/target/marker.js";
 import type { Target } from "../../src/target/target.js";
-import { connect, startServer, whyNoServer, type TestServer } from "../support/postgres.js";
+import { onPostgres } from "../support/on-postgres.js";
+import { connect, startServer, type TestServer } from "../support/postgres.js";
 import { startProxy, type TestProxy } from "../support/postgres-proxy.js";
 import { dumpPostgres, openPostgresTarget } from "../support/postgres-target.js";
 import { refusal, refusalLine } from "../support/refusal.js";
 import { applyAll, rehearseAll, sqlJob } from "../support/rehearsing.js";
-
-const missing = whyNoServer();
-const suite = missing === null ? describe : describe.skip;
-if (missing !== null) process.stderr.write(`skipped: ${missing}\n`);
 
 const SCHEMA = `
   CREATE TABLE parent (id integer PRIMARY KEY, code text UNIQUE, name text);
@@ -56,7 +53,7 @@ const MARKER: Marker = {
 };
 const BATCH = { run: "rn_1", wave: 1, batch: 1, rows: 1, at: MARKER.pinnedAt };
 
-suite("writing to PostgreSQL", () => {
+onPostgres("writing to PostgreSQL", "first", () => {
   let server: TestServer;
   let url: string;
   let database: string;
@@ -71,7 +68,7 @@ suite("writing to PostgreSQL", () => {
   });
   beforeEach(async () => {
     url = await server.freshDatabase();
-    database = /\/(db\d+)\?/.exec(url)?.[1] ?? "";
+    database = /\/(db\w+)\?/.exec(url)?.[1] ?? "";
     await server.exec(url, SCHEMA);
     target = await openPostgresTarget(url);
     await target.pin(MARKER);
@@ -140,7 +137,7 @@ suite("writing to PostgreSQL", () => {
       expect((await app.identify()).marker).toEqual(MARKER);
       expect((await refusal(() => app.pin(MARKER))).code).toBe("ERR_TARGET_UNSUPPORTED");
       const fresh = await server.freshDatabase();
-      const name = /\/(db\d+)\?/.exec(fresh)?.[1] ?? "";
+      const name = /\/(db\w+)\?/.exec(fresh)?.[1] ?? "";
       await server.exec(fresh, `GRANT USAGE, CREATE ON SCHEMA public TO ${role}`);
       const owner = await open(server.url(name, role));
       await owner.pin(MARKER);
@@ -442,7 +439,7 @@ suite("writing to PostgreSQL", () => {
   test("who it is: system, database and oid decide; role and others are told", async () => {
     const { place, signals, description } = await target.identify();
     expect(Object.keys(place).sort()).toEqual(["database", "oid", "system"]);
-    expect(description).toMatch(/^PostgreSQL \d+\.\d+, db\d+ on .*, primary, /);
+    expect(description).toMatch(/^PostgreSQL \d+\.\d+, db\w+ on .*, primary, /);
     expect(signals.map((s) => s.source)).toEqual(
       expect.arrayContaining(["role", "timeline", "replication", "other clients"]),
     );
