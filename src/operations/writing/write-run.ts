@@ -168,6 +168,8 @@ class RunWriter {
       await this.#writeWaves();
     } catch (e) {
       throw this.#failed(e);
+    } finally {
+      await this.#pacer.close();
     }
     try {
       const finished = finishRun(this.#tools, this.#w, this.#begun, this.#written);
