@@ -73,6 +73,7 @@ export async function writeRun(tools: Toolbox, w: Writing): Promise<Applied> {
         manifest: snapshot.digest,
         under: w.under?.run ?? null,
         ends: w.cut.cut === null ? null : [...w.cut.cut.bounds],
+        ...(w.cut.cut?.by === undefined ? {} : { by_column: w.cut.cut.by }),
         batch_rows: w.cut.cut?.batchRows ?? null,
         batches: w.cut.batchCount,
       },
