@@ -36,12 +36,22 @@ export interface GuardCommand {
   readonly timeoutSeconds: number;
 }
 
+/** Where a reading comes from: a program, an HTTP address, a question in SQL to the target, or the target's own lag. */
+export type Collector =
+  | { readonly kind: "command"; readonly command: readonly string[] }
+  | { readonly kind: "http"; readonly url: string }
+  | { readonly kind: "sql"; readonly sql: string }
+  | { readonly kind: "lag" };
+
 /**
- * Something outside that a run waits for: a program that prints one number. A run pauses while the number is over
- * `pauseOver` or cannot be read, and stops when it is over `stopOver`.
+ * Something that a run waits for. It pauses while the reading is over `pauseOver` or there is none, and stops when the
+ * reading is over `stopOver`.
  */
-export interface PauseRule extends GuardCommand {
-  readonly pauseOver: number;
+export interface PauseRule {
+  readonly collector: Collector;
+  readonly timeoutSeconds: number;
+  /** Null: that a command ends with 0, or an address answers with 2xx, is enough to go on. */
+  readonly pauseOver: number | null;
   /** Null: it only ever pauses. */
   readonly stopOver: number | null;
 }
@@ -81,7 +91,7 @@ export interface TargetConfig {
   readonly rehearseOn: string | null;
   readonly checks: Readonly<Record<string, GuardCommand>>;
   readonly hooks: Readonly<Record<string, GuardCommand>>;
-  /** Asked before each batch of a run. */
+  /** Read beside a run, looked at before each of its batches. */
   readonly pauseWhile: Readonly<Record<string, PauseRule>>;
   readonly snapshot: { readonly level: "rows" | "tables" | "database"; readonly keepSeconds: number | null };
   /** Who must sign a change of the trust bundle; null for the least: two people for production, else one. */
@@ -204,12 +214,54 @@ function unreadable(path: string, cause: unknown): UsageError {
 
 const guardCommand = z.strictObject({ command: commandSchema(), timeout: durationSchema().optional() });
 
-const pauseRule = z.strictObject({
-  command: commandSchema(),
-  timeout: durationSchema().optional(),
-  pause_over: z.number(),
-  stop_over: z.number().optional(),
-});
+const pauseRule = z
+  .strictObject({
+    command: commandSchema().optional(),
+    http: plainText().optional(),
+    sql: plainText().optional(),
+    lag: z.literal("own").optional(),
+    timeout: durationSchema().optional(),
+    pause_over: z.number().optional(),
+    stop_over: z.number().optional(),
+  })
+  .superRefine((rule, context) => {
+    const what = pauseFault(rule);
+    if (what !== null) context.addIssue({ code: "custom", message: what });
+  });
+
+/** What the shape alone does not say of a pause rule; null when it is one. */
+function pauseFault(rule: RawPause): string | null {
+  const named = (["command", "http", "sql", "lag"] as const).filter((kind) => rule[kind] !== undefined);
+  if (named.length !== 1) return "wants exactly one of command, http, sql, lag";
+  const [kind] = named;
+  if (rule.pause_over === undefined) {
+    if (kind === "sql" || kind === "lag")
+      return `${kind} wants pause_over: above which number the run pauses`;
+    if (rule.stop_over !== undefined) return "stop_over wants pause_over beside it";
+  } else if (rule.stop_over !== undefined && rule.stop_over < rule.pause_over)
+    return "stop_over is below pause_over: the run would stop before it paused";
+  return rule.http === undefined ? null : addressFault(rule.http);
+}
+
+/** A credential in the file would be everyone's, and would stand in every bundle. */
+function addressFault(text: string): string | null {
+  const url = URL.canParse(text) ? new URL(text) : null;
+  if (url === null || (url.protocol !== "http:" && url.protocol !== "https:"))
+    return "http wants an address that begins with http:// or https://";
+  return url.username === "" && url.password === ""
+    ? null
+    : "http carries a user or password; give an address without";
+}
+
+interface RawPause {
+  readonly command?: readonly string[] | undefined;
+  readonly http?: string | undefined;
+  readonly sql?: string | undefined;
+  readonly lag?: "own" | undefined;
+  readonly timeout?: number | undefined;
+  readonly pause_over?: number | undefined;
+  readonly stop_over?: number | undefined;
+}
 
 const urlText = z.string().superRefine((text, context) => {
   const what = text.trim() === "" ? "is empty" : urlFault(text);
@@ -284,7 +336,7 @@ type RawTarget = z.infer<typeof targetSchema>;
 
 /** How long a check or hook may take when nothing is said. */
 const GUARD_TIMEOUT_SECONDS = 60;
-/** How long a collector may take: it is asked before every batch. */
+/** How long a collector may take before its reading counts as none. */
 const COLLECTOR_TIMEOUT_SECONDS = 5;
 
 function targetConfig(name: string, raw: RawTarget): TargetConfig {
@@ -318,13 +370,19 @@ function pauseRules(raw: NonNullable<RawTarget["pause_while"]>): Readonly<Record
     Object.entries(raw).map(([name, rule]) => [
       name,
       {
-        command: rule.command,
+        collector: collectorOf(rule),
         timeoutSeconds: rule.timeout ?? COLLECTOR_TIMEOUT_SECONDS,
-        pauseOver: rule.pause_over,
+        pauseOver: rule.pause_over ?? null,
         stopOver: rule.stop_over ?? null,
       },
     ]),
   );
+}
+
+function collectorOf(rule: RawPause): Collector {
+  if (rule.http !== undefined) return { kind: "http", url: rule.http };
+  if (rule.sql !== undefined) return { kind: "sql", sql: rule.sql };
+  return rule.command === undefined ? { kind: "lag" } : { kind: "command", command: rule.command };
 }
 
 function guardCommands(
@@ -382,9 +440,9 @@ export function guardingOf(config: Config, name: string): Readonly<Record<string
         n,
         // Decimal text: canonical bytes hold whole numbers only.
         {
-          command: [...r.command],
+          ...collectorJson(r.collector),
           timeout_seconds: r.timeoutSeconds,
-          pause_over: String(r.pauseOver),
+          pause_over: r.pauseOver === null ? null : String(r.pauseOver),
           stop_over: r.stopOver === null ? null : String(r.stopOver),
         },
       ]),
@@ -415,6 +473,19 @@ export function guardingOf(config: Config, name: string): Readonly<Record<string
       ? {}
       : { trust: { people: target.trust.people, groups: [...target.trust.groups].sort() } }),
   };
+}
+
+function collectorJson(c: Collector): Record<string, Json> {
+  switch (c.kind) {
+    case "command":
+      return { command: [...c.command] };
+    case "http":
+      return { http: c.url };
+    case "sql":
+      return { sql: c.sql };
+    case "lag":
+      return { lag: "own" };
+  }
 }
 
 /**

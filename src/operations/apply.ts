@@ -35,6 +35,7 @@ import {
 import { heldBy, refuseHeld } from "./recall/held.js";
 import { claimsOf, decideEffect, summaryOf } from "./judging/judge-plan.js";
 import { refuseClosedPlan, refusePlanOfOtherPlace, rowsNow } from "./recall/plan-state.js";
+import { requireTold } from "./writing/collectors.js";
 import { cutAgain, cutForRun, type Pacing, type RunCut } from "./writing/run-cut.js";
 import { stoppedPartWay } from "./writing/run-ends.js";
 import { refuseOutsideScope, refuseSchemaOutsideScope, refuseUnexpected } from "./judging/scope.js";
@@ -122,6 +123,7 @@ async function applyTo(
   if (begun !== null && isWritten(begun)) return completeRun(tools, { plan, examined, ledger, begun });
   await refuseClosedPlan(tools, plan, examined, await timeOf(tools, examined));
   await refuseHold(plan, examined);
+  requireTold(tools, examined);
   if (plan.statement.job !== null) await refuseOverdueDebts(tools, examined);
 
   const schema = await examined.target.schema();

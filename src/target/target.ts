@@ -242,6 +242,13 @@ export interface Target {
   /** The head of a ledger beside the one that pinned, as this target anchors it; null for a ledger that it does not know. */
   readonly anchoredHead: (ledger: string) => Promise<AnchoredHead | null>;
   readonly history: (of: { readonly job: string; readonly since: string }) => Promise<MarkedHistory>;
+  /**
+   * Answers one question in SQL with the first cell of its answer, read-only and beside everything else that goes on,
+   * or throws when it is late or no question. Absent where a kind of target cannot.
+   */
+  readonly ask?: (sql: string, maxMs: number) => Promise<Value>;
+  /** Seconds by which the target's copies are behind; null where it has none. Absent where a kind of target does not know. */
+  readonly lagSeconds?: () => Promise<number | null>;
   /** The SQL that makes the marker, for `env pin --print-sql`. */
   readonly markerSql: (marker: Marker) => readonly string[];
   /** Writes the marker in one transaction; only `env pin` calls it. */

@@ -4,8 +4,8 @@ import type { Clock, Random } from "../../base/clock.js";
 import type { Digest } from "../../base/digest.js";
 import { HoldpointError, RefusedError } from "../../base/errors.js";
 import type { ChangeSink, ChangeSource, RowKey, TableShape } from "../../changeset/change.js";
-import type { Row } from "../../changeset/value.js";
 import type { AnchoredHead, BatchMark, MarkedHistory, Marker, Note, SpentMark } from "../../target/marker.js";
+import type { Row, Value } from "../../changeset/value.js";
 import type {
   Identification,
   NoteSession,
@@ -57,6 +57,8 @@ export interface SqliteOptions {
   readonly readonly?: boolean;
   /** How long a lock is waited for, in milliseconds; 5 seconds when absent. */
   readonly busyMs?: number;
+  /** Asks a database file in a process that can be ended: the driver cannot interrupt an endless question. */
+  readonly ask?: (path: string, sql: string, maxMs: number) => Promise<Value>;
 }
 
 const BUSY_MS = 5_000;
@@ -86,6 +88,7 @@ class SqliteTarget implements Target {
    * process that died stays there until somebody writes.
    */
   readonly #reader: Connection;
+  readonly ask?: (sql: string, maxMs: number) => Promise<Value>;
   #closed = false;
 
   constructor(driver: Driver, path: string, options: SqliteOptions) {
@@ -98,6 +101,8 @@ class SqliteTarget implements Target {
     const { foreignKeys } = options;
     this.#reader = openFile(driver, path, { readonly: true, busyMs: this.#busyMs, foreignKeys });
     prepareForReading(this.#reader);
+    const { ask } = options;
+    if (ask !== undefined) this.ask = async (sql, maxMs) => ask(path, sql, maxMs);
   }
 
   identify = async (): Promise<Identification> => this.#reading(() => identify(this.#reader));

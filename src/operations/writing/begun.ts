@@ -71,7 +71,9 @@ function cutOf(started: Entry): Cut | null {
   const { ends } = started.facts;
   const batchRows = numberFact(started, "batch_rows");
   if (!Array.isArray(ends) || batchRows === null) return null;
-  return { bounds: ends.filter((n) => typeof n === "number"), batchRows };
+  const by = textFact(started, "by_column");
+  const bounds = ends.filter((n) => typeof n === "number");
+  return { bounds, batchRows, ...(by === null ? {} : { by }) };
 }
 
 function unknownRun(run: string, target: string): IntegrityError {

@@ -77,6 +77,7 @@ export async function writeRun(tools: Toolbox, w: Writing): Promise<Applied> {
         manifest: snapshot.digest,
         under: w.under?.run ?? null,
         ends: w.cut.cut === null ? null : [...w.cut.cut.bounds],
+        ...(w.cut.cut?.by === undefined ? {} : { by_column: w.cut.cut.by }),
         batch_rows: w.cut.cut?.batchRows ?? null,
         batches: w.cut.batchCount,
       },
@@ -183,6 +184,8 @@ class RunWriter {
       await this.#writeWaves();
     } catch (e) {
       throw this.#failed(e);
+    } finally {
+      await this.#pacer.close();
     }
     try {
       const finished = finishRun(this.#tools, this.#w, this.#begun, this.#written);
