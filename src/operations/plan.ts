@@ -87,7 +87,8 @@ export async function makePlan(tools: Toolbox, request: PlanRequest): Promise<Pl
     let rehearsal: Rehearsal;
     const done = tools.progress.begin(`rehearsing ${request.job.name} on ${request.on}`);
     try {
-      rehearsal = await examined.target.rehearse(request.job.runnable, writer);
+      const how = { script: request.mode === "script" };
+      rehearsal = await examined.target.rehearse(request.job.runnable, writer, how);
     } catch (e) {
       writer.abort();
       throw e;

@@ -16,6 +16,8 @@ export interface Capabilities {
   readonly transactionalDdl: boolean;
   /** The engine can keep triggers and cascades silent while rows are written. */
   readonly silentTriggers: boolean;
+  /** A number that a sequence gave out is given back with the transaction; else each run of a job gets others. */
+  readonly sequencesRollBack: boolean;
 }
 
 /** Who the target says it is, before any comparison with what was pinned. */
@@ -88,6 +90,12 @@ export interface Volatile {
   readonly table: string;
   readonly column: string;
   readonly rows: number;
+}
+
+/** What a rehearsal is for. */
+export interface RehearsalKind {
+  /** The statements are to run again at apply, so values that differ from run to run must be known. */
+  readonly script: boolean;
 }
 
 /** What a rehearsal found. The rows went into the sink. */
@@ -223,7 +231,7 @@ export interface Target {
   readonly identify: () => Promise<Identification>;
   readonly schema: () => Promise<SchemaFacts>;
   /** Runs the job where nothing is kept and puts its net effect into `sink`. Leaves the target equal. */
-  readonly rehearse: (job: RunnableJob, sink: ChangeSink) => Promise<Rehearsal>;
+  readonly rehearse: (job: RunnableJob, sink: ChangeSink, how?: RehearsalKind) => Promise<Rehearsal>;
   /**
    * Writes the changes and takes them back where nothing is kept, and compares every row with its image before.
    * Absent where a target cannot: then the way back counts as not rehearsed.

@@ -75,7 +75,7 @@ export async function openSqlite(options: SqliteOptions): Promise<Target> {
 
 class SqliteTarget implements Target {
   readonly adapter = "sqlite";
-  readonly capabilities = { transactionalDdl: true, silentTriggers: true };
+  readonly capabilities = { transactionalDdl: true, silentTriggers: true, sequencesRollBack: true };
   readonly name: string;
   readonly #driver: Driver;
   readonly #path: string;

@@ -125,8 +125,8 @@ async function rowsWritten(
   return outcome;
 }
 
-async function scriptWritten(tools: Toolbox, { session, plan }: BatchOf): Promise<BatchWritten> {
-  await writeScript(tools, plan, session);
+async function scriptWritten(tools: Toolbox, { session, plan, examined }: BatchOf): Promise<BatchWritten> {
+  await writeScript(tools, plan, session, examined.target.capabilities);
   return { written: plan.statement.changeset.rows, alreadyDone: 0 };
 }
 
