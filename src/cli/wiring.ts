@@ -13,6 +13,7 @@ import { makeBundle, parseBundle } from "../approval/bundle.js";
 import { personOfKey } from "../approval/people.js";
 import type { Clock } from "../base/clock.js";
 import { digestOf } from "../base/digest.js";
+import { isIdOrPrefix } from "../base/ids.js";
 import type { Value } from "../changeset/value.js";
 import {
   type Config,
@@ -27,7 +28,7 @@ import { readCi, readPeople } from "../config/people-file.js";
 import { readSystemPins } from "../config/system-pins.js";
 import { parsePolicies, readPolicies } from "../config/policies.js";
 import { type JobRequest, type PreparedJob, resolveJob } from "../jobs/job.js";
-import { committedFile, gitBranch, gitIgnores, runBounded } from "../machine/child.js";
+import { committedFile, confinement, gitBranch, gitIgnores, runBounded } from "../machine/child.js";
 import { callerKind, machineEvidence } from "../machine/evidence.js";
 import { fileFacts, variablesNaming } from "../machine/probe.js";
 import { ciFacts } from "../machine/ci.js";
@@ -47,6 +48,7 @@ import { openRowIndex, type RowIndex } from "../storage/row-index.js";
 import { openSnapshots } from "../storage/snapshots.js";
 import { openStore, type Store } from "../storage/store.js";
 import type { Target } from "../target/target.js";
+import { verifyApart } from "./apart.js";
 
 /** What a toolbox is made for. */
 export interface WiringOptions {
@@ -85,6 +87,7 @@ export async function wire(options: WiringOptions): Promise<Wired> {
   const ledger = await openLedger(store.root, { clock, random });
   const workingChanges: Toolbox["workingChanges"] = () =>
     createChanges(store.workPath(), { runBounded, removeOnClose: true });
+  const plans = openPlans(store);
   let rowIndex: Promise<RowIndex> | undefined;
   const opened: RowIndex[] = [];
   const tools: Toolbox = {
@@ -97,7 +100,13 @@ export async function wire(options: WiringOptions): Promise<Wired> {
     claims: () => claims(options.env, branch),
     ciFacts: (since, path) => ciFacts({ env: options.env, cwd: config.root, since, path }),
     ledger: () => Promise.resolve(ledger),
-    plans: openPlans(store),
+    plans,
+    verifyApart: (ref) =>
+      verifyApart(
+        { run: runBounded, confinement },
+        ref,
+        isIdOrPrefix("pl", ref) ? plans.find(ref) : resolve(options.cwd, ref),
+      ),
     snapshots: openSnapshots(store, { workingChanges }),
     scratch: () => scratchFolder(store),
     openCopy: (path, of) =>

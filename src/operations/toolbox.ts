@@ -249,6 +249,12 @@ export interface Toolbox {
   /** The ledger of the store; created on first use only by operations that may. */
   readonly ledger: () => Promise<LedgerStore>;
   readonly plans: PlanShelf;
+  /**
+   * Checks every byte of a plan, named as for {@link PlanShelf.read}, in a process of its own that has no environment, and
+   * may read nothing but the program and the plan.
+   * @throws as `checkPlan` in that process; ERR_PLAN_UNCHECKED (35) where it ends without an answer.
+   */
+  readonly verifyApart: (ref: string) => Promise<void>;
   readonly snapshots: SnapshotShelf;
   /** A fresh private folder in the store. */
   readonly scratch: () => ScratchFolder;

@@ -71,6 +71,8 @@ export async function review<T>(
   ref: string,
   work: (review: Review) => Promise<T>,
 ): Promise<T> {
+  // A stranger's bytes are first read where there is nothing to reach; only what holds is read here.
+  await tools.verifyApart(ref);
   const plan = await loadPlan(tools, ref);
   try {
     return await withTargetIfReached(tools, plan.statement.target.name, async (reached) =>
