@@ -118,6 +118,11 @@ export interface ChangeSink {
   /** Declares a table; before its first change. */
   readonly table: (shape: TableShape) => void;
   readonly add: (change: Change) => void;
+  /**
+   * Takes all changes of a table from a file at once, instead of one by one; false, and nothing taken, where it cannot.
+   * Absent where changes can only be added.
+   */
+  readonly addStored?: (shape: TableShape, from: StoredChanges) => boolean;
 }
 
 /** The row before the change; `null` when there was none. */

@@ -71,11 +71,11 @@ export function insertSql(layout: TableLayout): string {
   return `INSERT INTO ${quoteName(layout.sqlName)} VALUES (${places.join(", ")})`;
 }
 
-/** The SQL that writes the inverse of another file's changes, in key order, between two keys. */
-export function inverseSql(layout: TableLayout, database: string, of: StoredTable): string {
+/** The SQL that writes another file's changes, or their inverse, in key order, between two keys. */
+export function copySql(layout: TableLayout, database: string, of: StoredTable, inverse: boolean): string {
   const op = "CASE op WHEN 'insert' THEN 'delete' WHEN 'delete' THEN 'insert' ELSE op END";
-  const facts = FACT_COLUMNS.map((name) => (name === "op" ? op : quoteName(name)));
-  const images = [...of.after, ...of.before].map(quoteName);
+  const facts = FACT_COLUMNS.map((name) => (inverse && name === "op" ? op : quoteName(name)));
+  const images = (inverse ? [...of.after, ...of.before] : [...of.before, ...of.after]).map(quoteName);
   return `INSERT INTO main.${quoteName(layout.sqlName)} SELECT ${[...facts, ...images].join(", ")}
     FROM ${database}.${quoteName(of.name)} WHERE key > ? AND key <= ? ORDER BY key`;
 }

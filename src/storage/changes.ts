@@ -26,12 +26,12 @@ import type { Row, Value } from "../changeset/value.js";
 import { faultOfChange, faultOfShape, malformed, sameShape } from "../changeset/well-formed.js";
 import { type Bindable, toCell, valueFromJson, valueToJson } from "./cells.js";
 import {
+  copySql,
   countAboveSql,
   createSql,
   FACT_COLUMNS,
   FIRST_KEY,
   insertSql,
-  inverseSql,
   keyAtSql,
   keysSql,
   keysWhereSql,
@@ -47,8 +47,8 @@ import { type PackedChanges, packChanges, tell } from "./packed.js";
 import { type QueryAnswer, type QueryLimits, queryFile, type RunBounded } from "./query.js";
 import { type Database, loadSqlite, quoteName, type Sqlite, sqliteFailure, touchPrivate } from "./sqlite.js";
 
-/** The name under which a file is attached whose inverse is taken. */
-const INVERTED = "inverted";
+/** The name under which a file is attached whose changes are taken. */
+const OTHER = "other";
 
 /** `hpcs`, in the file's header: it is a complete working ChangeSet. */
 const APPLICATION_ID = 0x68_70_63_73;
@@ -127,6 +127,7 @@ class Writer implements ChangesWriter {
     string,
     { readonly layout: TableLayout; readonly insert: Statement; rows: number }
   >();
+  #attached: string | null = null;
 
   constructor(sqlite: Sqlite, path: string, options: ChangesOptions) {
     this.#sqlite = sqlite;
@@ -183,25 +184,33 @@ class Writer implements ChangesWriter {
   };
 
   addInverse = (of: ChangeSource): boolean => {
-    const { stored } = of;
-    if (stored === undefined || [...this.#tables.values()].some((t) => t.rows > 0)) return false;
+    if (of.stored === undefined || [...this.#tables.values()].some((t) => t.rows > 0)) return false;
+    return this.#copy(of.tables, of.stored, true);
+  };
+
+  addStored = (shape: TableShape, from: StoredChanges): boolean => this.#copy([shape], from, false);
+
+  /** Copies tables of another file, or none of them. */
+  #copy(shapes: readonly TableShape[], from: StoredChanges, inverse: boolean): boolean {
     return this.#guarded(() => {
-      this.#db.prepare(`ATTACH ? AS ${INVERTED}`).run(stored.path);
-      const tables = of.tables.map((shape) => ({ shape, at: stored.table(shape.name) }));
+      if (this.#attached !== null && this.#attached !== from.path) return false;
+      if (this.#attached === null) this.#db.prepare(`ATTACH ? AS ${OTHER}`).run(from.path);
+      this.#attached = from.path;
+      const tables = shapes.map((shape) => ({ shape, at: from.table(shape.name) }));
       const plain = tables.every(({ at }) => at !== undefined && !at.inverted && this.#isPlain(at));
       for (const { shape, at } of plain ? tables : []) {
         this.table(shape);
         const table = this.#tables.get(shape.name);
         if (table === undefined || at === undefined) continue;
         const bounds = [at.above ?? FIRST_KEY, at.upTo ?? LAST_KEY];
-        table.rows += this.#db.prepare(inverseSql(table.layout, INVERTED, at)).run(...bounds).changes;
+        table.rows += this.#db.prepare(copySql(table.layout, OTHER, at, inverse)).run(...bounds).changes;
       }
       return plain;
     });
-  };
+  }
 
   #isPlain({ name }: StoredTable): boolean {
-    const sql = `SELECT EXISTS (SELECT 1 FROM ${INVERTED}.${quoteName(name)} WHERE exact IS NOT NULL)`;
+    const sql = `SELECT EXISTS (SELECT 1 FROM ${OTHER}.${quoteName(name)} WHERE exact IS NOT NULL)`;
     return this.#db.prepare(sql).pluck().get() === 0;
   }
 
