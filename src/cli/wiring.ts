@@ -85,7 +85,7 @@ export async function wire(options: WiringOptions): Promise<Wired> {
   // What killed commands left behind; a running one touches its files more often than once a day.
   store.sweep(new Date(clock.now().getTime() - 24 * 3_600_000));
   const ledger = await openLedger(store.root, { clock, random });
-  const workingChanges: Toolbox["workingChanges"] = () =>
+  const workingChanges = (): ReturnType<typeof createChanges> =>
     createChanges(store.workPath(), { runBounded, removeOnClose: true });
   const plans = openPlans(store);
   let rowIndex: Promise<RowIndex> | undefined;

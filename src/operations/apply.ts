@@ -8,6 +8,7 @@
 import { shortDigest } from "../base/digest.js";
 import { IntegrityError, RefusedError, UsageError } from "../base/errors.js";
 import type { ChangeSource } from "../changeset/change.js";
+import type { Summary } from "../changeset/summarise.js";
 import type { Decision } from "../policy/decision.js";
 import type { SchemaFacts } from "../target/target.js";
 import { refuseDenied } from "./approve.js";
@@ -33,7 +34,7 @@ import {
   withTarget,
 } from "./judging/examine.js";
 import { heldBy, refuseHeld } from "./recall/held.js";
-import { claimsOf, decideEffect, summaryOf } from "./judging/judge-plan.js";
+import { claimsOf, decideEffect, type Effect, endSummary, startSummary } from "./judging/judge-plan.js";
 import { refuseClosedPlan, refusePlanOfOtherPlace, rowsNow } from "./recall/plan-state.js";
 import { requireTold } from "./writing/collectors.js";
 import { cutAgain, cutForRun, type Pacing, type RunCut } from "./writing/run-cut.js";
@@ -93,10 +94,12 @@ export interface Applied {
  * Killed at any point and run again, it ends as if it had not been killed.
  */
 export async function applyPlan(tools: Toolbox, request: ApplyRequest): Promise<Applied> {
-  const plan = await loadPlan(tools, request.ref);
+  const summarising = startSummary();
+  const plan = await loadPlan(tools, request.ref, summarising);
   try {
+    const summary = endSummary(summarising, plan.changes, plan.statement.changeset.digest);
     return await withTarget(tools, plan.statement.target.name, (examined) =>
-      applyTo(tools, plan, examined, request),
+      applyTo(tools, { plan, summary }, examined, request),
     );
   } finally {
     plan.close();
@@ -105,7 +108,7 @@ export async function applyPlan(tools: Toolbox, request: ApplyRequest): Promise<
 
 async function applyTo(
   tools: Toolbox,
-  plan: LoadedPlan,
+  { plan, summary }: { readonly plan: LoadedPlan; readonly summary: Summary },
   examined: Examined,
   request: ApplyRequest,
 ): Promise<Applied> {
@@ -134,7 +137,7 @@ async function applyTo(
   const under =
     request.under ?? (begun === null ? null : await coverOfBegun(tools, begun, examined)) ?? undefined;
   const authorise = async (): Promise<Authority> => {
-    const decision = await recomputeDecision(tools, plan, examined, rowsBefore);
+    const decision = await recomputeDecision(tools, plan, examined, { summary, rowsBefore });
     const asked = { ...request, ...(under === undefined ? {} : { under }) };
     return requireAuthority(tools, plan, examined, decision, asked);
   };
@@ -248,7 +251,7 @@ async function recomputeDecision(
   tools: Toolbox,
   plan: LoadedPlan,
   examined: Examined,
-  rowsBefore: Readonly<Record<string, number>>,
+  { summary, rowsBefore }: Pick<Effect, "summary" | "rowsBefore">,
 ): Promise<Decision> {
   const { statement } = plan;
   if (statement.job !== null) {
@@ -267,7 +270,7 @@ async function recomputeDecision(
     },
     reach: examined.target,
     changes: plan.changes,
-    summary: summaryOf(plan.changes, statement.changeset.digest),
+    summary,
     rowsBefore,
     claims: claimsOf(statement),
   });
@@ -331,6 +334,7 @@ async function refuseRowDrift(
   left: ChangeSource,
   begun: BegunRun | null,
 ): Promise<void> {
+  if ((await examined.target.holdsAll?.(left, "before")) === true) return;
   const listed: MovedRow[] = [];
   let moved = 0;
   for await (const row of statesOf(examined.target, left)) {

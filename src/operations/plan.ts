@@ -19,7 +19,14 @@ import { targetConfigOf } from "../config/config.js";
 import type { PreparedJob } from "../jobs/job.js";
 import type { Decision } from "../policy/decision.js";
 import type { Rehearsal, SchemaChange, SchemaFacts, UndoRehearsal } from "../target/target.js";
-import { decisionOn, type JudgedClaims, judgementOf, requestedBy, summaryOf } from "./judging/judge-plan.js";
+import {
+  decisionOn,
+  endSummary,
+  type JudgedClaims,
+  judgementOf,
+  requestedBy,
+  startSummary,
+} from "./judging/judge-plan.js";
 import {
   type Examined,
   refuseContradiction,
@@ -31,11 +38,11 @@ import { refuseAppendOnly } from "./merging/append-only.js";
 import { ciClaims } from "./judging/ci-claims.js";
 import { refuseOverdueDebts } from "./debts.js";
 import { rejectionInWords, rejectionsOfEffect } from "./recall/rejections.js";
-import { oddOf } from "./judging/odd.js";
+import { startOdd } from "./judging/odd.js";
 import { refuseOutsideScope, refuseSchemaOutsideScope, refuseUnexpected } from "./judging/scope.js";
 import { noScripts, scriptOf, statementsOf } from "./judging/script.js";
 import { type Pacing, plannedWaves } from "./writing/run-cut.js";
-import { measure } from "./recall/stored-plan.js";
+import { both, measure } from "./recall/stored-plan.js";
 import { timeOf } from "./judging/time.js";
 import type { SigningKey, Toolbox, WorkingChanges } from "./toolbox.js";
 
@@ -183,8 +190,10 @@ export async function sealPlan(
   changes: WorkingChanges,
   parts: PlanParts,
 ): Promise<PlanMade> {
-  const measured = measure(changes);
-  const summary = summaryOf(changes, measured.digest);
+  // The rows are read once for all that only looks at them.
+  const [summarising, oddSeen] = [startSummary(), startOdd(tools, examined.target.name)];
+  const measured = measure(changes, both(summarising, oddSeen));
+  const summary = endSummary(summarising, changes, measured.digest);
   const rowsBefore = await rowsBeforeOf(examined, measured.tables, parts.rehearsal);
   if (parts.job !== null) {
     refuseOutsideScope(parts.job, measured.tables, examined.target.name);
@@ -260,7 +269,7 @@ export async function sealPlan(
       ...(parts.from === null ? {} : { from: parts.from.kind, runs: [...parts.from.runs] }),
     },
   });
-  const odd = oddOf(tools, examined.target.name, changes);
+  const odd = oddSeen.finish(changes);
   return { id, digest, file, statement, summary, shapes: changes.tables, decision, examined, odd };
 }
 

@@ -10,6 +10,7 @@ import type { VerifiedSignature } from "../approval/sshsig.js";
 import type { Clock, Random } from "../base/clock.js";
 import type { Digest } from "../base/digest.js";
 import type { Change, ChangeSink, ChangeSource, RowKey, TableShape } from "../changeset/change.js";
+import type { Measured } from "../changeset/encode.js";
 import type { Value } from "../changeset/value.js";
 import type { Config } from "../config/config.js";
 import type { SystemPin } from "../config/system-pins.js";
@@ -46,6 +47,13 @@ export interface Project {
 export interface WorkingChanges extends ChangeSource {
   readonly path: string;
   readonly get: (table: string, key: RowKey) => Change | undefined;
+  /** Keys alone, and a change by its key's bytes; see `SampleSource`. */
+  readonly keys?: (table: string) => Iterable<Uint8Array>;
+  readonly at?: (table: string, key: Uint8Array) => Change | undefined;
+  /** Measures the changes and keeps their canonical stream, which is put into the plan's file later. */
+  readonly packed?: (also?: ChangeSink) => Measured;
+  /** The changes in canonical order, cut into parts of so many each; absent where they are a part of a file themselves. */
+  readonly slices?: (sizes: Iterable<number>) => Iterable<ChangeSource>;
   readonly query: (
     sql: string,
     limits: { readonly maxRows: number; readonly maxMs: number },
@@ -68,6 +76,8 @@ export interface QueryAnswer {
 
 /** A working ChangeSet being written. */
 export interface ChangesWriter extends ChangeSink {
+  /** Adds the inverse of all changes of a file whose rows are all plain; false where one is not, and nothing is added. */
+  readonly addInverse?: (of: ChangeSource) => boolean;
   readonly finish: () => WorkingChanges;
   readonly abort: () => void;
 }

@@ -6,7 +6,7 @@ import { parseStamp } from "../base/clock.js";
 import { RefusedError, UsageError } from "../base/errors.js";
 import type { RowKey } from "../changeset/change.js";
 import type { Resolutions } from "../config/resolutions-file.js";
-import type { WriteProblem } from "../target/target.js";
+import type { Target, WriteProblem } from "../target/target.js";
 import { type Applied, applyPlan } from "./apply.js";
 import { deciding, type OnConflict, type RowConflict } from "./merging/conflict.js";
 import { committedPart } from "./writing/begun.js";
@@ -21,14 +21,14 @@ import {
   together,
   type UndoCounts,
 } from "./merging/merge-back.js";
-import { narrow, type Narrowing, narrowingFlags } from "./merging/narrow.js";
+import { narrow, type Narrowed, type Narrowing, narrowingFlags } from "./merging/narrow.js";
 import { PLAN_LIFETIME_SECONDS, type PlanMade, requirePlannable, sealPlan } from "./plan.js";
 import { refusePlanOfOtherPlace } from "./recall/plan-state.js";
 import { allRuns, findWrittenRun, type RunRecord } from "./recall/runs.js";
 import { isForgotten } from "./snapshot.js";
 import { loadPlan } from "./recall/stored-plan.js";
 import { timeOf } from "./judging/time.js";
-import type { LoadedPlan, Toolbox, WorkingChanges } from "./toolbox.js";
+import type { ChangesWriter, LoadedPlan, Toolbox, WorkingChanges } from "./toolbox.js";
 import { problemsOf } from "./judging/trial.js";
 import { schemaBack, tablesWithPlace } from "./merging/undo-schema.js";
 import type { Pacing } from "./writing/run-cut.js";
@@ -235,6 +235,12 @@ async function mergeAll(tools: Toolbox, u: Undoing, request: UndoRequest): Promi
       whole &&= narrowed.whole && part === null;
       const how = { deciding: decisions, changedBy: await changedBySince(tools, u, run) };
       const step = await written(tools, async (writer) => {
+        const untouched = steps.length === 0 && part === null && narrowed.whole;
+        const all = untouched ? await allBack(u.examined.target, plan, narrowed, writer) : null;
+        if (all !== null) {
+          results.push(all);
+          return;
+        }
         const reader = readerAfter(u.examined.target, steps);
         results.push(await mergeBack(reader, part ?? plan.changes, narrowed, how, writer));
       });
@@ -251,6 +257,24 @@ async function mergeAll(tools: Toolbox, u: Undoing, request: UndoRequest): Promi
   } finally {
     for (const step of steps) step.close();
   }
+}
+
+/**
+ * The merge where nobody touched a row since, as the target itself says: every row is put back. Null where that is not so or
+ * cannot be told, and then each row is merged. Rows whose generated cells might differ are left to the merge.
+ */
+async function allBack(
+  target: Target,
+  { changes, statement }: LoadedPlan,
+  narrowed: Narrowed,
+  writer: ChangesWriter,
+): Promise<MergedBack | null> {
+  const plain = changes.tables.every((t) => t.columns.every((c) => c.generated !== true));
+  const every = narrowed.tables.length === changes.tables.length;
+  if (!plain || !every || (await target.holdsAll?.(changes, "after")) !== true) return null;
+  if (writer.addInverse?.(changes) !== true) return null;
+  const none = { merged: 0, nothingToDo: 0, gone: 0, conflict: 0, outside: 0 };
+  return { counts: { putBack: statement.changeset.rows, ...none }, conflicts: [] };
 }
 
 /** A working ChangeSet as `fill` makes it; nothing is left behind when it fails. */

@@ -8,7 +8,7 @@ import type { Digest } from "../base/digest.js";
 import { codeOf, HoldpointError, IntegrityError, messageOf, UsageError } from "../base/errors.js";
 import { isId, isIdOrPrefix } from "../base/ids.js";
 import type { ChangeSink, ChangeSource, TableShape } from "../changeset/change.js";
-import { digestOfSource } from "../changeset/encode.js";
+import type { Measured } from "../changeset/encode.js";
 import { sameShape } from "../changeset/well-formed.js";
 import { sortedTables } from "../changeset/source.js";
 import { beforeImages } from "../snapshot/before-images.js";
@@ -19,6 +19,7 @@ import { type Container, type ContainerKind, openContainer, writeContainer } fro
 import { dropPacks, joinFile, packIds, packOf, quickCheck } from "./database-file.js";
 import { MOST_CHUNK_BYTES, packFile } from "./chunks.js";
 import { readAt, syncFolder, withFile } from "./files.js";
+import { type PackedChanges, packChanges, type PackingSource } from "./packed.js";
 import { writeRows } from "./restore-rows.js";
 import type { Store } from "./store.js";
 
@@ -136,12 +137,17 @@ const SNAPSHOT: ContainerKind = {
 };
 
 /** The snapshots in an open store. */
-export function openSnapshots(store: Pick<Store, "snapshots">, deps: SnapshotDeps): Snapshots {
+export function openSnapshots(
+  store: Pick<Store, "snapshots"> & Partial<Pick<Store, "workPath">>,
+  deps: SnapshotDeps,
+): Snapshots {
   const folder = store.snapshots;
+  // Working files that a killed process leaves behind are swept there, and nowhere else.
+  const workPath = store.workPath ?? ((): string => join(folder, ".packed"));
   const pathOf = (ref: string): string => join(folder, findId(stored(folder), ref) + SUFFIX);
   return {
     take: async (facts, before, covered) =>
-      take(join(folder, facts.id + SUFFIX), facts, { before, covered }, deps.whenWritten),
+      take(join(folder, facts.id + SUFFIX), facts, { before, covered, workPath }, deps.whenWritten),
     takeFile: async (facts, path, content) => takeFile({ folder, ...deps }, facts, path, content),
     restoreFile: async (ref, path, expected) => {
       requireFree(path);
@@ -186,18 +192,54 @@ export function openSnapshots(store: Pick<Store, "snapshots">, deps: SnapshotDep
 function take(
   path: string,
   facts: SnapshotFacts,
-  given: { readonly before: ChangeSource; readonly covered: readonly TableShape[] | undefined },
+  given: {
+    readonly before: ChangeSource;
+    readonly covered: readonly TableShape[] | undefined;
+    readonly workPath: () => string;
+  },
   whenWritten?: (path: string) => void,
 ): TakenSnapshot {
   const source = beforeImages(given.before);
-  const manifest = manifestOf(facts, source, given.covered);
-  write(path, manifest, source);
-  whenWritten?.(path);
-  const digest = manifestDigest(manifest);
-  const check = checkAt(path, digest);
-  if (check.ok) return { manifest, digest, path };
-  rmSync(path, { force: true });
-  throw unverified(path, check.why);
+  const packed = packedAt(given.workPath(), path, source);
+  try {
+    const manifest = manifestOf(facts, packed, source, given.covered);
+    const packing: PackingSource = { ...source, packed: () => packed };
+    write(path, manifest, packing);
+    whenWritten?.(path);
+    const digest = manifestDigest(manifest);
+    const why = misfitOfWritten(path, manifest);
+    if (why === undefined) return { manifest, digest, path };
+    rmSync(path, { force: true });
+    throw unverified(path, why);
+  } finally {
+    packed.remove();
+  }
+}
+
+function packedAt(work: string, path: string, source: ChangeSource): PackedChanges {
+  try {
+    return packChanges(source, work);
+  } catch (e) {
+    if (codeOf(e) === "ERR_STORE_FAILED") throw unverified(path, `it could not be written: ${whyOf(e)}`, e);
+    throw e;
+  }
+}
+
+/**
+ * Reads back what was just written: every byte under the digest at its end, every block unpacked, and the stream in them held
+ * against the digest of the rows. Undefined when it is all there.
+ */
+function misfitOfWritten(path: string, manifest: SnapshotManifest): string | undefined {
+  const check = readable(() => {
+    const container = openContainer(path, SNAPSHOT, { followLinks: false });
+    const [found, expected] = [manifestDigest(manifestIn(container)), manifestDigest(manifest)];
+    if (found !== expected) return { ok: false, why: `expected the manifest ${expected}, found ${found}` };
+    const content = container.streamDigest();
+    return content === manifest.content
+      ? { ok: true, manifest, digest: found }
+      : { ok: false, why: `expected rows with the digest ${manifest.content}, found ${content}` };
+  });
+  return check.ok ? undefined : check.why;
 }
 
 /** A snapshot that cannot be written cannot be verified either: the change must not begin. */
@@ -213,10 +255,10 @@ function write(path: string, manifest: SnapshotManifest, source: ChangeSource): 
 /** Computed from the source, before anything is written: what the file is held against afterwards. */
 function manifestOf(
   facts: SnapshotFacts,
+  { digest, rows, tables }: Measured,
   source: ChangeSource,
   covered: readonly TableShape[] | undefined,
 ): SnapshotManifest {
-  const { digest, rows, tables } = digestOfSource(source);
   // A table that was asked for and is empty is kept as empty: that too is a state to come back to.
   const kept = new Set([...tables, ...(covered ?? [])].map((t) => t.name));
   return {

@@ -241,6 +241,11 @@ export interface Target {
   readonly undoSchema?: (changes: readonly SchemaChange[]) => Promise<SchemaUndo>;
   /** Rows by key, as they are now. */
   readonly readRows: (shape: TableShape, keys: Iterable<RowKey>) => AsyncIterable<ReadRow>;
+  /**
+   * Whether every row of the changes is exactly as that image says, to the bit and in every cell, where the target can
+   * tell without handing rows over. False says nothing: the rows are then read. Absent where a target cannot.
+   */
+  readonly holdsAll?: (source: ChangeSource, image: "before" | "after") => Promise<boolean>;
   /** All rows of a table in key order. */
   readonly scan: (shape: TableShape) => AsyncIterable<Row>;
   readonly countRows: (table: string) => Promise<number>;

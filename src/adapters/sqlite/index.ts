@@ -39,6 +39,7 @@ import { rehearseUndo } from "./rehearse-undo.js";
 import { runLockPath } from "./run-lock.js";
 import { readCatalogue, schemaFacts, tableFor } from "./schema.js";
 import { undoSchema } from "./script.js";
+import { StoredRows } from "./stored-rows.js";
 import { openNoteSession, openWriteSession, type WriteSetting } from "./write.js";
 
 /** How an SQLite target is opened. */
@@ -139,6 +140,19 @@ class SqliteTarget implements Target {
     const catalogue = readCatalogue(this.#reader);
     yield* readRows(readerFor(this.#reader, catalogue, tableFor(catalogue, shape)), shape, keys);
   }
+
+  holdsAll = async (source: ChangeSource, image: "before" | "after"): Promise<boolean> =>
+    this.#reading(() => {
+      const catalogue = readCatalogue(this.#reader);
+      const rows = new StoredRows(this.#reader);
+      try {
+        return source.tables.every(
+          (shape) => rows.join(catalogue, tableFor(catalogue, shape), source, shape)?.stand(image) === true,
+        );
+      } finally {
+        rows.detach();
+      }
+    });
 
   scan = (shape: TableShape): AsyncIterable<Row> => this.#scan(shape);
 

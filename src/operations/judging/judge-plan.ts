@@ -7,7 +7,7 @@ import type { Person } from "../../approval/requirement.js";
 import { parseStamp } from "../../base/clock.js";
 import type { Digest } from "../../base/digest.js";
 import type { ChangeSource } from "../../changeset/change.js";
-import { summarise, type Summary } from "../../changeset/summarise.js";
+import { type SampleSource, summarise, type Summary, SummaryInProgress } from "../../changeset/summarise.js";
 import type { Verdict } from "../../environment/evidence.js";
 import { type AssertionResult, assertionsFor, runAssertions } from "../../policy/assertions.js";
 import type { CompiledPolicies, CompiledRule } from "../../policy/compile.js";
@@ -28,6 +28,16 @@ const PATTERNS = 8;
 /** The effect in numbers and patterns. `seed` is the ChangeSet's digest, so everyone sees the same sample. */
 export function summaryOf(source: ChangeSource, seed: Digest, sampleSize: number = SAMPLE_ROWS): Summary {
   return summarise(source, { sampleSeed: seed, sampleSize, patternLimit: PATTERNS });
+}
+
+/** {@link summaryOf} for whoever has the changes passing anyway: first a sink, then the summary. */
+export function startSummary(): SummaryInProgress {
+  return new SummaryInProgress(PATTERNS);
+}
+
+/** What {@link startSummary} saw, with the sample of `source`, which holds the same changes. */
+export function endSummary(seen: SummaryInProgress, source: SampleSource, seed: Digest): Summary {
+  return seen.finish(source, { sampleSeed: seed, sampleSize: SAMPLE_ROWS });
 }
 
 /**

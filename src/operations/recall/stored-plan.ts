@@ -9,23 +9,22 @@ import type { PlanStatement } from "../../approval/plan-statement.js";
 import { NAMESPACES, type Person } from "../../approval/requirement.js";
 import { verifySshsig } from "../../approval/sshsig.js";
 import { personOfSignature } from "../../approval/people.js";
-import type { Digest } from "../../base/digest.js";
 import { shortDigest } from "../../base/digest.js";
 import { IntegrityError, RefusedError } from "../../base/errors.js";
 import type { ChangeSink, TableCounts } from "../../changeset/change.js";
-import { digestOfSource } from "../../changeset/encode.js";
+import { digestOfSource, type Measured } from "../../changeset/encode.js";
 import { countRows } from "../../changeset/source.js";
 import type { LoadedPlan, PlanFile, Toolbox, WorkingChanges } from "../toolbox.js";
 
 /**
- * Reads, verifies and loads a plan into its working form.
+ * Reads, verifies and loads a plan into its working form; `also` is told every change on the way.
  * @throws IntegrityError ERR_PLAN_ALTERED (35) when any byte is not what was signed.
  */
-export async function loadPlan(tools: Toolbox, ref: string): Promise<LoadedPlan> {
+export async function loadPlan(tools: Toolbox, ref: string, also?: ChangeSink): Promise<LoadedPlan> {
   const file = await tools.plans.read(ref);
   const writer = await tools.workingChanges();
   try {
-    const checked = await checkPlan(file, writer);
+    const checked = await checkPlan(file, also === undefined ? writer : both(writer, also));
     if (ref.startsWith("pl_") && !checked.id.startsWith(ref))
       throw altered(file.path, `it was stored as ${ref} and its bytes make ${checked.id}`);
     const changes = writer.finish();
@@ -72,6 +71,20 @@ async function checkChanges(
     throw altered(path, `rows: signed ${shortDigest(signed.digest)}, found ${shortDigest(digest)}`);
   if (rows !== signed.rows) throw altered(path, `rows: signed ${signed.rows}, found ${rows}`);
   requireCounts(statement, counted.counts(), path);
+}
+
+/** What goes into one sink goes into another one too. */
+export function both(first: ChangeSink, second: ChangeSink): ChangeSink {
+  return {
+    table: (shape) => {
+      first.table(shape);
+      second.table(shape);
+    },
+    add: (change) => {
+      first.add(change);
+      second.add(change);
+    },
+  };
 }
 
 /** Counts what passes into a sink: a pass of its own would cost a quarter of the loading. */
@@ -162,16 +175,7 @@ function altered(what: string, why: string): IntegrityError {
   });
 }
 
-/** The digest of a plan's ChangeSet with each table's counts, for a statement. */
-export function measure(changes: WorkingChanges): {
-  readonly digest: Digest;
-  readonly rows: number;
-  readonly tables: readonly {
-    readonly name: string;
-    readonly insert: number;
-    readonly update: number;
-    readonly delete: number;
-  }[];
-} {
-  return digestOfSource(changes);
+/** The digest of a plan's ChangeSet with each table's counts, for a statement; `also` is told every change on the way. */
+export function measure(changes: WorkingChanges, also?: ChangeSink): Measured {
+  return changes.packed?.(also) ?? digestOfSource(changes, also);
 }

@@ -98,7 +98,8 @@ export async function writeRun(tools: Toolbox, w: Writing): Promise<Applied> {
  */
 async function keepBrought(tools: Toolbox, { plan, ledger, authority }: Writing): Promise<void> {
   const { id, statement, signature, changes } = plan;
-  await tools.plans.save({ id, statement: planStatementBytes(statement), signature, source: changes });
+  if (!(await tools.plans.ids()).includes(id))
+    await tools.plans.save({ id, statement: planStatementBytes(statement), signature, source: changes });
   for (const token of authority.brought)
     ledger.append(approvedEntry(token.statement, tokenText(token.bytes, token.signature)));
 }
