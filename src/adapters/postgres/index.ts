@@ -27,7 +27,7 @@ import {
   type Connecting,
   type Session,
 } from "./driver.js";
-import { identify } from "./identify.js";
+import { identify, serverTime } from "./identify.js";
 import { markerSql, readBatches, readMarker, readNotes, readSpent } from "./marker.js";
 import { beginMoment, countRows, joinMoment, readRows, scan } from "./read.js";
 import { rehearse } from "./rehearse.js";
@@ -113,6 +113,8 @@ class PostgresTarget implements Target {
   identify = async (): Promise<Identification> =>
     this.#reading(() => identify(this.#reader, this.#connecting.address));
   schema = async (): Promise<SchemaFacts> => this.#reading(() => schemaFacts(this.#reader, this.#settings));
+
+  clock = async (): Promise<Date> => this.#reading(() => serverTime(this.#reader));
 
   rehearse = async (job: RunnableJob, sink: ChangeSink): Promise<Rehearsal> =>
     rehearse(
