@@ -28,6 +28,7 @@ import {
   type Session,
 } from "./driver.js";
 import { identify, serverTime } from "./identify.js";
+import { CAREFUL, type RehearsalLimits } from "./limits.js";
 import { markerSql, readBatches, readMarker, readNotes, readSpent } from "./marker.js";
 import { beginMoment, countRows, joinMoment, readRows, scan } from "./read.js";
 import { rehearse } from "./rehearse.js";
@@ -50,6 +51,8 @@ export interface PostgresOptions {
   readonly lockTimeoutMs?: number;
   /** How long one statement may run, in milliseconds; 5 minutes when absent. */
   readonly statementTimeoutMs?: number;
+  /** What a rehearsal may cost, where it is not {@link CAREFUL}. */
+  readonly limits?: Partial<RehearsalLimits>;
   /** How long a server that went away during a commit is asked what became of it, in milliseconds; 30 seconds when absent. */
   readonly settleMs?: number;
 }
@@ -118,7 +121,12 @@ class PostgresTarget implements Target {
 
   rehearse = async (job: RunnableJob, sink: ChangeSink): Promise<Rehearsal> =>
     rehearse(
-      { connecting: this.#connecting, clock: this.#options.clock, random: this.#options.random },
+      {
+        connecting: this.#connecting,
+        clock: this.#options.clock,
+        random: this.#options.random,
+        limits: { ...CAREFUL, ...this.#options.limits },
+      },
       job,
       sink,
     );
