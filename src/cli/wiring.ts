@@ -16,6 +16,7 @@ import { digestOf } from "../base/digest.js";
 import { isIdOrPrefix } from "../base/ids.js";
 import type { Value } from "../changeset/value.js";
 import {
+  type RehearsalConfig,
   type Config,
   loadConfig,
   findConfig,
@@ -47,6 +48,7 @@ import { queryFile } from "../storage/query.js";
 import { openRowIndex, type RowIndex } from "../storage/row-index.js";
 import { openSnapshots } from "../storage/snapshots.js";
 import { openStore, type Store } from "../storage/store.js";
+import type { PostgresOptions } from "../adapters/postgres/index.js";
 import type { Target } from "../target/target.js";
 import { verifyApart } from "./apart.js";
 
@@ -214,7 +216,8 @@ async function openTarget(
     case "postgres": {
       // Its packages are optional, and no start of a command should wait for them in vain.
       const { openPostgres } = await import("../adapters/postgres/index.js");
-      return { target: await openPostgres({ name, url: kind.url, clock, random, env }), origins };
+      const limits = rehearsalOptions(targetConfigOf(config, name).rehearsal);
+      return { target: await openPostgres({ name, url: kind.url, clock, random, env, ...limits }), origins };
     }
   }
 }
@@ -223,6 +226,20 @@ async function openTarget(
 async function ask(path: string, sql: string, maxMs: number): Promise<Value> {
   const { rows } = await queryFile(path, sql, { maxRows: 1, maxMs }, runBounded);
   return rows[0]?.[0] ?? null;
+}
+
+function rehearsalOptions(
+  c: RehearsalConfig,
+): Pick<PostgresOptions, "limits" | "lockTimeoutMs" | "statementTimeoutMs"> {
+  return {
+    limits: {
+      ...(c.rows === undefined ? {} : { rows: c.rows }),
+      ...(c.walMb === undefined ? {} : { walBytes: c.walMb * 2 ** 20 }),
+      ...(c.replicaLagSeconds === undefined ? {} : { lagMs: c.replicaLagSeconds * 1000 }),
+    },
+    ...(c.lockWaitSeconds === undefined ? {} : { lockTimeoutMs: c.lockWaitSeconds * 1000 }),
+    ...(c.statementSeconds === undefined ? {} : { statementTimeoutMs: c.statementSeconds * 1000 }),
+  };
 }
 
 /** Copies of a target hold its rows: they lie in the store, private, and are swept with its working files. */

@@ -67,6 +67,16 @@ export interface ProtectedColumn extends MaskedColumn {
   readonly values: readonly string[];
 }
 
+/** Limits of a rehearsal on a server. */
+export interface RehearsalConfig {
+  readonly rows?: number;
+  /** Write-ahead log, in MiB. */
+  readonly walMb?: number;
+  readonly replicaLagSeconds?: number;
+  readonly lockWaitSeconds?: number;
+  readonly statementSeconds?: number;
+}
+
 /** One target as the configuration has it. */
 export interface TargetConfig {
   readonly name: string;
@@ -87,6 +97,8 @@ export interface TargetConfig {
   /** Columns that say whose a row is: a plan over several tenants is shown as odd. */
   readonly tenant: readonly MaskedColumn[];
   readonly protect: readonly ProtectedColumn[];
+  /** What a rehearsal on the target may cost it; absent where nothing is said. */
+  readonly rehearsal: RehearsalConfig;
   /** Another target of the file, whose database is a clone to rehearse on. */
   readonly rehearseOn: string | null;
   readonly checks: Readonly<Record<string, GuardCommand>>;
@@ -282,6 +294,15 @@ const targetSchema = z.strictObject({
   tenant: z.array(columnName()).min(1).optional(),
   protect: z.record(columnName(), z.array(plainText()).min(1)).optional(),
   rehearse_on: nameSchema().optional(),
+  rehearsal: z
+    .strictObject({
+      rows: z.int().min(1).optional(),
+      wal_mb: z.int().min(1).optional(),
+      replica_lag: durationSchema().optional(),
+      lock_wait: durationSchema().optional(),
+      statement: durationSchema().optional(),
+    })
+    .optional(),
   checks: z.record(nameSchema(), guardCommand).optional(),
   pause_while: z.record(nameSchema(), pauseRule).optional(),
   hooks: z.strictObject({ hold: guardCommand.optional(), release: guardCommand.optional() }).optional(),
@@ -339,6 +360,16 @@ const GUARD_TIMEOUT_SECONDS = 60;
 /** How long a collector may take before its reading counts as none. */
 const COLLECTOR_TIMEOUT_SECONDS = 5;
 
+function rehearsalConfig(raw: NonNullable<RawTarget["rehearsal"]>): RehearsalConfig {
+  return {
+    ...(raw.rows === undefined ? {} : { rows: raw.rows }),
+    ...(raw.wal_mb === undefined ? {} : { walMb: raw.wal_mb }),
+    ...(raw.replica_lag === undefined ? {} : { replicaLagSeconds: raw.replica_lag }),
+    ...(raw.lock_wait === undefined ? {} : { lockWaitSeconds: raw.lock_wait }),
+    ...(raw.statement === undefined ? {} : { statementSeconds: raw.statement }),
+  };
+}
+
 function targetConfig(name: string, raw: RawTarget): TargetConfig {
   return {
     name,
@@ -352,6 +383,7 @@ function targetConfig(name: string, raw: RawTarget): TargetConfig {
     tenant: (raw.tenant ?? []).map(maskedColumn),
     protect: Object.entries(raw.protect ?? {}).map(([name, values]) => ({ ...maskedColumn(name), values })),
     rehearseOn: raw.rehearse_on ?? null,
+    rehearsal: rehearsalConfig(raw.rehearsal ?? {}),
     checks: guardCommands(raw.checks ?? {}),
     hooks: guardCommands(raw.hooks ?? {}),
     pauseWhile: pauseRules(raw.pause_while ?? {}),
@@ -465,6 +497,7 @@ export function guardingOf(config: Config, name: string): Readonly<Record<string
           ),
         }),
     rehearse_on: target.rehearseOn,
+    ...(Object.keys(target.rehearsal).length === 0 ? {} : { rehearsal: { ...target.rehearsal } }),
     checks: guards(target.checks),
     hooks: guards(target.hooks),
     snapshot: { level: target.snapshot.level, keep_seconds: target.snapshot.keepSeconds },

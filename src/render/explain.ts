@@ -400,6 +400,11 @@ export const EXPLANATIONS: Readonly<Record<ErrorCode, Explanation>> = {
     means: "Another holdpoint process holds the store and did not let go in time.",
     todo: "Wait and run the same command again.",
   },
+  ERR_REHEARSAL_LIMIT: {
+    means:
+      "Rehearsing the job on the target would cost it more than is allowed: rows, write-ahead log, or replicas behind.",
+    todo: "Cut the job into parts, or rehearse it on a clone. The limits stand in docs/postgres.md.",
+  },
   ERR_TARGET_UNREACHABLE: {
     means: "The target could not be opened or reached. That was before any write.",
     todo: "Check the url and the network; holdpoint env check TARGET shows where each part of the url came from.",

@@ -230,6 +230,8 @@ export interface Target {
   readonly capabilities: Capabilities;
   readonly identify: () => Promise<Identification>;
   readonly schema: () => Promise<SchemaFacts>;
+  /** The time by the target's own clock; absent where it has none but this machine's. */
+  readonly clock?: () => Promise<Date>;
   /** Runs the job where nothing is kept and puts its net effect into `sink`. Leaves the target equal. */
   readonly rehearse: (job: RunnableJob, sink: ChangeSink, how?: RehearsalKind) => Promise<Rehearsal>;
   /**

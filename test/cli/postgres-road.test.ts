@@ -7,6 +7,7 @@ import { onPostgres } from "../support/on-postgres.js";
 import { connect, type TestServer } from "../support/postgres.js";
 import { dumpPostgres } from "../support/postgres-target.js";
 import { makeKey, projectAt, type TestProject } from "../support/project.js";
+import { shifted } from "../support/shifted-clock.js";
 
 const SHOP = `
   CREATE TABLE customers (id integer PRIMARY KEY, name text NOT NULL, email text);
@@ -118,6 +119,13 @@ onPostgres("the road on PostgreSQL", "both", (ofRun, which) => {
       project.read("holdpoint.yaml").replace(databaseOf(url), databaseOf(elsewhere)),
     );
     expect(["ERR_ENV_CONTRADICTED", "ERR_TRUST_BUNDLE"]).toContain(apply(first, one));
+  });
+
+  test("a machine whose clock differs from the server's is refused (31)", () => {
+    project.write("jobs/one.sql", "UPDATE orders SET note = 'x' WHERE id = 1");
+    const ended = project.json(["plan", "jobs/one.sql", "--on", "shop-prod"], shifted(project, 3600));
+    expect([ended.exit.code, ended.error?.code]).toEqual([31, "ERR_APPROVAL_CLOCK"]);
+    expect(ended.error?.what).toBe("this machine's clock and that of shop-prod differ");
   });
 
   test("a target that cannot be reached is told so, and no error repeats a password", () => {

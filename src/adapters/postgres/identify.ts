@@ -22,6 +22,12 @@ export async function isStandby(session: Session): Promise<boolean> {
   return (await session.value("SELECT pg_is_in_recovery()")) === "t";
 }
 
+/** What time it is by the server's clock. */
+export async function serverTime(session: Session): Promise<Date> {
+  const seconds = await session.value("SELECT extract(epoch FROM clock_timestamp())");
+  return new Date(Number(seconds) * 1000);
+}
+
 interface Facts {
   /** Made by initdb; a physical copy of the whole cluster has it too, a dump that was restored elsewhere has not. */
   readonly system: string;

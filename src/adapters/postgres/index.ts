@@ -30,7 +30,8 @@ import {
   type Connecting,
   type Session,
 } from "./driver.js";
-import { identify } from "./identify.js";
+import { identify, serverTime } from "./identify.js";
+import { CAREFUL, type RehearsalLimits } from "./limits.js";
 import {
   markerSql,
   readAnchoredHead,
@@ -62,6 +63,8 @@ export interface PostgresOptions {
   readonly lockTimeoutMs?: number;
   /** How long one statement may run, in milliseconds; 5 minutes when absent. */
   readonly statementTimeoutMs?: number;
+  /** What a rehearsal may cost, where it is not {@link CAREFUL}. */
+  readonly limits?: Partial<RehearsalLimits>;
   /** How long a server that went away during a commit is asked what became of it, in milliseconds; 30 seconds when absent. */
   readonly settleMs?: number;
 }
@@ -130,11 +133,14 @@ class PostgresTarget implements Target {
     this.#reading(() => identify(this.#reader, this.#connecting.address));
   schema = async (): Promise<SchemaFacts> => this.#reading(() => schemaFacts(this.#reader, this.#settings));
 
+  clock = async (): Promise<Date> => this.#reading(() => serverTime(this.#reader));
+
   rehearse = async (job: RunnableJob, sink: ChangeSink, how?: RehearsalKind): Promise<Rehearsal> => {
     const setting = {
       connecting: this.#connecting,
       clock: this.#options.clock,
       random: this.#options.random,
+      limits: { ...CAREFUL, ...this.#options.limits },
     };
     const isScript = job.kind === "sql" && (how?.script === true || (await changesSchema(job.statements)));
     return isScript ? rehearseScript(setting, job.statements, sink) : rehearse(setting, job, sink);

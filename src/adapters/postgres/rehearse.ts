@@ -24,6 +24,7 @@ import {
   type Session,
 } from "./driver.js";
 import { isStandby } from "./identify.js";
+import { Watch, type RehearsalLimits } from "./limits.js";
 import { isOurs, qualified, quote, shownName } from "./names.js";
 import { countRows, storesUtf8 } from "./read.js";
 import {
@@ -46,12 +47,13 @@ export interface RehearsalSetting {
   readonly connecting: Connecting;
   readonly clock: Clock;
   readonly random: Random;
+  readonly limits: RehearsalLimits;
 }
 
 /**
  * `Target.rehearse`.
  * @throws UsageError ERR_JOB_STATEMENT, ERR_JOB_FAILED; RefusedError ERR_MARKER_TOUCHED; TargetError ERR_TARGET_BUSY when
- * a lock or the time runs out, ERR_TARGET_UNSUPPORTED for an effect that cannot be captured whole.
+ * a lock or the time runs out, ERR_REHEARSAL_LIMIT, ERR_TARGET_UNSUPPORTED for an effect that cannot be captured whole.
  */
 export async function rehearse(
   setting: RehearsalSetting,
@@ -101,6 +103,7 @@ class Run {
   readonly #views: Views;
   readonly #statements: readonly Prepared[];
   readonly #sink: ChangeSink;
+  readonly #watch: Watch;
   readonly #changed = new Set<string>();
 
   constructor(setting: RehearsalSetting, views: Views, statements: readonly Prepared[], sink: ChangeSink) {
@@ -108,6 +111,7 @@ class Run {
     this.#views = views;
     this.#statements = statements;
     this.#sink = sink;
+    this.#watch = new Watch(views.job, views.fresh, setting.limits, setting.connecting);
   }
 
   async rehearse(): Promise<Rehearsal> {
@@ -129,6 +133,7 @@ class Run {
     const locked = await lockedRelations(job);
     await this.#refuseSchemaChanges(locked, objects, written);
     const moves = sequenceMoves(sequences, await readSequences(job), used(locked));
+    const watched = await this.#watch.notices();
     const whole = await this.#capture(beginning, catalogue, locked);
     await job.rollback();
     const lockMs = this.#setting.clock.now().getTime() - started;
@@ -142,7 +147,11 @@ class Run {
       rowsBefore: await this.#rowsBefore(catalogue),
       origins: {},
       lockMs,
-      notices: [...noticesOf(locked, moves), ...(await silenceNotices(fresh, catalogue, this.#changed))],
+      notices: [
+        ...watched,
+        ...noticesOf(locked, moves),
+        ...(await silenceNotices(fresh, catalogue, this.#changed)),
+      ],
     };
   }
 
@@ -160,13 +169,8 @@ class Run {
   async #runJob(): Promise<void> {
     const { job } = this.#views;
     const { shown } = this.#setting.connecting.address;
-    for (const { text, values, line } of this.#statements) {
-      try {
-        await job.runJob(text, values);
-      } catch (e) {
-        throw asJobError(e, line, shown);
-      }
-    }
+    await this.#watch.begin();
+    for (const statement of this.#statements) await this.#watch.run(statement);
     const deferred = await deferrable(this.#views.fresh);
     if (deferred.length === 0) return;
     try {
