@@ -24,7 +24,7 @@ import { isOurs, qualified, quote, shownName } from "./names.js";
 import { selectList, storesUtf8 } from "./read.js";
 import { catalogueWrites, counters, lockedRelations, used, type Locked } from "./rehearse.js";
 import { readCatalogue, type Catalogue, type Storage, type TableInfo } from "./schema.js";
-import { readSequences, sequenceMoves, type SequenceState } from "./sequences.js";
+import { readSequences, sequenceMoves } from "./sequences.js";
 import { touchesMarker, type Prepared } from "./statements.js";
 import { isInteger, READING_SETTINGS, textForm, toRow, type Cell } from "./values.js";
 
@@ -54,7 +54,6 @@ const COPIED_AT_ONCE = 1_000;
 interface State {
   readonly catalogue: Catalogue;
   readonly definitions: readonly Definition[];
-  readonly sequences: ReadonlyMap<string, SequenceState>;
   /** By oid: the file that holds a relation's rows. */
   readonly files: ReadonlyMap<string, string>;
   /** By oid: columns whose value in older rows is a default kept in the catalogue. */
@@ -90,10 +89,15 @@ export class ScriptRun {
     const fresh = await this.#stage.open();
     try {
       const before = await stateOf(fresh);
+      const sequences = await readSequences(fresh);
       const transaction = BigInt((await job.value("SELECT pg_catalog.pg_current_xact_id()")) ?? "0");
       const isUtf8 = await storesUtf8(fresh);
       const beginning = { transaction, multixact: this.#stage.multixact, isUtf8 };
-      return await this.#performFrom(before, beginning, fresh, known);
+      const found = await this.#performFrom(before, beginning, fresh, known);
+      // Once, and last: reading a sequence locks it until the end, and then it looks like one that was used.
+      const after = await readSequences(job);
+      const stayed = new Map([...after].filter(([name]) => sequences.has(name)));
+      return { ...found, sequences: sequenceMoves(sequences, stayed, used(found.locked)) };
     } finally {
       await fresh.close();
     }
@@ -104,7 +108,7 @@ export class ScriptRun {
     beginning: Beginning,
     fresh: Session,
     known: ReadonlySet<string>,
-  ): Promise<ScriptFound> {
+  ): Promise<Omit<ScriptFound, "sequences">> {
     const { job } = this.#stage;
     const written = await catalogueWrites(job);
     await job.run("SAVEPOINT holdpoint_script");
@@ -122,12 +126,7 @@ export class ScriptRun {
     await this.#captureWritten(beginning, fresh, before, run);
     const changes = await schemaChanges(before.definitions, run.after.definitions, this.#isEmpty(run.after));
     const copied = new Set(run.changed.flatMap((p) => p.was?.oid ?? []));
-    return {
-      schemaChanges: changes,
-      sequences: sequenceMoves(before.sequences, stillThere(before, run.after), used(run.locked)),
-      copied,
-      locked: run.locked,
-    };
+    return { schemaChanges: changes, copied, locked: run.locked };
   }
 
   // ---- running
@@ -347,15 +346,9 @@ async function stateOf(session: Session): Promise<State> {
   return {
     catalogue: await readCatalogue(session),
     definitions: await readDefinitions(session),
-    sequences: await readSequences(session),
     files: new Map(files.map(([oid, file]) => [oid ?? "", file ?? ""])),
     defaulted: new Set(defaulted.map(([oid, name]) => `${oid ?? ""} ${name ?? ""}`)),
   };
-}
-
-/** A sequence that the statements made has moved nowhere. */
-function stillThere(before: State, after: State): ReadonlyMap<string, SequenceState> {
-  return new Map([...after.sequences].filter(([name]) => before.sequences.has(name)));
 }
 
 /** Whether rows that nobody wrote have other cells now. Columns that came empty give none. */
