@@ -13,6 +13,7 @@ import { makeBundle, parseBundle } from "../approval/bundle.js";
 import { personOfKey } from "../approval/people.js";
 import type { Clock } from "../base/clock.js";
 import { digestOf } from "../base/digest.js";
+import type { Value } from "../changeset/value.js";
 import {
   type Config,
   loadConfig,
@@ -31,6 +32,7 @@ import { callerKind, machineEvidence } from "../machine/evidence.js";
 import { fileFacts, variablesNaming } from "../machine/probe.js";
 import { ciFacts } from "../machine/ci.js";
 import { runGuard } from "../machine/guard.js";
+import { readAddress } from "../machine/address.js";
 import { keysInReach } from "../machine/keys-in-reach.js";
 import { findKey, type FoundKey, keyFingerprint, signBytes } from "../machine/ssh-sign.js";
 import type { Interruption } from "../operations/writing/interruption.js";
@@ -40,6 +42,7 @@ import { type Bundles, openBundles } from "../storage/bundles.js";
 import { createChanges } from "../storage/changes.js";
 import { openLedger } from "../storage/ledger.js";
 import { openPlans } from "../storage/plans.js";
+import { queryFile } from "../storage/query.js";
 import { openRowIndex, type RowIndex } from "../storage/row-index.js";
 import { openSnapshots } from "../storage/snapshots.js";
 import { openStore, type Store } from "../storage/store.js";
@@ -136,12 +139,13 @@ export async function wire(options: WiringOptions): Promise<Wired> {
     progress: options.progress,
     interruption: options.interruption,
     wait: (ms) => (ms <= 0 ? setImmediate() : setTimeout(ms)),
-    guard: (program, data) =>
+    guard: (program, data, signal) =>
       runGuard(program, data, {
         cwd: config.root,
         environment: options.env,
-        cancelled: options.interruption.insisted,
+        cancelled: () => signal?.aborted === true || options.interruption.insisted(),
       }),
+    readAddress,
   };
   const close = (): void => {
     ledger.close();
@@ -194,7 +198,7 @@ async function openTarget(
       const { foreignKeys } = targetConfigOf(config, name);
       const scratchDir = store.changes;
       return {
-        target: await openSqlite({ name, path: kind.path, foreignKeys, clock, random, scratchDir }),
+        target: await openSqlite({ name, path: kind.path, foreignKeys, clock, random, scratchDir, ask }),
         origins,
       };
     }
@@ -204,6 +208,12 @@ async function openTarget(
       return { target: await openPostgres({ name, url: kind.url, clock, random, env }), origins };
     }
   }
+}
+
+/** The first cell of an answer; one row is all that is read. */
+async function ask(path: string, sql: string, maxMs: number): Promise<Value> {
+  const { rows } = await queryFile(path, sql, { maxRows: 1, maxMs }, runBounded);
+  return rows[0]?.[0] ?? null;
 }
 
 /** Copies of a target hold its rows: they lie in the store, private, and are swept with its working files. */

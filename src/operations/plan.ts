@@ -195,7 +195,7 @@ export async function sealPlan(
   if (parts.from !== null) refuseAppendOnly(tools, examined.target.name, parts.from.kind, measured.tables);
   const writing = writingOf(tools, examined, changes, parts, measured);
 
-  const behind = await ciClaims(tools, examined.target.name, parts.job);
+  const behind = await ciClaims(tools, examined.target, parts.job);
   const asked = await judgementOf(tools, {
     now: await timeOf(tools, examined),
     act: "plan",

@@ -222,7 +222,7 @@ export interface WaveProgress {
   readonly done: boolean;
 }
 
-/** How a check, hook or collector ended. */
+/** How a check, a hook or the reading of a collector ended. */
 export type GuardOutcome =
   | { readonly kind: "passed"; readonly output: string }
   | { readonly kind: "failed"; readonly why: string };
@@ -290,7 +290,11 @@ export interface Toolbox {
   readonly guard: (
     program: { readonly command: readonly string[]; readonly timeoutSeconds: number },
     data: Readonly<Record<string, string>>,
+    /** Ends it early. */
+    signal?: AbortSignal,
   ) => Promise<GuardOutcome>;
+  /** Asks an address that the trust bundle names, without credentials; never throws for how it ends. */
+  readonly readAddress: (url: string, timeoutSeconds: number, signal: AbortSignal) => Promise<GuardOutcome>;
 }
 
 /** A plan that was read, verified and loaded. Close it in `finally`. */

@@ -8,7 +8,7 @@ import type { Change, ChangeSink, ChangeSource, Origin, RowKey, TableShape } fro
 import type { SchemaTies } from "../changeset/ties.js";
 import type { Row, Value } from "../changeset/value.js";
 import type { Evidence } from "../environment/evidence.js";
-import type { BatchMark, Marker, Note, SpentMark } from "./marker.js";
+import type { AnchoredHead, BatchMark, MarkedHistory, Marker, Note, SpentMark } from "./marker.js";
 
 /** What a kind of target can do; the default of a new adapter is the careful answer. */
 export interface Capabilities {
@@ -211,7 +211,7 @@ export interface WriteSession {
   /** Takes back the marks of a wave whose rows are put back in the same transaction. */
   readonly clearMarks: (run: string, wave: number) => Promise<void>;
   readonly addNote: (note: Note) => Promise<void>;
-  readonly anchor: (ledger: { readonly sequence: number; readonly head: Digest }) => Promise<void>;
+  readonly anchor: (head: AnchoredHead) => Promise<void>;
   readonly commit: () => Promise<void>;
   readonly rollback: () => Promise<void>;
   readonly close: () => Promise<void>;
@@ -247,6 +247,16 @@ export interface Target {
   readonly spentFor: (planDigest: Digest) => Promise<SpentMark | null>;
   readonly notes: () => Promise<readonly Note[]>;
   readonly batches: (run: string) => Promise<readonly BatchMark[]>;
+  /** The head of a ledger beside the one that pinned, as this target anchors it; null for a ledger that it does not know. */
+  readonly anchoredHead: (ledger: string) => Promise<AnchoredHead | null>;
+  readonly history: (of: { readonly job: string; readonly since: string }) => Promise<MarkedHistory>;
+  /**
+   * Answers one question in SQL with the first cell of its answer, read-only and beside everything else that goes on,
+   * or throws when it is late or no question. Absent where a kind of target cannot.
+   */
+  readonly ask?: (sql: string, maxMs: number) => Promise<Value>;
+  /** Seconds by which the target's copies are behind; null where it has none. Absent where a kind of target does not know. */
+  readonly lagSeconds?: () => Promise<number | null>;
   /** The SQL that makes the marker, for `env pin --print-sql`. */
   readonly markerSql: (marker: Marker) => readonly string[];
   /** Writes the marker in one transaction; only `env pin` calls it. */

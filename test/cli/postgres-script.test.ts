@@ -1,6 +1,7 @@
 /** Scripts and waves on PostgreSQL through the real binary. */
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
-import { connect, startServer, whyNoServer, type TestServer } from "../support/postgres.js";
+import { afterEach, beforeAll, expect, test } from "@jest/globals";
+import { onPostgres } from "../support/on-postgres.js";
+import { connect, type TestServer } from "../support/postgres.js";
 import { column, makePostgresProject } from "../support/postgres-project.js";
 import { dumpPostgres } from "../support/postgres-target.js";
 import type { TestProject } from "../support/project.js";
@@ -22,19 +23,12 @@ const MIGRATION = `
   INSERT INTO parcels (item, at, seal) SELECT id, now(), random() FROM items WHERE id <= 5;
   UPDATE items SET state = 'sent' WHERE id <= 5;`;
 
-const missing = whyNoServer();
-const suite = missing === null ? describe : describe.skip;
-if (missing !== null) process.stderr.write(`skipped: ${missing}\n`);
-
-suite("on PostgreSQL", () => {
+onPostgres("on PostgreSQL", "first", (servers) => {
   let server: TestServer;
   let url: string;
   let project: TestProject;
-  beforeAll(async () => {
-    server = await startServer();
-  });
-  afterAll(async () => {
-    await server?.stop();
+  beforeAll(() => {
+    server = servers();
   });
   afterEach(() => project.close());
   const make = async (options = {}): Promise<void> => {
@@ -74,7 +68,7 @@ suite("on PostgreSQL", () => {
     expect(done).toMatchObject({ error: null, target_changed: "yes" });
     expect(done.result).toMatchObject({ rows: { planned: 15, written: 15 }, schema_changes: 3 });
     const signed = (table: string, name: string): readonly string[] =>
-      rows.filter((r) => r.table === table).map((r) => String(r.after[name]));
+      rows.filter((r) => r.table === table).map((r) => r.after[name] ?? "");
     expect(await column(url, "SELECT seal FROM parcels ORDER BY id")).toEqual(signed("parcels", "seal"));
     expect(await column(url, "SELECT id FROM audit ORDER BY id")).toEqual(signed("audit", "id"));
 
@@ -120,9 +114,8 @@ suite("on PostgreSQL", () => {
     ]);
     const split = (sql: string): unknown => {
       const file = project.write("jobs/split.sql", sql);
-      const { exit, error } = project.json([
-        ...["plan", file, "--on", "shop-prod", "--key", "keys/dana", "--waves", "1,100%"],
-      ]);
+      const args = ["plan", file, "--on", "shop-prod", "--key", "keys/dana", "--waves", "1,100%"];
+      const { exit, error } = project.json(args);
       return [exit.code, error?.code];
     };
     expect(split("DELETE FROM owners WHERE id = 2")).toEqual([2, "ERR_WAVES_SPLIT"]);

@@ -4,7 +4,7 @@ import type { Clock, Random } from "../../base/clock.js";
 import type { Digest } from "../../base/digest.js";
 import type { ChangeSink, ChangeSource, RowKey, TableShape } from "../../changeset/change.js";
 import type { Row } from "../../changeset/value.js";
-import type { BatchMark, Marker, Note, SpentMark } from "../../target/marker.js";
+import type { AnchoredHead, BatchMark, MarkedHistory, Marker, Note, SpentMark } from "../../target/marker.js";
 import type {
   Capabilities,
   Identification,
@@ -31,7 +31,15 @@ import {
   type Session,
 } from "./driver.js";
 import { identify } from "./identify.js";
-import { markerSql, readBatches, readMarker, readNotes, readSpent } from "./marker.js";
+import {
+  markerSql,
+  readAnchoredHead,
+  readBatches,
+  readHistory,
+  readMarker,
+  readNotes,
+  readSpent,
+} from "./marker.js";
 import { beginMoment, countRows, joinMoment, readRows, scan } from "./read.js";
 import { rehearse } from "./rehearse.js";
 import { rehearseUndo } from "./rehearse-undo.js";
@@ -187,6 +195,10 @@ class PostgresTarget implements Target {
   notes = async (): Promise<readonly Note[]> => this.#reading(() => readNotes(this.#reader));
   batches = async (run: string): Promise<readonly BatchMark[]> =>
     this.#reading(() => readBatches(this.#reader, run));
+  anchoredHead = async (ledger: string): Promise<AnchoredHead | null> =>
+    this.#reading(() => readAnchoredHead(this.#reader, ledger));
+  history = async (of: { readonly job: string; readonly since: string }): Promise<MarkedHistory> =>
+    this.#reading(() => readHistory(this.#reader, of));
 
   markerSql = (marker: Marker): readonly string[] => markerSql(marker);
 

@@ -4,7 +4,7 @@ import type { Digest } from "../../base/digest.js";
 import { HoldpointError, messageOf, RefusedError, TargetError } from "../../base/errors.js";
 import type { Random } from "../../base/clock.js";
 import type { ChangeSink, ChangeSource, RowKey, TableShape } from "../../changeset/change.js";
-import type { BatchMark, Marker, Note, SpentMark } from "../../target/marker.js";
+import type { AnchoredHead, BatchMark, Marker, Note, SpentMark } from "../../target/marker.js";
 import type {
   BatchOutcome,
   NoteSession,
@@ -246,12 +246,13 @@ class PostgresWriteSession implements WriteSession {
             n.reason === note.reason,
         ),
     );
-  anchor = async (ledger: { readonly sequence: number; readonly head: Digest }): Promise<void> =>
+  anchor = async (head: AnchoredHead): Promise<void> =>
     this.#mark(
-      () => marks.writeAnchor(this.#session, ledger),
+      () => marks.writeAnchor(this.#session, head),
       async (s) => {
         const marker = await marks.readMarker(s);
-        return marker?.ledgerSequence === ledger.sequence && marker.ledgerHead === ledger.head;
+        if (marker?.ledger === head.ledger) return marker.ledgerHead === head.head;
+        return (await marks.readAnchoredHead(s, head.ledger))?.head === head.head;
       },
     );
 
