@@ -1,12 +1,10 @@
 /** The whole road on PostgreSQL through the real binary: pin, plan, approve, apply, undo; and what must be refused on it. */
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { afterEach, beforeAll, beforeEach, expect, test } from "@jest/globals";
 import { onPostgres } from "../support/on-postgres.js";
-import { connect, type TestServer } from "../support/postgres.js";
+import type { TestServer } from "../support/postgres.js";
+import { column, makePostgresProject } from "../support/postgres-project.js";
 import { dumpPostgres } from "../support/postgres-target.js";
-import { makeKey, projectAt, type TestProject } from "../support/project.js";
+import type { TestProject } from "../support/project.js";
 import { shifted } from "../support/shifted-clock.js";
 
 const SHOP = `
@@ -137,25 +135,6 @@ onPostgres("the road on PostgreSQL", "both", (ofRun, which) => {
   });
 });
 
-function makePostgresProject(url: string): TestProject {
-  const dir = mkdtempSync(join(tmpdir(), "holdpoint-test-"));
-  mkdirSync(join(dir, "keys"));
-  for (const person of ["dana", "ravi"]) makeKey(join(dir, "keys", person), person);
-  const project = projectAt(dir, "", "shop-prod");
-  const people = ["dana", "ravi"].flatMap((p) => ["--person", `${p}=keys/${p}.pub`]);
-  const steps = [
-    ["init", "--target", "shop-prod", "--url", url, "--environment", "production", ...people],
-    ["env", "pin", "shop-prod", "--confirm", "shop-prod"],
-  ];
-  for (const args of steps) {
-    const ran = project.run(args);
-    if (ran.status === 0) continue;
-    rmSync(dir, { recursive: true, force: true });
-    throw new Error(`${args.join(" ")} ended with ${ran.status}\n${ran.stdout}${ran.stderr}`);
-  }
-  return project;
-}
-
 let tokens = 0;
 function writeToken(project: TestProject, token: string): string {
   return project.write(`token-${++tokens}.txt`, token);
@@ -166,10 +145,5 @@ function databaseOf(url: string): string {
 }
 
 async function count(url: string, table: string): Promise<number> {
-  const client = await connect(url);
-  try {
-    return Number((await client.rows(`SELECT count(*) FROM ${table}`))[0]?.[0]);
-  } finally {
-    await client.close();
-  }
+  return Number((await column(url, `SELECT count(*) FROM ${table}`))[0]);
 }

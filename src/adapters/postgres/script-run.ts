@@ -18,14 +18,14 @@ import { changeBetween, keyOf, type TableShape } from "../../changeset/change.js
 import type { Row } from "../../changeset/value.js";
 import type { ScriptOutcome } from "../../target/target.js";
 import { StorageCapture, type Beginning, type Emit } from "./capture.js";
+import { countersAreProof, countersOf } from "./counters.js";
 import { readDefinitions, refuseUncovered, schemaChanges, type Definition } from "./definitions.js";
 import { asJobError, unsupported, type Session } from "./driver.js";
 import { isOurs, qualified, quote, shownName } from "./names.js";
 import { selectList, storesUtf8 } from "./read.js";
-import { countersAreProof, countersOf } from "./counters.js";
 import { catalogueWrites, lockedRelations, used, type Locked } from "./rehearse.js";
 import { readCatalogue, type Catalogue, type Storage, type TableInfo } from "./schema.js";
-import { readSequences, sequenceMoves, type SequenceState } from "./sequences.js";
+import { readSequences, sequenceMoves } from "./sequences.js";
 import { touchesMarker, type Prepared } from "./statements.js";
 import { isInteger, READING_SETTINGS, textForm, toRow, type Cell } from "./values.js";
 
@@ -55,7 +55,6 @@ const COPIED_AT_ONCE = 1_000;
 interface State {
   readonly catalogue: Catalogue;
   readonly definitions: readonly Definition[];
-  readonly sequences: ReadonlyMap<string, SequenceState>;
   /** By oid: the file that holds a relation's rows. */
   readonly files: ReadonlyMap<string, string>;
   /** By oid: columns whose value in older rows is a default kept in the catalogue. */
@@ -91,10 +90,15 @@ export class ScriptRun {
     const fresh = await this.#stage.open();
     try {
       const before = await stateOf(fresh);
+      const sequences = await readSequences(fresh);
       const transaction = BigInt((await job.value("SELECT pg_catalog.pg_current_xact_id()")) ?? "0");
       const isUtf8 = await storesUtf8(fresh);
       const beginning = { transaction, multixact: this.#stage.multixact, isUtf8 };
-      return await this.#performFrom(before, beginning, fresh, known);
+      const found = await this.#performFrom(before, beginning, fresh, known);
+      // Once, and last: reading a sequence locks it until the end, and then it looks like one that was used.
+      const after = await readSequences(job);
+      const stayed = new Map([...after].filter(([name]) => sequences.has(name)));
+      return { ...found, sequences: sequenceMoves(sequences, stayed, used(found.locked)) };
     } finally {
       await fresh.close();
     }
@@ -105,7 +109,7 @@ export class ScriptRun {
     beginning: Beginning,
     fresh: Session,
     known: ReadonlySet<string>,
-  ): Promise<ScriptFound> {
+  ): Promise<Omit<ScriptFound, "sequences">> {
     const { job } = this.#stage;
     const written = await catalogueWrites(job);
     await job.run("SAVEPOINT holdpoint_script");
@@ -123,12 +127,7 @@ export class ScriptRun {
     await this.#captureWritten(beginning, fresh, before, run);
     const changes = await schemaChanges(before.definitions, run.after.definitions, this.#isEmpty(run.after));
     const copied = new Set(run.changed.flatMap((p) => p.was?.oid ?? []));
-    return {
-      schemaChanges: changes,
-      sequences: sequenceMoves(before.sequences, stillThere(before, run.after), used(run.locked)),
-      copied,
-      locked: run.locked,
-    };
+    return { schemaChanges: changes, copied, locked: run.locked };
   }
 
   // ---- running
@@ -194,7 +193,7 @@ export class ScriptRun {
     if (hasOtherCells(was.table, is.table, after.defaulted)) return true;
     if (!isWhole) return false;
     if (before.files.get(was.oid) !== after.files.get(is.oid)) return true;
-    const { inserted, updated, deleted } = await countersOf(this.#stage.job, was.oid, false);
+    const { inserted, updated, deleted } = await countersOf(this.#stage.job, was.oid, true);
     return inserted + updated + deleted > 0;
   }
 
@@ -262,7 +261,6 @@ export class ScriptRun {
       await outside.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
       await outside.value("SELECT pg_current_snapshot()");
       for (const storage of storages) {
-        // Held against the server's own counters by the capture itself.
         const counted = await countersOf(job, storage.oid, await countersAreProof(job));
         await new StorageCapture({ job, outside, fresh }, beginning, storage, counted, this.#emit).run();
       }
@@ -347,15 +345,9 @@ async function stateOf(session: Session): Promise<State> {
   return {
     catalogue: await readCatalogue(session),
     definitions: await readDefinitions(session),
-    sequences: await readSequences(session),
     files: new Map(files.map(([oid, file]) => [oid ?? "", file ?? ""])),
     defaulted: new Set(defaulted.map(([oid, name]) => `${oid ?? ""} ${name ?? ""}`)),
   };
-}
-
-/** A sequence that the statements made has moved nowhere. */
-function stillThere(before: State, after: State): ReadonlyMap<string, SequenceState> {
-  return new Map([...after.sequences].filter(([name]) => before.sequences.has(name)));
 }
 
 /** Whether rows that nobody wrote have other cells now. Columns that came empty give none. */
@@ -449,10 +441,10 @@ const DEFERRABLE = `SELECT DISTINCT n.nspname, k.conname FROM pg_catalog.pg_cons
 
 /** Whether rows were written at all is told by the server's counters. */
 async function refuseUncounted(job: Session): Promise<void> {
-  if ((await job.value("SELECT pg_catalog.current_setting('track_counts')")) === "on") return;
+  if (await countersAreProof(job)) return;
   throw unsupported(
-    "track_counts is off for this role",
-    "which tables a schema change wrote is told by the server's own row counters",
+    "the server's row counters cannot be relied on here: track_counts is off for this role, or a function may switch it",
+    "which tables a schema change wrote is told by them",
     "Ask a superuser for: ALTER ROLE … SET track_counts = on.",
   );
 }

@@ -5,6 +5,7 @@
  * Only so many changes of a table are remembered; a column is volatile or it is not, whichever rows tell.
  */
 import { createHash } from "node:crypto";
+import { byCodeUnit } from "../../base/canonical.js";
 import { afterOf, type Change, type TableShape } from "../../changeset/change.js";
 import { compareKeys, keyBytes, keyText } from "../../changeset/key.js";
 import type { Row } from "../../changeset/value.js";
@@ -53,7 +54,8 @@ export class TwoRuns {
 
   /** The columns that differed, and in how many rows. */
   volatile(): readonly Volatile[] {
-    return [...this.#second.shapes.values()].flatMap((shape) => this.#ofTable(shape));
+    const shapes = [...this.#second.shapes.values()].sort((a, b) => byCodeUnit(a.name, b.name));
+    return shapes.flatMap((shape) => this.#ofTable(shape));
   }
 
   /** Tables without a key in which the runs left other rows: nothing tells which of them belong together. */
