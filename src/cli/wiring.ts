@@ -27,14 +27,15 @@ import { readSystemPins } from "../config/system-pins.js";
 import { parsePolicies, readPolicies } from "../config/policies.js";
 import { type JobRequest, type PreparedJob, resolveJob } from "../jobs/job.js";
 import { committedFile, gitBranch, gitIgnores, runBounded } from "../machine/child.js";
-import { callerKind, machineEvidence } from "../machine/evidence.js";
+import { addressEvidence, callerKind, machineEvidence } from "../machine/evidence.js";
+import { variableAge } from "../machine/inherited.js";
 import { fileFacts, variablesNaming } from "../machine/probe.js";
 import { ciFacts } from "../machine/ci.js";
 import { runGuard } from "../machine/guard.js";
 import { keysInReach } from "../machine/keys-in-reach.js";
 import { findKey, type FoundKey, keyFingerprint, signBytes } from "../machine/ssh-sign.js";
 import type { Interruption } from "../operations/writing/interruption.js";
-import type { Project, Progress, SigningKey, Toolbox } from "../operations/toolbox.js";
+import type { Project, Progress, SigningKey, Toolbox, ValueOrigin } from "../operations/toolbox.js";
 import { type CompiledPolicies, compilePolicies } from "../policy/compile.js";
 import { type Bundles, openBundles } from "../storage/bundles.js";
 import { createChanges } from "../storage/changes.js";
@@ -90,7 +91,10 @@ export async function wire(options: WiringOptions): Promise<Wired> {
     project,
     openTarget: (name) => openTarget(config, store, name, options.env, clock),
     prepareJob: (on, request, given) => prepareJob(config, on, request, given, store, options),
-    machineEvidence: () => machineEvidence(options.env, options.cwd, branch),
+    machineEvidence: (target) => [
+      ...addressEvidence(resolveUrl(config, target, options.env).url),
+      ...machineEvidence(options.env, options.cwd, branch),
+    ],
     claims: () => claims(options.env, branch),
     ciFacts: (since, path) => ciFacts({ env: options.env, cwd: config.root, since, path }),
     ledger: () => Promise.resolve(ledger),
@@ -185,9 +189,10 @@ async function openTarget(
   name: string,
   env: WiringOptions["env"],
   clock: Clock,
-): Promise<{ readonly target: Target; readonly origins: Awaited<ReturnType<typeof resolveUrl>>["origins"] }> {
+): Promise<{ readonly target: Target; readonly origins: readonly ValueOrigin[] }> {
   const { url, origins } = resolveUrl(config, name, env);
   const kind = targetKind(url, config.root);
+  const aged = (all: readonly ValueOrigin[]): readonly ValueOrigin[] => all.map((o) => withAge(o, env));
   const random = (size: number): Uint8Array => randomBytes(size);
   switch (kind.kind) {
     case "sqlite": {
@@ -195,15 +200,35 @@ async function openTarget(
       const scratchDir = store.changes;
       return {
         target: await openSqlite({ name, path: kind.path, foreignKeys, clock, random, scratchDir }),
-        origins,
+        origins: aged(origins),
       };
     }
     case "postgres": {
       // Its packages are optional, and no start of a command should wait for them in vain.
       const { openPostgres } = await import("../adapters/postgres/index.js");
-      return { target: await openPostgres({ name, url: kind.url, clock, random, env }), origins };
+      const { partsFromVariables } = await import("../adapters/postgres/origins.js");
+      const filled = partsFromVariables(kind.url, env).map(({ part, variable }) => ({
+        part,
+        from: `environment variable ${variable}, because the url names no ${part}`,
+        inherited: true,
+        variable,
+      }));
+      const target = await openPostgres({ name, url: kind.url, clock, random, env });
+      return { target, origins: aged([...origins, ...filled]) };
     }
   }
+}
+
+/** A variable says of itself how long it has been set; what stands in a file needs no age. */
+function withAge(
+  origin: ValueOrigin & { readonly variable?: string },
+  env: WiringOptions["env"],
+): ValueOrigin {
+  const { variable, ...shown } = origin;
+  const name = variable ?? /^\$\{(.*)\}$/.exec(origin.part)?.[1];
+  const value = name === undefined ? undefined : env[name];
+  if (!origin.inherited || name === undefined || value === undefined) return shown;
+  return { ...shown, age: variableAge(name, value, process.ppid) };
 }
 
 /** Copies of a target hold its rows: they lie in the store, private, and are swept with its working files. */

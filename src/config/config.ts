@@ -46,6 +46,13 @@ export interface PauseRule extends GuardCommand {
   readonly stopOver: number | null;
 }
 
+/** A column of times, and how old the newest row of its table may be; null for any age. */
+export interface NewestRow {
+  readonly table: string;
+  readonly column: string;
+  readonly withinSeconds: number | null;
+}
+
 /** A column whose values are never shown. */
 export interface MaskedColumn {
   readonly table: string;
@@ -72,6 +79,8 @@ export interface TargetConfig {
   /** Columns that say whose a row is: a plan over several tenants is shown as odd. */
   readonly tenant: readonly MaskedColumn[];
   readonly protect: readonly ProtectedColumn[];
+  /** Columns of times, and how old the newest row of their table may be. */
+  readonly newestRow: readonly NewestRow[];
   /** Another target of the file, whose database is a clone to rehearse on. */
   readonly rehearseOn: string | null;
   readonly checks: Readonly<Record<string, GuardCommand>>;
@@ -223,6 +232,7 @@ const targetSchema = z.strictObject({
   mask: z.array(columnName()).min(1).optional(),
   tenant: z.array(columnName()).min(1).optional(),
   protect: z.record(columnName(), z.array(plainText()).min(1)).optional(),
+  newest_row: z.record(columnName(), z.union([z.literal("any"), durationSchema()])).optional(),
   rehearse_on: nameSchema().optional(),
   checks: z.record(nameSchema(), guardCommand).optional(),
   pause_while: z.record(nameSchema(), pauseRule).optional(),
@@ -292,6 +302,10 @@ function targetConfig(name: string, raw: RawTarget): TargetConfig {
     mask: (raw.mask ?? []).map(maskedColumn),
     tenant: (raw.tenant ?? []).map(maskedColumn),
     protect: Object.entries(raw.protect ?? {}).map(([name, values]) => ({ ...maskedColumn(name), values })),
+    newestRow: Object.entries(raw.newest_row ?? {}).map(([name, within]) => ({
+      ...maskedColumn(name),
+      withinSeconds: within === "any" ? null : within,
+    })),
     rehearseOn: raw.rehearse_on ?? null,
     checks: guardCommands(raw.checks ?? {}),
     hooks: guardCommands(raw.hooks ?? {}),
@@ -396,6 +410,13 @@ export function guardingOf(config: Config, name: string): Readonly<Record<string
       : {
           protect: Object.fromEntries(
             target.protect.map((p) => [`${p.table}.${p.column}`, [...p.values].sort()]),
+          ),
+        }),
+    ...(target.newestRow.length === 0
+      ? {}
+      : {
+          newest_row: Object.fromEntries(
+            target.newestRow.map((n) => [`${n.table}.${n.column}`, n.withinSeconds]),
           ),
         }),
     rehearse_on: target.rehearseOn,

@@ -29,6 +29,8 @@ export interface ValueOrigin {
   readonly part: string;
   readonly from: string;
   readonly inherited: boolean;
+  /** Whether an inherited value was there when the parent process began, or was set since; null where nobody can tell. */
+  readonly age?: "before-parent" | "since" | null;
 }
 
 /** The project around the working directory: its configuration, people and policies, read and checked. */
@@ -238,7 +240,7 @@ export interface Toolbox {
   ) => Promise<{ readonly target: Target; readonly origins: readonly ValueOrigin[] }>;
   /** Finds, reads, pins and binds a job for a target; nothing of it runs yet. */
   readonly prepareJob: (on: string, request: JobRequest, given: readonly string[]) => Promise<PreparedJob>;
-  readonly machineEvidence: () => readonly Evidence[];
+  readonly machineEvidence: (target: string) => readonly Evidence[];
   /** Login, host and CI facts for the statement: claims, never proof. */
   readonly claims: () => Readonly<Record<string, string>>;
   /**

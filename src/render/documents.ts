@@ -172,7 +172,9 @@ export const RESULTS: Readonly<Record<string, Schema>> = {
     contradicted: flag,
     because: list(text),
     evidence: list(evidence),
-    origins: list(object({ part: text, from: text, inherited: flag })),
+    origins: list(
+      object({ part: text, from: text, inherited: flag, age: orNull(one("before-parent", "since")) }),
+    ),
     description: text,
   }),
   "policy-explain": object({

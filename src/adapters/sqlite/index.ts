@@ -4,7 +4,7 @@ import type { Clock, Random } from "../../base/clock.js";
 import type { Digest } from "../../base/digest.js";
 import { HoldpointError, RefusedError } from "../../base/errors.js";
 import type { ChangeSink, ChangeSource, RowKey, TableShape } from "../../changeset/change.js";
-import type { Row } from "../../changeset/value.js";
+import type { Row, Value } from "../../changeset/value.js";
 import type { BatchMark, Marker, Note, SpentMark } from "../../target/marker.js";
 import type {
   Identification,
@@ -20,6 +20,7 @@ import type {
   UndoRehearsal,
   WriteSession,
 } from "../../target/target.js";
+import type { VitalColumn, Vitals } from "../../target/vitals.js";
 import { copyDatabase } from "./copy.js";
 import { asTargetError, loadDriver, locate, openFile, type Connection, type Driver } from "./driver.js";
 import { identify } from "./identify.js";
@@ -31,6 +32,7 @@ import { rehearseUndo } from "./rehearse-undo.js";
 import { runLockPath } from "./run-lock.js";
 import { readCatalogue, schemaFacts, tableFor } from "./schema.js";
 import { undoSchema } from "./script.js";
+import { countByValue, vitals } from "./vitals.js";
 import { openNoteSession, openWriteSession, type WriteSetting } from "./write.js";
 
 /** How an SQLite target is opened. */
@@ -153,6 +155,13 @@ class SqliteTarget implements Target {
 
   countRows = async (table: string): Promise<number> =>
     this.#reading(() => Number(this.#reader.value(`SELECT count(*) FROM ${main(table)}`)));
+  countByValue = async (
+    table: string,
+    column: string,
+    values: readonly Value[],
+  ): Promise<readonly number[]> => this.#reading(() => countByValue(this.#reader, table, column, values));
+  vitals = async (newest: readonly VitalColumn[]): Promise<Vitals> =>
+    this.#reading(() => vitals(this.#reader, newest));
   spentFor = async (planDigest: Digest): Promise<SpentMark | null> =>
     this.#reading(() => readSpent(this.#reader, planDigest));
   notes = async (): Promise<readonly Note[]> => this.#reading(() => readNotes(this.#reader));
