@@ -28,6 +28,7 @@ import { parsePolicies, readPolicies } from "../config/policies.js";
 import { type JobRequest, type PreparedJob, resolveJob } from "../jobs/job.js";
 import { committedFile, gitBranch, gitIgnores, runBounded } from "../machine/child.js";
 import { addressEvidence, callerKind, machineEvidence } from "../machine/evidence.js";
+import { credentialFiles } from "../machine/credential-files.js";
 import { variableAge } from "../machine/inherited.js";
 import { fileFacts, variablesNaming } from "../machine/probe.js";
 import { ciFacts } from "../machine/ci.js";
@@ -41,10 +42,13 @@ import { type Bundles, openBundles } from "../storage/bundles.js";
 import { createChanges } from "../storage/changes.js";
 import { openLedger } from "../storage/ledger.js";
 import { openPlans } from "../storage/plans.js";
+import { queryPreparer } from "../storage/prepare-query.js";
 import { openRowIndex, type RowIndex } from "../storage/row-index.js";
 import { openSnapshots } from "../storage/snapshots.js";
 import { openStore, type Store } from "../storage/store.js";
 import type { Target } from "../target/target.js";
+
+export { queryPreparer } from "../storage/prepare-query.js";
 
 /** What a toolbox is made for. */
 export interface WiringOptions {
@@ -132,10 +136,18 @@ export async function wire(options: WiringOptions): Promise<Wired> {
     },
     bundles: bundleShelf(openBundles(store)),
     committed: (job) => committedJob(job, config.root, options.cwd),
+    queryPreparer,
     probe: {
       file: fileFacts,
       variablesNaming: (name) =>
         variablesNaming(options.env, resolveUrl(config, name, options.env).url, config.root),
+      credentialFiles: (name) =>
+        credentialFiles({
+          address: resolveUrl(config, name, options.env).url,
+          root: config.root,
+          home: options.env["HOME"] ?? homedir(),
+          env: options.env,
+        }),
     },
     progress: options.progress,
     interruption: options.interruption,

@@ -17,6 +17,7 @@ import type { Evidence } from "../environment/evidence.js";
 import type { JobRequest, PreparedJob } from "../jobs/job.js";
 import type { LedgerStore } from "../ledger/entry.js";
 import type { CompiledPolicies } from "../policy/compile.js";
+import type { PrepareAssertion } from "../policy/lint-assertions.js";
 import type { SnapshotManifest } from "../snapshot/snapshot.js";
 import type { Target } from "../target/target.js";
 import type { MachineProbe } from "./doctor.js";
@@ -281,6 +282,8 @@ export interface Toolbox {
     readonly path: string | null;
     readonly source: Digest;
   }) => Promise<{ readonly commit: string | null; readonly clean: boolean } | null>;
+  /** Finds out whether questions in SQL could be asked of a plan's rows; asks none. */
+  readonly queryPreparer: () => Promise<PrepareAssertion>;
   /** What `doctor` asks this machine. */
   readonly probe: MachineProbe;
   readonly progress: Progress;

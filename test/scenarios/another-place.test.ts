@@ -12,6 +12,8 @@ import type { Evidence, Verdict } from "../../src/environment/evidence.js";
 import { checkEnvironment } from "../../src/operations/env.js";
 import { connect, startServer, whyNoServer, type TestServer } from "../support/postgres.js";
 import { bytesOf, makeKey, makeProject, projectAt, type TestProject } from "../support/project.js";
+import { documentSchema } from "../../src/render/documents.js";
+import { misfits } from "../support/json-schema.js";
 import { refusal } from "../support/refusal.js";
 import { withTools } from "../support/wired.js";
 
@@ -179,6 +181,8 @@ describe("a pin that a DBA runs", () => {
     const project = makeProject({ journal: "delete", pin: false });
     try {
       const before = bytesOf(project.database);
+      const document = project.json(["env", "pin", "shop-prod", "--print-sql"]);
+      expect([document.result["pinned"], misfits(documentSchema("env-pin"), document)]).toEqual([false, []]);
       const printed = project.run(["env", "pin", "shop-prod", "--print-sql"]);
       expect([printed.status, bytesOf(project.database).equals(before)]).toEqual([0, true]);
       expect(project.read("holdpoint.yaml")).not.toContain("identity:");

@@ -2,7 +2,7 @@
  * S05: an address left over in the shell leads to production, and the job deletes every row of every table.
  * Whatever the variable is called and whatever the configuration hoped for, nothing is written and the way in is named.
  */
-import { existsSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { bytesOf, makeProject, type TestProject } from "../support/project.js";
 
@@ -123,6 +123,20 @@ describe("the variable leads somewhere else", () => {
     expect(made.exit.code).toBe(2);
     expect(made.target_changed).toBe("no");
   });
+});
+
+test("doctor finds a file that every tool of the project loads", () => {
+  project.write(
+    ".env.production",
+    '# the shop\nexport DATABASE_URL="sqlite:shop.db"\nOTHER=sqlite:other.db\n',
+  );
+  try {
+    const found = project.json(["doctor", "--on", "elb"], { env: production });
+    expect([found.exit.code, found.error?.code]).toEqual([2, "ERR_SETUP_UNSAFE"]);
+    expect(found.error?.why).toContain(".env.production:2 DATABASE_URL names this target");
+  } finally {
+    rmSync(project.path(".env.production"));
+  }
 });
 
 test("doctor finds a second variable that leads to production", () => {
