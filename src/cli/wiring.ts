@@ -13,6 +13,8 @@ import { makeBundle, parseBundle } from "../approval/bundle.js";
 import { personOfKey } from "../approval/people.js";
 import type { Clock } from "../base/clock.js";
 import { digestOf } from "../base/digest.js";
+import { isIdOrPrefix } from "../base/ids.js";
+import type { Value } from "../changeset/value.js";
 import {
   type Config,
   loadConfig,
@@ -26,13 +28,14 @@ import { readCi, readPeople } from "../config/people-file.js";
 import { readSystemPins } from "../config/system-pins.js";
 import { parsePolicies, readPolicies } from "../config/policies.js";
 import { type JobRequest, type PreparedJob, resolveJob } from "../jobs/job.js";
-import { committedFile, gitBranch, gitIgnores, runBounded } from "../machine/child.js";
+import { committedFile, confinement, gitBranch, gitIgnores, runBounded } from "../machine/child.js";
 import { addressEvidence, callerKind, machineEvidence } from "../machine/evidence.js";
 import { credentialFiles } from "../machine/credential-files.js";
 import { variableAge } from "../machine/inherited.js";
 import { fileFacts, variablesNaming } from "../machine/probe.js";
 import { ciFacts } from "../machine/ci.js";
 import { runGuard } from "../machine/guard.js";
+import { readAddress } from "../machine/address.js";
 import { keysInReach } from "../machine/keys-in-reach.js";
 import { findKey, type FoundKey, keyFingerprint, signBytes } from "../machine/ssh-sign.js";
 import type { Interruption } from "../operations/writing/interruption.js";
@@ -43,10 +46,12 @@ import { createChanges } from "../storage/changes.js";
 import { openLedger } from "../storage/ledger.js";
 import { openPlans } from "../storage/plans.js";
 import { queryPreparer } from "../storage/prepare-query.js";
+import { queryFile } from "../storage/query.js";
 import { openRowIndex, type RowIndex } from "../storage/row-index.js";
 import { openSnapshots } from "../storage/snapshots.js";
 import { openStore, type Store } from "../storage/store.js";
 import type { Target } from "../target/target.js";
+import { verifyApart } from "./apart.js";
 
 export { queryPreparer } from "../storage/prepare-query.js";
 
@@ -87,6 +92,7 @@ export async function wire(options: WiringOptions): Promise<Wired> {
   const ledger = await openLedger(store.root, { clock, random });
   const workingChanges: Toolbox["workingChanges"] = () =>
     createChanges(store.workPath(), { runBounded, removeOnClose: true });
+  const plans = openPlans(store);
   let rowIndex: Promise<RowIndex> | undefined;
   const opened: RowIndex[] = [];
   const tools: Toolbox = {
@@ -102,7 +108,13 @@ export async function wire(options: WiringOptions): Promise<Wired> {
     claims: () => claims(options.env, branch),
     ciFacts: (since, path) => ciFacts({ env: options.env, cwd: config.root, since, path }),
     ledger: () => Promise.resolve(ledger),
-    plans: openPlans(store),
+    plans,
+    verifyApart: (ref) =>
+      verifyApart(
+        { run: runBounded, confinement },
+        ref,
+        isIdOrPrefix("pl", ref) ? plans.find(ref) : resolve(options.cwd, ref),
+      ),
     snapshots: openSnapshots(store, { workingChanges }),
     scratch: () => scratchFolder(store),
     openCopy: (path, of) =>
@@ -152,12 +164,13 @@ export async function wire(options: WiringOptions): Promise<Wired> {
     progress: options.progress,
     interruption: options.interruption,
     wait: (ms) => (ms <= 0 ? setImmediate() : setTimeout(ms)),
-    guard: (program, data) =>
+    guard: (program, data, signal) =>
       runGuard(program, data, {
         cwd: config.root,
         environment: options.env,
-        cancelled: options.interruption.insisted,
+        cancelled: () => signal?.aborted === true || options.interruption.insisted(),
       }),
+    readAddress,
   };
   const close = (): void => {
     ledger.close();
@@ -211,7 +224,7 @@ async function openTarget(
       const { foreignKeys } = targetConfigOf(config, name);
       const scratchDir = store.changes;
       return {
-        target: await openSqlite({ name, path: kind.path, foreignKeys, clock, random, scratchDir }),
+        target: await openSqlite({ name, path: kind.path, foreignKeys, clock, random, scratchDir, ask }),
         origins: aged(origins),
       };
     }
@@ -241,6 +254,12 @@ function withAge(
   const value = name === undefined ? undefined : env[name];
   if (!origin.inherited || name === undefined || value === undefined) return shown;
   return { ...shown, age: variableAge(name, value, process.ppid) };
+}
+
+/** The first cell of an answer; one row is all that is read. */
+async function ask(path: string, sql: string, maxMs: number): Promise<Value> {
+  const { rows } = await queryFile(path, sql, { maxRows: 1, maxMs }, runBounded);
+  return rows[0]?.[0] ?? null;
 }
 
 /** Copies of a target hold its rows: they lie in the store, private, and are swept with its working files. */

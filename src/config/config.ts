@@ -36,12 +36,22 @@ export interface GuardCommand {
   readonly timeoutSeconds: number;
 }
 
+/** Where a reading comes from: a program, an HTTP address, a question in SQL to the target, or the target's own lag. */
+export type Collector =
+  | { readonly kind: "command"; readonly command: readonly string[] }
+  | { readonly kind: "http"; readonly url: string }
+  | { readonly kind: "sql"; readonly sql: string }
+  | { readonly kind: "lag" };
+
 /**
- * Something outside that a run waits for: a program that prints one number. A run pauses while the number is over
- * `pauseOver` or cannot be read, and stops when it is over `stopOver`.
+ * Something that a run waits for. It pauses while the reading is over `pauseOver` or there is none, and stops when the
+ * reading is over `stopOver`.
  */
-export interface PauseRule extends GuardCommand {
-  readonly pauseOver: number;
+export interface PauseRule {
+  readonly collector: Collector;
+  readonly timeoutSeconds: number;
+  /** Null: that a command ends with 0, or an address answers with 2xx, is enough to go on. */
+  readonly pauseOver: number | null;
   /** Null: it only ever pauses. */
   readonly stopOver: number | null;
 }
@@ -75,6 +85,11 @@ export interface TargetConfig {
   readonly identity: string | null;
   readonly foreignKeys: boolean;
   readonly appendOnly: readonly string[];
+  /**
+   * Whether one ledger holds this target's history, or machines keep ledgers of their own: then the target's own marks are
+   * the history that policy is told, and a ledger that the target does not know yet joins with its first run.
+   */
+  readonly ledgers: "one" | "many";
   readonly mask: readonly MaskedColumn[];
   /** Columns that say whose a row is: a plan over several tenants is shown as odd. */
   readonly tenant: readonly MaskedColumn[];
@@ -85,7 +100,7 @@ export interface TargetConfig {
   readonly rehearseOn: string | null;
   readonly checks: Readonly<Record<string, GuardCommand>>;
   readonly hooks: Readonly<Record<string, GuardCommand>>;
-  /** Asked before each batch of a run. */
+  /** Read beside a run, looked at before each of its batches. */
   readonly pauseWhile: Readonly<Record<string, PauseRule>>;
   readonly snapshot: { readonly level: "rows" | "tables" | "database"; readonly keepSeconds: number | null };
   /** Who must sign a change of the trust bundle; null for the least: two people for production, else one. */
@@ -208,12 +223,54 @@ function unreadable(path: string, cause: unknown): UsageError {
 
 const guardCommand = z.strictObject({ command: commandSchema(), timeout: durationSchema().optional() });
 
-const pauseRule = z.strictObject({
-  command: commandSchema(),
-  timeout: durationSchema().optional(),
-  pause_over: z.number(),
-  stop_over: z.number().optional(),
-});
+const pauseRule = z
+  .strictObject({
+    command: commandSchema().optional(),
+    http: plainText().optional(),
+    sql: plainText().optional(),
+    lag: z.literal("own").optional(),
+    timeout: durationSchema().optional(),
+    pause_over: z.number().optional(),
+    stop_over: z.number().optional(),
+  })
+  .superRefine((rule, context) => {
+    const what = pauseFault(rule);
+    if (what !== null) context.addIssue({ code: "custom", message: what });
+  });
+
+/** What the shape alone does not say of a pause rule; null when it is one. */
+function pauseFault(rule: RawPause): string | null {
+  const named = (["command", "http", "sql", "lag"] as const).filter((kind) => rule[kind] !== undefined);
+  if (named.length !== 1) return "wants exactly one of command, http, sql, lag";
+  const [kind] = named;
+  if (rule.pause_over === undefined) {
+    if (kind === "sql" || kind === "lag")
+      return `${kind} wants pause_over: above which number the run pauses`;
+    if (rule.stop_over !== undefined) return "stop_over wants pause_over beside it";
+  } else if (rule.stop_over !== undefined && rule.stop_over < rule.pause_over)
+    return "stop_over is below pause_over: the run would stop before it paused";
+  return rule.http === undefined ? null : addressFault(rule.http);
+}
+
+/** A credential in the file would be everyone's, and would stand in every bundle. */
+function addressFault(text: string): string | null {
+  const url = URL.canParse(text) ? new URL(text) : null;
+  if (url === null || (url.protocol !== "http:" && url.protocol !== "https:"))
+    return "http wants an address that begins with http:// or https://";
+  return url.username === "" && url.password === ""
+    ? null
+    : "http carries a user or password; give an address without";
+}
+
+interface RawPause {
+  readonly command?: readonly string[] | undefined;
+  readonly http?: string | undefined;
+  readonly sql?: string | undefined;
+  readonly lag?: "own" | undefined;
+  readonly timeout?: number | undefined;
+  readonly pause_over?: number | undefined;
+  readonly stop_over?: number | undefined;
+}
 
 const urlText = z.string().superRefine((text, context) => {
   const what = text.trim() === "" ? "is empty" : urlFault(text);
@@ -229,6 +286,7 @@ const targetSchema = z.strictObject({
   identity: plainText().optional(),
   foreign_keys: z.boolean().optional(),
   append_only: z.array(tableName()).min(1).optional(),
+  ledgers: z.enum(["one", "many"]).optional(),
   mask: z.array(columnName()).min(1).optional(),
   tenant: z.array(columnName()).min(1).optional(),
   protect: z.record(columnName(), z.array(plainText()).min(1)).optional(),
@@ -288,7 +346,7 @@ type RawTarget = z.infer<typeof targetSchema>;
 
 /** How long a check or hook may take when nothing is said. */
 const GUARD_TIMEOUT_SECONDS = 60;
-/** How long a collector may take: it is asked before every batch. */
+/** How long a collector may take before its reading counts as none. */
 const COLLECTOR_TIMEOUT_SECONDS = 5;
 
 function targetConfig(name: string, raw: RawTarget): TargetConfig {
@@ -299,6 +357,7 @@ function targetConfig(name: string, raw: RawTarget): TargetConfig {
     identity: raw.identity ?? null,
     foreignKeys: raw.foreign_keys ?? false,
     appendOnly: raw.append_only ?? [],
+    ledgers: raw.ledgers ?? "one",
     mask: (raw.mask ?? []).map(maskedColumn),
     tenant: (raw.tenant ?? []).map(maskedColumn),
     protect: Object.entries(raw.protect ?? {}).map(([name, values]) => ({ ...maskedColumn(name), values })),
@@ -325,13 +384,19 @@ function pauseRules(raw: NonNullable<RawTarget["pause_while"]>): Readonly<Record
     Object.entries(raw).map(([name, rule]) => [
       name,
       {
-        command: rule.command,
+        collector: collectorOf(rule),
         timeoutSeconds: rule.timeout ?? COLLECTOR_TIMEOUT_SECONDS,
-        pauseOver: rule.pause_over,
+        pauseOver: rule.pause_over ?? null,
         stopOver: rule.stop_over ?? null,
       },
     ]),
   );
+}
+
+function collectorOf(rule: RawPause): Collector {
+  if (rule.http !== undefined) return { kind: "http", url: rule.http };
+  if (rule.sql !== undefined) return { kind: "sql", sql: rule.sql };
+  return rule.command === undefined ? { kind: "lag" } : { kind: "command", command: rule.command };
 }
 
 function guardCommands(
@@ -389,9 +454,9 @@ export function guardingOf(config: Config, name: string): Readonly<Record<string
         n,
         // Decimal text: canonical bytes hold whole numbers only.
         {
-          command: [...r.command],
+          ...collectorJson(r.collector),
           timeout_seconds: r.timeoutSeconds,
-          pause_over: String(r.pauseOver),
+          pause_over: r.pauseOver === null ? null : String(r.pauseOver),
           stop_over: r.stopOver === null ? null : String(r.stopOver),
         },
       ]),
@@ -400,6 +465,7 @@ export function guardingOf(config: Config, name: string): Readonly<Record<string
     environment: target.environment,
     foreign_keys: target.foreignKeys,
     append_only: [...target.appendOnly].sort(),
+    ...(target.ledgers === "one" ? {} : { ledgers: target.ledgers }),
     mask: target.mask.map((m) => `${m.table}.${m.column}`).sort(),
     // What is not set is left out: a bundle that was pinned before these keys existed stays the same.
     ...(target.tenant.length === 0
@@ -428,6 +494,19 @@ export function guardingOf(config: Config, name: string): Readonly<Record<string
       ? {}
       : { trust: { people: target.trust.people, groups: [...target.trust.groups].sort() } }),
   };
+}
+
+function collectorJson(c: Collector): Record<string, Json> {
+  switch (c.kind) {
+    case "command":
+      return { command: [...c.command] };
+    case "http":
+      return { http: c.url };
+    case "sql":
+      return { sql: c.sql };
+    case "lag":
+      return { lag: "own" };
+  }
 }
 
 /**

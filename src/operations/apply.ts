@@ -35,6 +35,7 @@ import {
 import { heldBy, refuseHeld } from "./recall/held.js";
 import { claimsOf, decideEffect, summaryOf } from "./judging/judge-plan.js";
 import { refuseClosedPlan, refusePlanOfOtherPlace, rowsNow } from "./recall/plan-state.js";
+import { requireTold } from "./writing/collectors.js";
 import { cutAgain, cutForRun, type Pacing, type RunCut } from "./writing/run-cut.js";
 import { stoppedPartWay } from "./writing/run-ends.js";
 import { refuseOutsideScope, refuseSchemaOutsideScope, refuseUnexpected } from "./judging/scope.js";
@@ -120,8 +121,9 @@ async function applyTo(
   const begun = await begunRun(tools, plan, examined);
   requireResumable(request, plan, begun);
   if (begun !== null && isWritten(begun)) return completeRun(tools, { plan, examined, ledger, begun });
-  await refuseClosedPlan(tools, plan, examined);
+  await refuseClosedPlan(tools, plan, examined, await timeOf(tools, examined));
   await refuseHold(plan, examined);
+  requireTold(tools, examined);
   if (plan.statement.job !== null) await refuseOverdueDebts(tools, examined);
 
   const schema = await examined.target.schema();
@@ -161,7 +163,7 @@ async function applyTo(
     cut,
     maxRowsPerSecond: slower(plan.statement.pace.max_rows_per_second, request.pacing?.maxRowsPerSecond),
     stillAllowed: async () => {
-      await refuseClosedPlan(tools, plan, examined);
+      await refuseClosedPlan(tools, plan, examined, await timeOf(tools, examined));
       await authorise();
     },
   };
@@ -218,7 +220,7 @@ async function completeRun(
   const cover = await coverOf(tools, plan, examined);
   const writing: Writing = {
     ...of,
-    authority: { approvers: begun.approvers, nonces: [], coverUndoSeconds: null },
+    authority: { approvers: begun.approvers, nonces: [], coverUndoSeconds: null, brought: [] },
     started: tools.clock.now(),
     under: undefined,
     cut: cutOf(plan, await examined.target.schema(), begun, {}),

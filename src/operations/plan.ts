@@ -87,7 +87,8 @@ export async function makePlan(tools: Toolbox, request: PlanRequest): Promise<Pl
     let rehearsal: Rehearsal;
     const done = tools.progress.begin(`rehearsing ${request.job.name} on ${request.on}`);
     try {
-      rehearsal = await examined.target.rehearse(request.job.runnable, writer);
+      const how = { script: request.mode === "script" };
+      rehearsal = await examined.target.rehearse(request.job.runnable, writer, how);
     } catch (e) {
       writer.abort();
       throw e;
@@ -194,7 +195,7 @@ export async function sealPlan(
   if (parts.from !== null) refuseAppendOnly(tools, examined.target.name, parts.from.kind, measured.tables);
   const writing = writingOf(tools, examined, changes, parts, measured);
 
-  const behind = await ciClaims(tools, examined.target.name, parts.job);
+  const behind = await ciClaims(tools, examined.target, parts.job);
   const asked = await judgementOf(tools, {
     now: await timeOf(tools, examined),
     act: "plan",

@@ -24,6 +24,7 @@ import { loadPlan } from "./recall/stored-plan.js";
 import type { Target } from "../target/target.js";
 import type { LoadedPlan, Toolbox, WorkingChanges } from "./toolbox.js";
 import { problemsOf } from "./judging/trial.js";
+import type { Pacing } from "./writing/run-cut.js";
 import { problemInWords } from "./writing/write-batch.js";
 
 /** What is asked of rescue. */
@@ -36,6 +37,9 @@ export interface RescueRequest extends Narrowing {
   readonly key: string | undefined;
   readonly out: string | undefined;
   readonly reason: string | null;
+  /** How the plan is to be written, see `plan`. */
+  readonly pacing?: Pacing;
+  readonly putBack?: boolean;
   /** Takes each row born since the snapshot, for a list of identities that never were in it. */
   readonly born: (table: TableShape, key: RowKey) => void;
 }
@@ -395,6 +399,8 @@ async function planOf(
     out: request.out,
     lifetimeSeconds: PLAN_LIFETIME_SECONDS,
     keyOptional: true,
+    pacing: request.pacing ?? {},
+    putBack: request.putBack === true,
   });
 }
 

@@ -225,7 +225,7 @@ export interface WaveProgress {
   readonly done: boolean;
 }
 
-/** How a check, hook or collector ended. */
+/** How a check, a hook or the reading of a collector ended. */
 export type GuardOutcome =
   | { readonly kind: "passed"; readonly output: string }
   | { readonly kind: "failed"; readonly why: string };
@@ -252,6 +252,12 @@ export interface Toolbox {
   /** The ledger of the store; created on first use only by operations that may. */
   readonly ledger: () => Promise<LedgerStore>;
   readonly plans: PlanShelf;
+  /**
+   * Checks every byte of a plan, named as for {@link PlanShelf.read}, in a process of its own that has no environment, and
+   * may read nothing but the program and the plan.
+   * @throws as `checkPlan` in that process; ERR_PLAN_UNCHECKED (35) where it ends without an answer.
+   */
+  readonly verifyApart: (ref: string) => Promise<void>;
   readonly snapshots: SnapshotShelf;
   /** A fresh private folder in the store. */
   readonly scratch: () => ScratchFolder;
@@ -295,7 +301,11 @@ export interface Toolbox {
   readonly guard: (
     program: { readonly command: readonly string[]; readonly timeoutSeconds: number },
     data: Readonly<Record<string, string>>,
+    /** Ends it early. */
+    signal?: AbortSignal,
   ) => Promise<GuardOutcome>;
+  /** Asks an address that the trust bundle names, without credentials; never throws for how it ends. */
+  readonly readAddress: (url: string, timeoutSeconds: number, signal: AbortSignal) => Promise<GuardOutcome>;
 }
 
 /** A plan that was read, verified and loaded. Close it in `finally`. */

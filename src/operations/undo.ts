@@ -31,6 +31,7 @@ import { timeOf } from "./judging/time.js";
 import type { LoadedPlan, Toolbox, WorkingChanges } from "./toolbox.js";
 import { problemsOf } from "./judging/trial.js";
 import { schemaBack, tablesWithPlace } from "./merging/undo-schema.js";
+import type { Pacing } from "./writing/run-cut.js";
 import { problemInWords } from "./writing/write-batch.js";
 
 export type { OnConflict, RowConflict as UndoConflict } from "./merging/conflict.js";
@@ -46,6 +47,9 @@ export interface UndoRequest extends Narrowing {
   readonly key: string | undefined;
   readonly out: string | undefined;
   readonly reason: string | null;
+  /** How the plan is to be written, see `plan`. */
+  readonly pacing?: Pacing;
+  readonly putBack?: boolean;
   readonly confirm: (target: string) => Promise<void>;
 }
 
@@ -199,6 +203,8 @@ async function prepareUndo(tools: Toolbox, u: Undoing, request: UndoRequest): Pr
       lifetimeSeconds: PLAN_LIFETIME_SECONDS,
       keyOptional: true,
       notices: left,
+      pacing: request.pacing ?? {},
+      putBack: request.putBack === true,
       ...(script === null ? {} : { script }),
     });
     const { cover, why } = await openCover(tools, u, clean);

@@ -334,6 +334,11 @@ export const EXPLANATIONS: Readonly<Record<ErrorCode, Explanation>> = {
       "Tables, triggers, foreign keys or connection settings are not what they were when the plan was made, so the same rows could have another effect.",
     todo: "Make the plan again.",
   },
+  ERR_PLAN_UNCHECKED: {
+    means:
+      "A plan's bytes could not be checked in the process that reads them first, where there is no key, agent or address in reach and time and memory are bounded.",
+    todo: "Do not sign it. Ask for the plan again; if it happens to every plan, holdpoint doctor and the versions of Node and holdpoint come first.",
+  },
   ERR_PLAN_ALTERED: {
     means: "The plan's bytes are not the ones that were signed.",
     todo: "Do not retry. Keep the file, tell your security contact, and make the plan again.",

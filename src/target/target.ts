@@ -8,7 +8,7 @@ import type { Change, ChangeSink, ChangeSource, Origin, RowKey, TableShape } fro
 import type { SchemaTies } from "../changeset/ties.js";
 import type { Row, Value } from "../changeset/value.js";
 import type { Evidence } from "../environment/evidence.js";
-import type { BatchMark, Marker, Note, SpentMark } from "./marker.js";
+import type { AnchoredHead, BatchMark, MarkedHistory, Marker, Note, SpentMark } from "./marker.js";
 import type { VitalColumn, Vitals } from "./vitals.js";
 
 /** What a kind of target can do; the default of a new adapter is the careful answer. */
@@ -17,6 +17,8 @@ export interface Capabilities {
   readonly transactionalDdl: boolean;
   /** The engine can keep triggers and cascades silent while rows are written. */
   readonly silentTriggers: boolean;
+  /** A number that a sequence gave out is given back with the transaction; else each run of a job gets others. */
+  readonly sequencesRollBack: boolean;
 }
 
 /** Who the target says it is, before any comparison with what was pinned. */
@@ -89,6 +91,12 @@ export interface Volatile {
   readonly table: string;
   readonly column: string;
   readonly rows: number;
+}
+
+/** What a rehearsal is for. */
+export interface RehearsalKind {
+  /** The statements are to run again at apply, so values that differ from run to run must be known. */
+  readonly script: boolean;
 }
 
 /** What a rehearsal found. The rows went into the sink. */
@@ -204,7 +212,7 @@ export interface WriteSession {
   /** Takes back the marks of a wave whose rows are put back in the same transaction. */
   readonly clearMarks: (run: string, wave: number) => Promise<void>;
   readonly addNote: (note: Note) => Promise<void>;
-  readonly anchor: (ledger: { readonly sequence: number; readonly head: Digest }) => Promise<void>;
+  readonly anchor: (head: AnchoredHead) => Promise<void>;
   readonly commit: () => Promise<void>;
   readonly rollback: () => Promise<void>;
   readonly close: () => Promise<void>;
@@ -224,7 +232,7 @@ export interface Target {
   readonly identify: () => Promise<Identification>;
   readonly schema: () => Promise<SchemaFacts>;
   /** Runs the job where nothing is kept and puts its net effect into `sink`. Leaves the target equal. */
-  readonly rehearse: (job: RunnableJob, sink: ChangeSink) => Promise<Rehearsal>;
+  readonly rehearse: (job: RunnableJob, sink: ChangeSink, how?: RehearsalKind) => Promise<Rehearsal>;
   /**
    * Writes the changes and takes them back where nothing is kept, and compares every row with its image before.
    * Absent where a target cannot: then the way back counts as not rehearsed.
@@ -251,6 +259,16 @@ export interface Target {
   readonly spentFor: (planDigest: Digest) => Promise<SpentMark | null>;
   readonly notes: () => Promise<readonly Note[]>;
   readonly batches: (run: string) => Promise<readonly BatchMark[]>;
+  /** The head of a ledger beside the one that pinned, as this target anchors it; null for a ledger that it does not know. */
+  readonly anchoredHead: (ledger: string) => Promise<AnchoredHead | null>;
+  readonly history: (of: { readonly job: string; readonly since: string }) => Promise<MarkedHistory>;
+  /**
+   * Answers one question in SQL with the first cell of its answer, read-only and beside everything else that goes on,
+   * or throws when it is late or no question. Absent where a kind of target cannot.
+   */
+  readonly ask?: (sql: string, maxMs: number) => Promise<Value>;
+  /** Seconds by which the target's copies are behind; null where it has none. Absent where a kind of target does not know. */
+  readonly lagSeconds?: () => Promise<number | null>;
   /** The SQL that makes the marker, for `env pin --print-sql`. */
   readonly markerSql: (marker: Marker) => readonly string[];
   /** Writes the marker in one transaction; only `env pin` calls it. */

@@ -59,6 +59,31 @@ describe("the cut", () => {
     expect(done.result).toMatchObject({ waves: 3, batches: 3 });
   });
 
+  test("by a column, its values stay whole; another count at apply is no tightening", () => {
+    const plan = project.plan("UPDATE item SET state = 'v' WHERE id <= 6", ["--waves", "code:1,3"]);
+    const other = project.json(["apply", plan, "--waves", "50%"]);
+    expect(other).toMatchObject({ exit: { code: 2 }, error: { code: "ERR_USAGE" }, target_changed: "no" });
+    const done = project.json(["apply", plan, "--waves", "code:2"]);
+    expect(done.result).toMatchObject({ waves: 4, batches: 4, rows: { written: 6 } });
+  });
+
+  test.each([
+    ["a column that a changed table lacks", "DELETE FROM owner WHERE id = 3", "tenant:1", 2, "ERR_USAGE"],
+    [
+      "values of rows that hang together",
+      "UPDATE item SET code = 't' WHERE id = 7; UPDATE item SET code = 'c7' WHERE id = 8; UPDATE item SET code = 'c8' WHERE id = 7;",
+      "code:1",
+      2,
+      "ERR_WAVES_SPLIT",
+    ],
+  ])("waves by %s are refused", (_, sql, waves, code, error) => {
+    const file = project.write("jobs/by.sql", sql);
+    const before = project.dump();
+    const refused = project.json(["plan", file, "--on", "items", "--key", "keys/dana", "--waves", waves]);
+    expect(refused).toMatchObject({ exit: { code }, error: { code: error }, target_changed: "no" });
+    expect(project.dump()).toBe(before);
+  });
+
   test.each([["0%"], ["10%,5%"], ["10%,200"], ["abc"], ["101%"], [""]])(
     "refuses --waves %s with 2",
     (waves) => {

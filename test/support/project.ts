@@ -5,6 +5,7 @@
 import { spawn, spawnSync } from "node:child_process";
 import {
   copyFileSync,
+  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -14,6 +15,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { pathToFileURL } from "node:url";
 import Database from "better-sqlite3";
 
 /** The binary under test. */
@@ -220,6 +222,23 @@ export function projectAt(dir: string, database: string, target: string): TestPr
   };
 }
 
+/**
+ * The same checkout on another person's machine: configuration, policies, people and a plan file, and nothing of the
+ * store. The target's address leads nowhere there, unless `database` says where it can be read.
+ */
+export function checkoutOf(project: TestProject, planFile: string, database?: string): TestProject {
+  const dir = mkdtempSync(join(tmpdir(), "holdpoint-elsewhere-"));
+  for (const part of ["holdpoint.yaml", "policies", "people", "keys", ".gitignore", planFile])
+    cpSync(join(project.dir, part), join(dir, part), { recursive: true });
+  const there = projectAt(dir, database ?? join(dir, "shop.db"), "shop-prod");
+  if (database !== undefined)
+    there.write(
+      "holdpoint.yaml",
+      there.read("holdpoint.yaml").replace("sqlite:shop.db", `sqlite:${database}`),
+    );
+  return there;
+}
+
 let counter = 0;
 function nextNumber(): number {
   counter += 1;
@@ -291,4 +310,20 @@ export function copyDatabase(from: string, to: string): void {
 function expectOk(ran: Ran, args: readonly string[]): void {
   if (ran.status !== 0)
     throw new Error(`${args.join(" ")} ended with ${ran.status}\n${ran.stdout}${ran.stderr}`);
+}
+
+const SHIFTED = `
+  const shift = Number(process.env.SHIFT_SECONDS) * 1000;
+  const Real = Date;
+  globalThis.Date = class extends Real {
+    constructor(...args) { if (args.length === 0) super(Real.now() + shift); else super(...args); }
+    static now() { return Real.now() + shift; }
+  };
+`;
+
+/** The environment in which the program's clock is so many seconds off. */
+export function shifted(project: TestProject, seconds: number): { readonly env: Record<string, string> } {
+  const file = project.write("shift.mjs", SHIFTED);
+  const url = pathToFileURL(project.path(file)).href;
+  return { env: { NODE_OPTIONS: `--import=${url}`, SHIFT_SECONDS: String(seconds) } };
 }

@@ -6,15 +6,12 @@ import { invert } from "../../src/changeset/invert.js";
 import { sourceOf } from "../../src/changeset/source.js";
 import type { Marker } from "../../src/target/marker.js";
 import type { Target } from "../../src/target/target.js";
-import { connect, startServer, whyNoServer, type TestServer } from "../support/postgres.js";
+import { onPostgres } from "../support/on-postgres.js";
+import { connect, startServer, type TestServer } from "../support/postgres.js";
 import { startProxy, type TestProxy } from "../support/postgres-proxy.js";
 import { dumpPostgres, openPostgresTarget } from "../support/postgres-target.js";
 import { refusal, refusalLine } from "../support/refusal.js";
 import { applyAll, rehearseAll, sqlJob } from "../support/rehearsing.js";
-
-const missing = whyNoServer();
-const suite = missing === null ? describe : describe.skip;
-if (missing !== null) process.stderr.write(`skipped: ${missing}\n`);
 
 const SCHEMA = `
   CREATE TABLE parent (id integer PRIMARY KEY, code text UNIQUE, name text);
@@ -56,7 +53,7 @@ const MARKER: Marker = {
 };
 const BATCH = { run: "rn_1", wave: 1, batch: 1, rows: 1, at: MARKER.pinnedAt };
 
-suite("writing to PostgreSQL", () => {
+onPostgres("writing to PostgreSQL", "first", () => {
   let server: TestServer;
   let url: string;
   let database: string;
@@ -71,7 +68,7 @@ suite("writing to PostgreSQL", () => {
   });
   beforeEach(async () => {
     url = await server.freshDatabase();
-    database = /\/(db\d+)\?/.exec(url)?.[1] ?? "";
+    database = /\/(db\w+)\?/.exec(url)?.[1] ?? "";
     await server.exec(url, SCHEMA);
     target = await openPostgresTarget(url);
     await target.pin(MARKER);
@@ -116,10 +113,15 @@ suite("writing to PostgreSQL", () => {
         run: "rn_1",
         nonces: ["a"],
         at: MARKER.pinnedAt,
+        ledger: MARKER.ledger,
+        job: "plain",
+        by: null,
+        rows: 16,
+        commit: null,
       });
       await session.markBatch(BATCH);
       await session.addNote({ kind: "undone", subject: "x", at: MARKER.pinnedAt, by: "x", reason: "x" });
-      await session.anchor({ sequence: 3, head: MARKER.bundle });
+      await session.anchor({ ledger: MARKER.ledger, sequence: 3, head: MARKER.bundle });
       await session.clearMarks("rn_1", 1);
       await session.commit();
       await session.close();
@@ -135,7 +137,7 @@ suite("writing to PostgreSQL", () => {
       expect((await app.identify()).marker).toEqual(MARKER);
       expect((await refusal(() => app.pin(MARKER))).code).toBe("ERR_TARGET_UNSUPPORTED");
       const fresh = await server.freshDatabase();
-      const name = /\/(db\d+)\?/.exec(fresh)?.[1] ?? "";
+      const name = /\/(db\w+)\?/.exec(fresh)?.[1] ?? "";
       await server.exec(fresh, `GRANT USAGE, CREATE ON SCHEMA public TO ${role}`);
       const owner = await open(server.url(name, role));
       await owner.pin(MARKER);
@@ -323,7 +325,7 @@ suite("writing to PostgreSQL", () => {
       await session.begin();
       expect(await session.write(sourceOf(effect), [])).toMatchObject({ written: 1, problems: [] });
       await session.markBatch(BATCH);
-      await session.anchor({ sequence: 9, head: MARKER.bundle });
+      await session.anchor({ ledger: MARKER.ledger, sequence: 9, head: MARKER.bundle });
       return session;
     }
 
@@ -333,7 +335,7 @@ suite("writing to PostgreSQL", () => {
       await session.commit();
       expect(await written()).toBe("written");
       await session.begin();
-      await session.anchor({ sequence: 10, head: MARKER.bundle });
+      await session.anchor({ ledger: MARKER.ledger, sequence: 10, head: MARKER.bundle });
       await session.commit();
       expect((await refusal(() => target.openWriter())).code).toBe("ERR_TARGET_BUSY");
       await session.close();
@@ -437,7 +439,7 @@ suite("writing to PostgreSQL", () => {
   test("who it is: system, database and oid decide; role and others are told", async () => {
     const { place, signals, description } = await target.identify();
     expect(Object.keys(place).sort()).toEqual(["database", "oid", "system"]);
-    expect(description).toMatch(/^PostgreSQL \d+\.\d+, db\d+ on .*, primary, /);
+    expect(description).toMatch(/^PostgreSQL \d+\.\d+, db\w+ on .*, primary, /);
     expect(signals.map((s) => s.source)).toEqual(
       expect.arrayContaining(["role", "timeline", "replication", "other clients"]),
     );

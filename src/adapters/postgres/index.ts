@@ -4,15 +4,18 @@ import type { Clock, Random } from "../../base/clock.js";
 import type { Digest } from "../../base/digest.js";
 import type { ChangeSink, ChangeSource, RowKey, TableShape } from "../../changeset/change.js";
 import type { Row, Value } from "../../changeset/value.js";
-import type { BatchMark, Marker, Note, SpentMark } from "../../target/marker.js";
+import type { AnchoredHead, BatchMark, MarkedHistory, Marker, Note, SpentMark } from "../../target/marker.js";
 import type {
   Capabilities,
   Identification,
   NoteSession,
   ReadRow,
   Rehearsal,
+  RehearsalKind,
   RunnableJob,
+  SchemaChange,
   SchemaFacts,
+  SchemaUndo,
   SqlStatement,
   Target,
   UndoRehearsal,
@@ -29,11 +32,20 @@ import {
   type Session,
 } from "./driver.js";
 import { identify } from "./identify.js";
-import { markerSql, readBatches, readMarker, readNotes, readSpent } from "./marker.js";
+import {
+  markerSql,
+  readAnchoredHead,
+  readBatches,
+  readHistory,
+  readMarker,
+  readNotes,
+  readSpent,
+} from "./marker.js";
 import { beginMoment, countRows, joinMoment, readRows, scan } from "./read.js";
 import { rehearse } from "./rehearse.js";
 import { rehearseUndo } from "./rehearse-undo.js";
 import { readCatalogue, schemaFacts, tableFor } from "./schema.js";
+import { changesSchema, rehearseScript, undoSchema } from "./script.js";
 import { maySilence } from "./silence.js";
 import { countByValue, vitals } from "./vitals.js";
 import { openNoteSession, openWriteSession, settingsOfJobs } from "./write.js";
@@ -77,7 +89,11 @@ export async function openPostgres(options: PostgresOptions): Promise<Target> {
   const settings = await settingsOfJobs(connecting);
   const reader = await openSession(connecting, true);
   try {
-    const capabilities = { transactionalDdl: true, silentTriggers: await maySilence(reader) };
+    const capabilities = {
+      transactionalDdl: true,
+      silentTriggers: await maySilence(reader),
+      sequencesRollBack: false,
+    };
     return new PostgresTarget(options, connecting, reader, settings, capabilities);
   } catch (e) {
     await reader.close();
@@ -116,15 +132,21 @@ class PostgresTarget implements Target {
     this.#reading(() => identify(this.#reader, this.#connecting.address));
   schema = async (): Promise<SchemaFacts> => this.#reading(() => schemaFacts(this.#reader, this.#settings));
 
-  rehearse = async (job: RunnableJob, sink: ChangeSink): Promise<Rehearsal> =>
-    rehearse(
-      { connecting: this.#connecting, clock: this.#options.clock, random: this.#options.random },
-      job,
-      sink,
-    );
+  rehearse = async (job: RunnableJob, sink: ChangeSink, how?: RehearsalKind): Promise<Rehearsal> => {
+    const setting = {
+      connecting: this.#connecting,
+      clock: this.#options.clock,
+      random: this.#options.random,
+    };
+    const isScript = job.kind === "sql" && (how?.script === true || (await changesSchema(job.statements)));
+    return isScript ? rehearseScript(setting, job.statements, sink) : rehearse(setting, job, sink);
+  };
+
+  undoSchema = async (changes: readonly SchemaChange[]): Promise<SchemaUndo> =>
+    this.#reading(() => undoSchema(this.#reader, changes));
 
   rehearseUndo = async (source: ChangeSource, script: readonly SqlStatement[] = []): Promise<UndoRehearsal> =>
-    rehearseUndo(this.#connecting, source, script);
+    rehearseUndo(this.#connecting, this.#options.random, source, script);
 
   readRows = (shape: TableShape, keys: Iterable<RowKey>): AsyncIterable<ReadRow> => this.#rows(shape, keys);
 
@@ -188,6 +210,10 @@ class PostgresTarget implements Target {
   notes = async (): Promise<readonly Note[]> => this.#reading(() => readNotes(this.#reader));
   batches = async (run: string): Promise<readonly BatchMark[]> =>
     this.#reading(() => readBatches(this.#reader, run));
+  anchoredHead = async (ledger: string): Promise<AnchoredHead | null> =>
+    this.#reading(() => readAnchoredHead(this.#reader, ledger));
+  history = async (of: { readonly job: string; readonly since: string }): Promise<MarkedHistory> =>
+    this.#reading(() => readHistory(this.#reader, of));
 
   markerSql = (marker: Marker): readonly string[] => markerSql(marker);
 
@@ -204,8 +230,8 @@ class PostgresTarget implements Target {
     });
   };
 
-  openWriter = async (): Promise<WriteSession> => openWriteSession(this.#connecting);
-  openNotes = async (): Promise<NoteSession> => openNoteSession(this.#connecting);
+  openWriter = async (): Promise<WriteSession> => openWriteSession(this.#connecting, this.#options.random);
+  openNotes = async (): Promise<NoteSession> => openNoteSession(this.#connecting, this.#options.random);
 
   /** Nothing of a server is a path of this machine that could be named with certainty. */
   ownPaths = (): readonly string[] => [];

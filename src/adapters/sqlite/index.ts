@@ -4,8 +4,8 @@ import type { Clock, Random } from "../../base/clock.js";
 import type { Digest } from "../../base/digest.js";
 import { HoldpointError, RefusedError } from "../../base/errors.js";
 import type { ChangeSink, ChangeSource, RowKey, TableShape } from "../../changeset/change.js";
+import type { AnchoredHead, BatchMark, MarkedHistory, Marker, Note, SpentMark } from "../../target/marker.js";
 import type { Row, Value } from "../../changeset/value.js";
-import type { BatchMark, Marker, Note, SpentMark } from "../../target/marker.js";
 import type {
   Identification,
   NoteSession,
@@ -24,7 +24,15 @@ import type { VitalColumn, Vitals } from "../../target/vitals.js";
 import { copyDatabase } from "./copy.js";
 import { asTargetError, loadDriver, locate, openFile, type Connection, type Driver } from "./driver.js";
 import { identify } from "./identify.js";
-import { markerSql, readBatches, readMarker, readNotes, readSpent } from "./marker.js";
+import {
+  markerSql,
+  readAnchoredHead,
+  readBatches,
+  readHistory,
+  readMarker,
+  readNotes,
+  readSpent,
+} from "./marker.js";
 import { main } from "./names.js";
 import { prepareForReading, readerFor, readRows } from "./read.js";
 import { rehearse } from "./rehearse.js";
@@ -51,6 +59,8 @@ export interface SqliteOptions {
   readonly readonly?: boolean;
   /** How long a lock is waited for, in milliseconds; 5 seconds when absent. */
   readonly busyMs?: number;
+  /** Asks a database file in a process that can be ended: the driver cannot interrupt an endless question. */
+  readonly ask?: (path: string, sql: string, maxMs: number) => Promise<Value>;
 }
 
 const BUSY_MS = 5_000;
@@ -67,7 +77,7 @@ export async function openSqlite(options: SqliteOptions): Promise<Target> {
 
 class SqliteTarget implements Target {
   readonly adapter = "sqlite";
-  readonly capabilities = { transactionalDdl: true, silentTriggers: true };
+  readonly capabilities = { transactionalDdl: true, silentTriggers: true, sequencesRollBack: true };
   readonly name: string;
   readonly #driver: Driver;
   readonly #path: string;
@@ -80,6 +90,7 @@ class SqliteTarget implements Target {
    * process that died stays there until somebody writes.
    */
   readonly #reader: Connection;
+  readonly ask?: (sql: string, maxMs: number) => Promise<Value>;
   #closed = false;
 
   constructor(driver: Driver, path: string, options: SqliteOptions) {
@@ -92,6 +103,8 @@ class SqliteTarget implements Target {
     const { foreignKeys } = options;
     this.#reader = openFile(driver, path, { readonly: true, busyMs: this.#busyMs, foreignKeys });
     prepareForReading(this.#reader);
+    const { ask } = options;
+    if (ask !== undefined) this.ask = async (sql, maxMs) => ask(path, sql, maxMs);
   }
 
   identify = async (): Promise<Identification> => this.#reading(() => identify(this.#reader));
@@ -167,6 +180,10 @@ class SqliteTarget implements Target {
   notes = async (): Promise<readonly Note[]> => this.#reading(() => readNotes(this.#reader));
   batches = async (run: string): Promise<readonly BatchMark[]> =>
     this.#reading(() => readBatches(this.#reader, run));
+  anchoredHead = async (ledger: string): Promise<AnchoredHead | null> =>
+    this.#reading(() => readAnchoredHead(this.#reader, ledger));
+  history = async (of: { readonly job: string; readonly since: string }): Promise<MarkedHistory> =>
+    this.#reading(() => readHistory(this.#reader, of));
 
   markerSql = (marker: Marker): readonly string[] => markerSql(marker);
 

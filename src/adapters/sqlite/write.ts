@@ -3,7 +3,7 @@ import type { Digest } from "../../base/digest.js";
 import { codeOf, HoldpointError, messageOf, RefusedError, TargetError } from "../../base/errors.js";
 import type { ChangeSink, ChangeSource, RowKey, TableShape } from "../../changeset/change.js";
 import { sortedTables } from "../../changeset/source.js";
-import type { BatchMark, Marker, Note, SpentMark } from "../../target/marker.js";
+import type { AnchoredHead, BatchMark, Marker, Note, SpentMark } from "../../target/marker.js";
 import type {
   BatchKind,
   BatchOutcome,
@@ -150,8 +150,7 @@ class SqliteWriteSession implements WriteSession {
   clearMarks = async (run: string, wave: number): Promise<void> =>
     marks.clearBatches(this.#connection, run, wave);
   addNote = async (note: Note): Promise<void> => marks.writeNote(this.#connection, note);
-  anchor = async (ledger: { readonly sequence: number; readonly head: Digest }): Promise<void> =>
-    marks.writeAnchor(this.#connection, ledger);
+  anchor = async (head: AnchoredHead): Promise<void> => marks.writeAnchor(this.#connection, head);
 
   commit = async (): Promise<void> => {
     this.#assertInTransaction();

@@ -5,7 +5,7 @@
 import { bundleDigest, diffBundles, type TrustBundle } from "../../approval/bundle.js";
 import type { Digest } from "../../base/digest.js";
 import { shortDigest } from "../../base/digest.js";
-import { IntegrityError, RefusedError } from "../../base/errors.js";
+import { HoldpointError, IntegrityError, RefusedError } from "../../base/errors.js";
 import { targetConfigOf } from "../../config/config.js";
 import type { Verdict } from "../../environment/evidence.js";
 import { judge } from "../../environment/verdict.js";
@@ -15,6 +15,7 @@ import type { Identification, Target } from "../../target/target.js";
 import { liveSignals } from "./live-signals.js";
 import { timeOf } from "./time.js";
 import type { SystemPin } from "../../config/system-pins.js";
+import { sharesTarget } from "../recall/history.js";
 import type { Toolbox, ValueOrigin } from "../toolbox.js";
 
 /** An open target with what it said about itself. */
@@ -42,6 +43,46 @@ export async function withTarget<T>(
   } finally {
     await target.close();
   }
+}
+
+/** A target as far as this machine gets: examined, or why it could not be opened. */
+export type Reached =
+  | { readonly examined: Examined; readonly why: null }
+  | { readonly examined: null; readonly why: string };
+
+/**
+ * {@link withTarget} where the target can be opened from this machine; else `work` is told why not. Only what says
+ * that this machine has no way there counts; a target that answers and contradicts is never out of reach.
+ */
+export async function withTargetIfReached<T>(
+  tools: Toolbox,
+  name: string,
+  work: (reached: Reached) => Promise<T>,
+): Promise<T> {
+  let examined: Examined;
+  try {
+    const { target, origins } = await tools.openTarget(name);
+    try {
+      examined = await examine(tools, target, origins);
+    } catch (e) {
+      await target.close();
+      throw e;
+    }
+  } catch (e) {
+    if (!isOutOfReach(e)) throw e;
+    return work({ examined: null, why: e.message });
+  }
+  try {
+    return await work({ examined, why: null });
+  } finally {
+    await examined.target.close();
+  }
+}
+
+function isOutOfReach(e: unknown): e is HoldpointError {
+  return (
+    e instanceof HoldpointError && (e.code === "ERR_TARGET_UNREACHABLE" || e.code === "ERR_CONFIG_VARIABLE")
+  );
 }
 
 async function examine(tools: Toolbox, target: Target, origins: readonly ValueOrigin[]): Promise<Examined> {
@@ -141,6 +182,7 @@ function refuseOtherThanSystem({ marker, target }: Examined, systemPin: SystemPi
 export async function requireHistory(tools: Toolbox, examined: Examined): Promise<LedgerStore> {
   const ledger = await tools.ledger();
   const { marker, target } = examined;
+  if (marker !== null && sharesTarget(tools, target.name)) return requireOwnHistory(tools, examined, marker);
   if (marker === null) {
     if (ledger.head() === null) ledger.create();
     else requireIntact(ledger, []);
@@ -176,6 +218,27 @@ export async function requireHistory(tools: Toolbox, examined: Examined): Promis
   return ledger;
 }
 
+/**
+ * Where machines keep ledgers of their own, each must have what the target anchors of it. One that the target does not
+ * know has nothing to answer for: what others' runs left is in the target's marks. It is begun here, and anchored by
+ * its first run.
+ */
+async function requireOwnHistory(tools: Toolbox, examined: Examined, marker: Marker): Promise<LedgerStore> {
+  const ledger = await tools.ledger();
+  if (ledger.head() === null) ledger.create();
+  const id = ledger.head()?.ledger ?? "";
+  requireIntact(ledger, await anchorsFor(examined.target, marker, id));
+  await timeOf(tools, examined);
+  return ledger;
+}
+
+/** What a target anchors of one ledger: of the one that pinned it, or of one that joined. */
+export async function anchorsFor(target: Target, marker: Marker, ledger: string): Promise<readonly Anchor[]> {
+  if (marker.ledger === ledger) return [anchorOf(marker, target.name)];
+  const joined = await target.anchoredHead(ledger);
+  return joined === null ? [] : [{ ...joined, where: `the marker of ${target.name}` }];
+}
+
 /** The head that a marker anchors, in the form the ledger checks. */
 export function anchorOf(marker: Marker, targetName: string): Anchor {
   return {
@@ -186,7 +249,8 @@ export function anchorOf(marker: Marker, targetName: string): Anchor {
   };
 }
 
-function requireIntact(ledger: LedgerStore, anchors: readonly Anchor[]): void {
+/** Refuses (35) a ledger whose chain does not hold, or that lacks an anchored head. */
+export function requireIntact(ledger: LedgerStore, anchors: readonly Anchor[]): void {
   const verification = ledger.verify(anchors);
   if (verification.ok) return;
   throw new IntegrityError({

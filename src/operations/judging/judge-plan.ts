@@ -85,6 +85,8 @@ export interface Effect {
 export interface Judgement {
   readonly input: PolicyInput;
   readonly assertions: readonly AssertionResult[];
+  /** The target that was asked, so that another requester's history can be asked too. */
+  readonly reach: Target | null;
 }
 
 /** The decision about one effect, computed anew. */
@@ -119,10 +121,12 @@ export async function judgementOf(tools: Toolbox, effect: Effect): Promise<Judge
       target: effect.target.name,
       job: nameOf(effect.claims),
       requester: effect.claims.requester,
+      reach: effect.reach,
     }),
   };
   const run = assertionRunner(effect.changes, (config?.mask ?? []).length > 0);
-  return { input, assertions: await runAssertions(assertionsFor(tools.project.policies, input), run) };
+  const assertions = await runAssertions(assertionsFor(tools.project.policies, input), run);
+  return { input, assertions, reach: effect.reach };
 }
 
 /** Looked up only where some rule asks: git costs more than everything else here. */
@@ -149,7 +153,12 @@ export async function requestedBy(
   requester: Requester,
 ): Promise<Judgement> {
   const { target, job } = judgement.input;
-  const history = await historyOf(tools, { target: target.name, job: job.name, requester });
+  const history = await historyOf(tools, {
+    target: target.name,
+    job: job.name,
+    requester,
+    reach: judgement.reach,
+  });
   return {
     ...judgement,
     input: { ...judgement.input, ...askedBy(requester, tools.project.people), history },

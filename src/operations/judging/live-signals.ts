@@ -18,7 +18,7 @@ export async function liveSignals(
   marker: Marker | null,
   { newestRow }: Pick<TargetConfig, "newestRow">,
 ): Promise<readonly Evidence[]> {
-  const remembered = marker === null ? [] : await lastRun(tools, target.name, marker);
+  const remembered = marker === null ? [] : await lastRun(tools, target, marker);
   if (target.vitals === undefined) return remembered;
   const vitals = await target.vitals(newestRow);
   const pinned = marker === null ? null : await notedAtPin(tools, target.name, marker.identity);
@@ -30,12 +30,14 @@ export async function liveSignals(
  * so a target whose anchor is older was put back to a time before: restored in place, which neither path nor server
  * identity tells. Medium, so that it is shown and raises doubt, and the way back is not barred.
  */
-async function lastRun(tools: Toolbox, target: string, marker: Marker): Promise<readonly Evidence[]> {
+async function lastRun(tools: Toolbox, target: Target, marker: Marker): Promise<readonly Evidence[]> {
+  const own = await fromLedger(tools, null, (ledger) => ledger.head()?.ledger ?? null);
+  const anchored = own === null ? null : await anchoredSequence(target, marker, own);
+  if (anchored === null) return [];
   return fromLedger(tools, [], (ledger) => {
-    if (ledger.head()?.ledger !== marker.ledger) return [];
     const started = new Map<string, SealedEntry["entry"]>();
     let last: SealedEntry["entry"] | undefined;
-    for (const { entry } of ledger.entries({ target, kinds: ["run-started", "run-finished"] })) {
+    for (const { entry } of ledger.entries({ target: target.name, kinds: ["run-started", "run-finished"] })) {
       if (entry.run === null) continue;
       if (entry.kind === "run-started") started.set(entry.run, entry);
       else if ((numberFact(entry, "rows") ?? 0) > 0) last = started.get(entry.run) ?? last;
@@ -43,17 +45,23 @@ async function lastRun(tools: Toolbox, target: string, marker: Marker): Promise<
     if (last === undefined) return [];
     const run = `${last.run ?? ""} of ${last.at}`;
     const signal = { source: "last run", side: "target", strength: "medium", says: null } as const;
-    if (marker.ledgerSequence >= last.sequence) return [{ ...signal, state: "agrees", detail: run }];
+    if (anchored >= last.sequence) return [{ ...signal, state: "agrees", detail: run }];
     return [
       {
         ...signal,
         state: "contradicts",
         detail: "the target does not know a run that was completed on it: it was put back to an earlier time",
         expected: `${run} (entry ${last.sequence})`,
-        found: `nothing after entry ${marker.ledgerSequence}`,
+        found: `nothing after entry ${anchored}`,
       },
     ];
   });
+}
+
+/** How far the target knows this machine's ledger: the one that pinned it, or one that joined. */
+async function anchoredSequence(target: Target, marker: Marker, ledger: string): Promise<number | null> {
+  if (marker.ledger === ledger) return marker.ledgerSequence;
+  return (await target.anchoredHead(ledger))?.sequence ?? null;
 }
 
 /** What the ledger tells; `otherwise` where it cannot be read: whoever needs it whole checks it, and says what is wrong. */

@@ -7,7 +7,7 @@ import { CLOCK_SKEW_SECONDS } from "../../approval/count.js";
 import { parseStamp, stamp } from "../../base/clock.js";
 import { RefusedError } from "../../base/errors.js";
 import type { Examined } from "./examine.js";
-import type { Toolbox } from "../toolbox.js";
+import type { LoadedPlan, Toolbox } from "../toolbox.js";
 
 /**
  * How long ledger and target may have been silent before the host's clock is not believed any more. Nothing on a
@@ -27,12 +27,27 @@ interface Seen {
  *   all of them by more than {@link LONGEST_SILENCE_DAYS}.
  */
 export async function timeOf(tools: Toolbox, examined: Pick<Examined, "target" | "marker">): Promise<Date> {
-  const host = tools.clock.now();
-  const last = latest(await seenBy(tools, examined));
+  return judged(tools.clock.now(), latest(await seenBy(tools, examined)), examined.target.name);
+}
+
+/**
+ * The time by which a plan is judged where its target cannot be read: the latest of host, ledger and the plan itself.
+ * @throws RefusedError as {@link timeOf}.
+ */
+export async function timeUnseen(
+  tools: Toolbox,
+  { id, statement }: Pick<LoadedPlan, "id" | "statement">,
+): Promise<Date> {
+  const entry = (await tools.ledger()).lastAt();
+  const marks = [...seen(entry, "the ledger's last entry"), ...seen(statement.created_at, `plan ${id}`)];
+  return judged(tools.clock.now(), latest(marks), statement.target.name);
+}
+
+function judged(host: Date, last: Seen | null, target: string): Date {
   if (last === null) return host;
   const aheadSeconds = (host.getTime() - last.at.getTime()) / 1000;
   if (aheadSeconds < -CLOCK_SKEW_SECONDS) throw behind(host, last);
-  if (aheadSeconds > LONGEST_SILENCE_DAYS * 86_400) throw ahead(host, last, examined.target.name);
+  if (aheadSeconds > LONGEST_SILENCE_DAYS * 86_400) throw ahead(host, last, target);
   return aheadSeconds < 0 ? last.at : host;
 }
 

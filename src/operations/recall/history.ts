@@ -1,9 +1,19 @@
-/** What the ledger knows that policy asks about: how often a job ran here, how much a requester changed lately. */
+/**
+ * What policy asks about earlier runs: how often a job ran here, how much a requester changed lately. From the ledger;
+ * where machines keep ledgers of their own, from the marks in the target, which all of them leave.
+ */
 import type { Requester } from "../../approval/plan-statement.js";
-import { parseStamp } from "../../base/clock.js";
+import { parseStamp, stamp } from "../../base/clock.js";
 import { numberFact, textFact, textsFact } from "../../ledger/facts.js";
 import type { PolicyHistory } from "../../policy/decision.js";
+import type { Target } from "../../target/target.js";
 import type { Toolbox } from "../toolbox.js";
+
+/** Whether other machines' ledgers hold a part of this target's history. */
+export function sharesTarget(tools: Pick<Toolbox, "project">, target: string): boolean {
+  const { targets } = tools.project.config;
+  return Object.hasOwn(targets, target) && targets[target]?.ledgers === "many";
+}
 
 const DAY_MS = 24 * 3_600_000;
 
@@ -12,6 +22,8 @@ export interface HistoryOf {
   readonly target: string;
   readonly job: string;
   readonly requester: Pick<Requester, "person">;
+  /** The open target; null where only the plan is at hand, and this machine's ledger has to do. */
+  readonly reach: Target | null;
 }
 
 /**
@@ -20,6 +32,7 @@ export interface HistoryOf {
  */
 export async function historyOf(tools: Toolbox, of: HistoryOf): Promise<PolicyHistory> {
   const since = tools.clock.now().getTime() - DAY_MS;
+  if (of.reach !== null && sharesTarget(tools, of.target)) return markedHistory(of.reach, of, since);
   let jobRuns = 0n;
   let requesterRuns = 0n;
   let rowsLastDay = 0n;
@@ -50,4 +63,17 @@ export async function touchedTables(tools: Toolbox, target: string): Promise<Rea
     for (const table of textsFact(entry, "tables")) touched.add(table);
   }
   return touched;
+}
+
+async function markedHistory(target: Target, of: HistoryOf, since: number): Promise<PolicyHistory> {
+  const { jobRuns, recent } = await target.history({ job: of.job, since: stamp(new Date(since)) });
+  const { person } = of.requester;
+  const mine = recent.filter(({ by }) => by === null || person === null || by === person);
+  // The marks name who ran what only lately: an older run makes nobody known, which may only tighten.
+  const known = recent.filter(({ by }) => by !== null && by === person).length;
+  return {
+    jobRuns: BigInt(jobRuns),
+    requesterRuns: BigInt(known),
+    rowsLastDay: mine.reduce((n, r) => n + BigInt(r.rows), 0n),
+  };
 }

@@ -15,7 +15,7 @@ import { IntegrityError, RefusedError } from "../../base/errors.js";
 import type { ChangeSink, TableCounts } from "../../changeset/change.js";
 import { digestOfSource } from "../../changeset/encode.js";
 import { countRows } from "../../changeset/source.js";
-import type { LoadedPlan, Toolbox, WorkingChanges } from "../toolbox.js";
+import type { LoadedPlan, PlanFile, Toolbox, WorkingChanges } from "../toolbox.js";
 
 /**
  * Reads, verifies and loads a plan into its working form.
@@ -23,14 +23,34 @@ import type { LoadedPlan, Toolbox, WorkingChanges } from "../toolbox.js";
  */
 export async function loadPlan(tools: Toolbox, ref: string): Promise<LoadedPlan> {
   const file = await tools.plans.read(ref);
+  const writer = await tools.workingChanges();
+  try {
+    const checked = await checkPlan(file, writer);
+    if (ref.startsWith("pl_") && !checked.id.startsWith(ref))
+      throw altered(file.path, `it was stored as ${ref} and its bytes make ${checked.id}`);
+    const changes = writer.finish();
+    return { ...checked, path: file.path, signature: file.signature, changes, close: changes.close };
+  } catch (e) {
+    writer.abort();
+    throw e;
+  }
+}
+
+/** A plan whose bytes hold, as {@link checkPlan} found it. */
+export type CheckedPlan = Pick<LoadedPlan, "id" | "digest" | "statement">;
+
+/**
+ * Checks every byte of a plan's file: statement, signature, every row against the digests and counts that were signed.
+ * The rows go into `sink`, which is to be thrown away where this throws. Asks nothing but the file.
+ * @throws IntegrityError ERR_PLAN_ALTERED (35).
+ */
+export async function checkPlan(file: PlanFile, sink: ChangeSink): Promise<CheckedPlan> {
   const digest = planDigest(file.statement);
   const statement = parsePlanStatement(file.statement);
   const id = planId(digest);
-  if (ref.startsWith("pl_") && !id.startsWith(ref))
-    throw altered(file.path, `it was stored as ${ref} and its bytes make ${id}`);
   requireSignature(statement, file.statement, file.signature, id);
-  const changes = await loadChanges(tools, file.loadInto, statement, file.path);
-  return { id, digest, statement, path: file.path, signature: file.signature, changes, close: changes.close };
+  await checkChanges(sink, file.loadInto, statement, file.path);
+  return { id, digest, statement };
 }
 
 /** An id or the beginning of one as it is; of a plan file, the id that its bytes make. */
@@ -39,26 +59,19 @@ export async function planOrRunId(tools: Toolbox, ref: string): Promise<string> 
   return planId(planDigest((await tools.plans.read(ref)).statement));
 }
 
-async function loadChanges(
-  tools: Toolbox,
-  loadInto: Awaited<ReturnType<Toolbox["plans"]["read"]>>["loadInto"],
+async function checkChanges(
+  sink: ChangeSink,
+  loadInto: PlanFile["loadInto"],
   statement: PlanStatement,
   path: string,
-): Promise<WorkingChanges> {
-  const writer = await tools.workingChanges();
-  try {
-    const counted = counting(writer);
-    const { rows, digest } = await loadInto(counted.sink);
-    const signed = statement.changeset;
-    if (digest !== signed.digest)
-      throw altered(path, `rows: signed ${shortDigest(signed.digest)}, found ${shortDigest(digest)}`);
-    if (rows !== signed.rows) throw altered(path, `rows: signed ${signed.rows}, found ${rows}`);
-    requireCounts(statement, counted.counts(), path);
-  } catch (e) {
-    writer.abort();
-    throw e;
-  }
-  return writer.finish();
+): Promise<void> {
+  const counted = counting(sink);
+  const { rows, digest } = await loadInto(counted.sink);
+  const signed = statement.changeset;
+  if (digest !== signed.digest)
+    throw altered(path, `rows: signed ${shortDigest(signed.digest)}, found ${shortDigest(digest)}`);
+  if (rows !== signed.rows) throw altered(path, `rows: signed ${signed.rows}, found ${rows}`);
+  requireCounts(statement, counted.counts(), path);
 }
 
 /** Counts what passes into a sink: a pass of its own would cost a quarter of the loading. */

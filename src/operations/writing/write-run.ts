@@ -3,11 +3,14 @@
  * state that the next command can tell. Each commit carries its rows, the spent mark, the mark of the batch and
  * the ledger's head together; what is missing after a crash is written by `apply`, run again.
  */
+import { planStatementBytes } from "../../approval/plan-statement-codec.js";
+import { tokenText } from "../../approval/token.js";
+import { approvedEntry } from "../consent/tokens.js";
 import { stamp } from "../../base/clock.js";
 import { HoldpointError, messageOf, RefusedError } from "../../base/errors.js";
 import { idFromBytes } from "../../base/ids.js";
 import type { Batch } from "../../changeset/waves.js";
-import type { LedgerStore, SealedEntry } from "../../ledger/entry.js";
+import { headOf, type LedgerStore, type SealedEntry } from "../../ledger/entry.js";
 import { beforeImages } from "../../snapshot/before-images.js";
 import type { BatchMark, Note } from "../../target/marker.js";
 import type { WriteSession } from "../../target/target.js";
@@ -61,6 +64,7 @@ export async function writeRun(tools: Toolbox, w: Writing): Promise<Applied> {
   return withSession(w, async (session) => {
     const snapshot = await takeSnapshot(tools, w, run);
     await keepMore(tools, w, run);
+    await keepBrought(tools, w);
     w.ledger.append({
       kind: "run-started",
       target: w.examined.target.name,
@@ -73,6 +77,7 @@ export async function writeRun(tools: Toolbox, w: Writing): Promise<Applied> {
         manifest: snapshot.digest,
         under: w.under?.run ?? null,
         ends: w.cut.cut === null ? null : [...w.cut.cut.bounds],
+        ...(w.cut.cut?.by === undefined ? {} : { by_column: w.cut.cut.by }),
         batch_rows: w.cut.cut?.batchRows ?? null,
         batches: w.cut.batchCount,
       },
@@ -85,6 +90,17 @@ export async function writeRun(tools: Toolbox, w: Writing): Promise<Applied> {
       checkedWaves: new Set(),
     }).toTheEnd(false);
   });
+}
+
+/**
+ * What was handed in stays here: a plan file of another machine, and the approvals that counted. The way back, its cover
+ * and `log who` need them where the run is.
+ */
+async function keepBrought(tools: Toolbox, { plan, ledger, authority }: Writing): Promise<void> {
+  const { id, statement, signature, changes } = plan;
+  await tools.plans.save({ id, statement: planStatementBytes(statement), signature, source: changes });
+  for (const token of authority.brought)
+    ledger.append(approvedEntry(token.statement, tokenText(token.bytes, token.signature)));
 }
 
 /** Goes on with a run that began: what its marks name is done, everything else is checked and written. */
@@ -168,6 +184,8 @@ class RunWriter {
       await this.#writeWaves();
     } catch (e) {
       throw this.#failed(e);
+    } finally {
+      await this.#pacer.close();
     }
     try {
       const finished = finishRun(this.#tools, this.#w, this.#begun, this.#written);
@@ -402,7 +420,7 @@ async function indexRows(tools: Toolbox, run: string, plan: LoadedPlan): Promise
 async function anchorEnd(session: WriteSession, finished: SealedEntry): Promise<void> {
   await session.begin();
   try {
-    await session.anchor({ sequence: finished.entry.sequence, head: finished.digest });
+    await session.anchor(headOf(finished));
     await session.commit();
   } catch (e) {
     await session.rollback();
