@@ -59,6 +59,9 @@ export interface TableSummary extends TableCounts {
   readonly levelledTo: readonly { readonly column: string; readonly value: Value }[];
   /** Where all its changes come from; `unknown` when they come from several places. */
   readonly origin: Origin;
+  /** Rows that are known to come from a cascade, and from a trigger. */
+  readonly cascaded: number;
+  readonly triggered: number;
 }
 
 /** See {@link summarise}. */
@@ -134,6 +137,8 @@ class TableView {
   readonly #patterns: Patterns;
   readonly #levels: Levels;
   #origin: Origin | undefined;
+  #cascaded = 0;
+  #triggered = 0;
 
   constructor(shape: TableShape, limit: number) {
     this.#shape = shape;
@@ -149,6 +154,8 @@ class TableView {
   add(c: Change): void {
     this.#counter.add(c);
     this.#origin = this.#origin === undefined || this.#origin === c.origin ? c.origin : "unknown";
+    if (c.origin === "cascade") this.#cascaded += countOf(c);
+    if (c.origin === "trigger") this.#triggered += countOf(c);
     this.#patterns.add(c);
     if (c.op !== "delete") this.#levels.add(c.after);
   }
@@ -157,7 +164,14 @@ class TableView {
     const changed = this.#patterns.changedColumns();
     const columns = this.#shape.columns.filter((_, i) => changed.has(i)).map((c) => c.name);
     const levelledTo = this.#levels.values().filter((l) => columns.includes(l.column));
-    return { ...this.#counter.counts(), columns, levelledTo, origin: this.#origin ?? "unknown" };
+    return {
+      ...this.#counter.counts(),
+      columns,
+      levelledTo,
+      origin: this.#origin ?? "unknown",
+      cascaded: this.#cascaded,
+      triggered: this.#triggered,
+    };
   }
 
   patterns(): readonly Pattern[] {

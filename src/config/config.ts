@@ -56,6 +56,13 @@ export interface PauseRule {
   readonly stopOver: number | null;
 }
 
+/** A column of times, and how old the newest row of its table may be; null for any age. */
+export interface NewestRow {
+  readonly table: string;
+  readonly column: string;
+  readonly withinSeconds: number | null;
+}
+
 /** A column whose values are never shown. */
 export interface MaskedColumn {
   readonly table: string;
@@ -99,6 +106,8 @@ export interface TargetConfig {
   readonly protect: readonly ProtectedColumn[];
   /** What a rehearsal on the target may cost it; absent where nothing is said. */
   readonly rehearsal: RehearsalConfig;
+  /** Columns of times, and how old the newest row of their table may be. */
+  readonly newestRow: readonly NewestRow[];
   /** Another target of the file, whose database is a clone to rehearse on. */
   readonly rehearseOn: string | null;
   readonly checks: Readonly<Record<string, GuardCommand>>;
@@ -293,6 +302,7 @@ const targetSchema = z.strictObject({
   mask: z.array(columnName()).min(1).optional(),
   tenant: z.array(columnName()).min(1).optional(),
   protect: z.record(columnName(), z.array(plainText()).min(1)).optional(),
+  newest_row: z.record(columnName(), z.union([z.literal("any"), durationSchema()])).optional(),
   rehearse_on: nameSchema().optional(),
   rehearsal: z
     .strictObject({
@@ -382,6 +392,10 @@ function targetConfig(name: string, raw: RawTarget): TargetConfig {
     mask: (raw.mask ?? []).map(maskedColumn),
     tenant: (raw.tenant ?? []).map(maskedColumn),
     protect: Object.entries(raw.protect ?? {}).map(([name, values]) => ({ ...maskedColumn(name), values })),
+    newestRow: Object.entries(raw.newest_row ?? {}).map(([name, within]) => ({
+      ...maskedColumn(name),
+      withinSeconds: within === "any" ? null : within,
+    })),
     rehearseOn: raw.rehearse_on ?? null,
     rehearsal: rehearsalConfig(raw.rehearsal ?? {}),
     checks: guardCommands(raw.checks ?? {}),
@@ -494,6 +508,13 @@ export function guardingOf(config: Config, name: string): Readonly<Record<string
       : {
           protect: Object.fromEntries(
             target.protect.map((p) => [`${p.table}.${p.column}`, [...p.values].sort()]),
+          ),
+        }),
+    ...(target.newestRow.length === 0
+      ? {}
+      : {
+          newest_row: Object.fromEntries(
+            target.newestRow.map((n) => [`${n.table}.${n.column}`, n.withinSeconds]),
           ),
         }),
     rehearse_on: target.rehearseOn,

@@ -61,6 +61,10 @@ const cap = () =>
     share: z.string().optional(),
     remaining: count().optional(),
     rows_per_day: count().optional(),
+    tenants: count().optional(),
+    per_tenant: z
+      .strictObject({ rows: count().optional(), share: z.string().optional(), remaining: count().optional() })
+      .optional(),
     // oxlint-disable-next-line unicorn/no-thenable -- the word of the format; never a function, never awaited
     then: z.union([z.literal("deny"), requirement()]).optional(),
     because: sentence(),
@@ -85,6 +89,15 @@ const assertion = () =>
     message: sentence(),
   });
 
+const testTenant = () =>
+  z.strictObject({
+    name: sentence(),
+    insert: count().optional(),
+    update: count().optional(),
+    delete: count().optional(),
+    rows_before: count().optional(),
+  });
+
 const testTable = () =>
   z.strictObject({
     name: sentence(),
@@ -95,6 +108,19 @@ const testTable = () =>
     columns: z.array(sentence()).optional(),
     levelled: z.array(sentence()).optional(),
     protected_lost: count().optional(),
+    cascaded: count().optional(),
+    triggered: count().optional(),
+    first_touch: z.boolean().optional(),
+    tenants: z.array(testTenant()).optional(),
+  });
+
+const testEvidence = () =>
+  z.strictObject({
+    source: sentence(),
+    says: z.enum(ENVIRONMENTS).optional(),
+    strength: z.enum(["strong", "medium", "none"]).optional(),
+    state: z.enum(["agrees", "contradicts", "absent", "informs"]),
+    detail: sentence().optional(),
   });
 
 const testPlan = () =>
@@ -126,7 +152,9 @@ const testPlan = () =>
     waves: z.boolean().optional(),
     checks: count().optional(),
     job_runs: count().optional(),
+    requester_runs: count().optional(),
     rows_last_day: count().optional(),
+    evidence: z.array(testEvidence()).optional(),
     assertions: z.record(z.string(), count()).optional(),
   });
 

@@ -256,6 +256,7 @@ export async function sealPlan(
       digest,
       changeset: measured.digest,
       rows: measured.rows,
+      ...tablesToNote(statement.changeset.tables.map((t) => t.name)),
       job: parts.job?.name ?? parts.from?.kind ?? "",
       by: requester.person,
       decision: decision.kind,
@@ -271,6 +272,13 @@ export async function sealPlan(
   });
   const odd = oddSeen.finish(changes);
   return { id, digest, file, statement, summary, shapes: changes.tables, decision, examined, odd };
+}
+
+/** An entry has room for so much of a plan's tables; a plan of more counts as one whose tables nobody knows. */
+const MOST_TABLES_BYTES = 16_384;
+
+function tablesToNote(tables: readonly string[]): { readonly tables?: readonly string[] } {
+  return JSON.stringify(tables).length > MOST_TABLES_BYTES ? {} : { tables };
 }
 
 /** What policy is told of a plan whose statement does not exist yet. */

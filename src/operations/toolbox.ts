@@ -18,6 +18,7 @@ import type { Evidence } from "../environment/evidence.js";
 import type { JobRequest, PreparedJob } from "../jobs/job.js";
 import type { LedgerStore } from "../ledger/entry.js";
 import type { CompiledPolicies } from "../policy/compile.js";
+import type { PrepareAssertion } from "../policy/lint-assertions.js";
 import type { SnapshotManifest } from "../snapshot/snapshot.js";
 import type { Target } from "../target/target.js";
 import type { MachineProbe } from "./doctor.js";
@@ -30,6 +31,8 @@ export interface ValueOrigin {
   readonly part: string;
   readonly from: string;
   readonly inherited: boolean;
+  /** Whether an inherited value was there when the parent process began, or was set since; null where nobody can tell. */
+  readonly age?: "before-parent" | "since" | null;
 }
 
 /** The project around the working directory: its configuration, people and policies, read and checked. */
@@ -248,7 +251,7 @@ export interface Toolbox {
   ) => Promise<{ readonly target: Target; readonly origins: readonly ValueOrigin[] }>;
   /** Finds, reads, pins and binds a job for a target; nothing of it runs yet. */
   readonly prepareJob: (on: string, request: JobRequest, given: readonly string[]) => Promise<PreparedJob>;
-  readonly machineEvidence: () => readonly Evidence[];
+  readonly machineEvidence: (target: string) => readonly Evidence[];
   /** Login, host and CI facts for the statement: claims, never proof. */
   readonly claims: () => Readonly<Record<string, string>>;
   /**
@@ -295,6 +298,8 @@ export interface Toolbox {
     readonly path: string | null;
     readonly source: Digest;
   }) => Promise<{ readonly commit: string | null; readonly clean: boolean } | null>;
+  /** Finds out whether questions in SQL could be asked of a plan's rows; asks none. */
+  readonly queryPreparer: () => Promise<PrepareAssertion>;
   /** What `doctor` asks this machine. */
   readonly probe: MachineProbe;
   readonly progress: Progress;

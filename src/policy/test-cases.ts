@@ -95,6 +95,7 @@ export function inputOfTest(plan: TestPlan): PolicyInput {
       update,
       delete: deleted,
       tables: BigInt(tables.length),
+      tenants: BigInt(new Set(tables.flatMap((t) => (t.tenants ?? []).map((x) => x.name))).size),
     },
     tables,
     schemaChanges: plan.schemaChanges,
@@ -109,6 +110,7 @@ export function inputOfTest(plan: TestPlan): PolicyInput {
     waves: plan.waves,
     checks: plan.checks,
     history: plan.history,
+    evidence: plan.evidence,
   };
 }
 

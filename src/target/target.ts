@@ -9,6 +9,7 @@ import type { SchemaTies } from "../changeset/ties.js";
 import type { Row, Value } from "../changeset/value.js";
 import type { Evidence } from "../environment/evidence.js";
 import type { AnchoredHead, BatchMark, MarkedHistory, Marker, Note, SpentMark } from "./marker.js";
+import type { VitalColumn, Vitals } from "./vitals.js";
 
 /** What a kind of target can do; the default of a new adapter is the careful answer. */
 export interface Capabilities {
@@ -251,6 +252,17 @@ export interface Target {
   /** All rows of a table in key order. */
   readonly scan: (shape: TableShape) => AsyncIterable<Row>;
   readonly countRows: (table: string) => Promise<number>;
+  /**
+   * How many rows of a table hold each of these values in a column now, in the order of the values. Reads an index of the
+   * column where there is one, else the table. Absent where a target cannot count so: then nobody knows.
+   */
+  readonly countByValue?: (
+    table: string,
+    column: string,
+    values: readonly Value[],
+  ) => Promise<readonly number[]>;
+  /** What can be told of the target's life: how large it is, how new its newest rows are. Reads only. Absent: nothing. */
+  readonly vitals?: (newest: readonly VitalColumn[]) => Promise<Vitals>;
   readonly spentFor: (planDigest: Digest) => Promise<SpentMark | null>;
   readonly notes: () => Promise<readonly Note[]>;
   readonly batches: (run: string) => Promise<readonly BatchMark[]>;

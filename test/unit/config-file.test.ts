@@ -91,10 +91,26 @@ describe("a configuration", () => {
       hooks: { hold: { command: ["./hold.sh"], timeoutSeconds: 60 } },
       snapshot: { level: "tables", keepSeconds: 30 * 86_400 },
       pauseWhile: {},
+      newestRow: [],
       protect: [],
       tenant: [],
       trust: null,
     });
+  });
+
+  test("time columns have a bound or none, and guard the target", () => {
+    const text = (rows: string): string =>
+      `targets: { shop: { url: "sqlite:shop.db", newest_row: ${rows} } }\n`;
+    const found = parseConfig(text("{ orders.created_at: 15m, audit.at: any }"), "/srv/app/holdpoint.yaml");
+    expect(targetConfigOf(found, "shop").newestRow).toEqual([
+      { table: "orders", column: "created_at", withinSeconds: 900 },
+      { table: "audit", column: "at", withinSeconds: null },
+    ]);
+    expect(guardingOf(found, "shop")["newest_row"]).toEqual({ "orders.created_at": 900, "audit.at": null });
+    for (const wrong of ["{ orders: 15m }", "{ orders.created_at: soon }", "{ orders.created_at: }"])
+      expect(() => parseConfig(text(wrong), "/srv/app/holdpoint.yaml")).toThrow(
+        expect.objectContaining({ code: "ERR_CONFIG_INVALID" }),
+      );
   });
 
   test("has its jobs typed; what a named table does not expect is expected not to happen", () => {

@@ -258,8 +258,8 @@ describe("caps and floors", () => {
     ],
     [
       "on: plan, rows_per_day: 1000",
-      { history: { jobRuns: 0n, rowsLastDay: 660n } },
-      { history: { jobRuns: 0n, rowsLastDay: 661n } },
+      { history: { jobRuns: 0n, requesterRuns: 0n, rowsLastDay: 660n } },
+      { history: { jobRuns: 0n, requesterRuns: 0n, rowsLastDay: 661n } },
       "339 rows or fewer (now 340)",
     ],
   ])("%s", (rest, inside, outside, flips) => {

@@ -85,6 +85,6 @@ describe("the pages", () => {
     const [whole = "", ...parts] = blocks("docs/policy.md");
     expect(policiesOf(whole, "").files).toHaveLength(1);
     for (const part of parts) expect(policiesOf(part).files).toHaveLength(1);
-    expect(parts).toHaveLength(2);
+    expect(parts).toHaveLength(4);
   });
 });

@@ -3,7 +3,7 @@ import { userInfo } from "node:os";
 import type { Clock, Random } from "../../base/clock.js";
 import type { Digest } from "../../base/digest.js";
 import type { ChangeSink, ChangeSource, RowKey, TableShape } from "../../changeset/change.js";
-import type { Row } from "../../changeset/value.js";
+import type { Row, Value } from "../../changeset/value.js";
 import type { AnchoredHead, BatchMark, MarkedHistory, Marker, Note, SpentMark } from "../../target/marker.js";
 import type {
   Capabilities,
@@ -21,6 +21,7 @@ import type {
   UndoRehearsal,
   WriteSession,
 } from "../../target/target.js";
+import type { VitalColumn, Vitals } from "../../target/vitals.js";
 import { parseAddress } from "./address.js";
 import {
   asTargetError,
@@ -47,6 +48,7 @@ import { rehearseUndo } from "./rehearse-undo.js";
 import { readCatalogue, schemaFacts, tableFor } from "./schema.js";
 import { changesSchema, rehearseScript, undoSchema } from "./script.js";
 import { maySilence } from "./silence.js";
+import { countByValue, vitals } from "./vitals.js";
 import { openNoteSession, openWriteSession, settingsOfJobs } from "./write.js";
 
 /** How a PostgreSQL target is opened. */
@@ -196,6 +198,19 @@ class PostgresTarget implements Target {
         throw unsupported(`there is no table ${table}`, `on ${this.#connecting.address.shown}`);
       return await countRows(this.#reader, info);
     });
+  countByValue = async (
+    table: string,
+    column: string,
+    values: readonly Value[],
+  ): Promise<readonly number[]> =>
+    this.#reading(async () => {
+      const info = (await readCatalogue(this.#reader)).byName.get(table);
+      if (info === undefined)
+        throw unsupported(`there is no table ${table}`, `on ${this.#connecting.address.shown}`);
+      return await countByValue(this.#reader, info, column, values);
+    });
+  vitals = async (newest: readonly VitalColumn[]): Promise<Vitals> =>
+    this.#reading(() => vitals(this.#reader, newest));
   spentFor = async (planDigest: Digest): Promise<SpentMark | null> =>
     this.#reading(() => readSpent(this.#reader, planDigest));
   notes = async (): Promise<readonly Note[]> => this.#reading(() => readNotes(this.#reader));

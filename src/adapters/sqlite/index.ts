@@ -20,6 +20,7 @@ import type {
   UndoRehearsal,
   WriteSession,
 } from "../../target/target.js";
+import type { VitalColumn, Vitals } from "../../target/vitals.js";
 import { copyDatabase } from "./copy.js";
 import { asTargetError, loadDriver, locate, openFile, type Connection, type Driver } from "./driver.js";
 import { identify } from "./identify.js";
@@ -40,6 +41,7 @@ import { runLockPath } from "./run-lock.js";
 import { readCatalogue, schemaFacts, tableFor } from "./schema.js";
 import { undoSchema } from "./script.js";
 import { StoredRows } from "./stored-rows.js";
+import { countByValue, vitals } from "./vitals.js";
 import { openNoteSession, openWriteSession, type WriteSetting } from "./write.js";
 
 /** How an SQLite target is opened. */
@@ -180,6 +182,13 @@ class SqliteTarget implements Target {
 
   countRows = async (table: string): Promise<number> =>
     this.#reading(() => Number(this.#reader.value(`SELECT count(*) FROM ${main(table)}`)));
+  countByValue = async (
+    table: string,
+    column: string,
+    values: readonly Value[],
+  ): Promise<readonly number[]> => this.#reading(() => countByValue(this.#reader, table, column, values));
+  vitals = async (newest: readonly VitalColumn[]): Promise<Vitals> =>
+    this.#reading(() => vitals(this.#reader, newest));
   spentFor = async (planDigest: Digest): Promise<SpentMark | null> =>
     this.#reading(() => readSpent(this.#reader, planDigest));
   notes = async (): Promise<readonly Note[]> => this.#reading(() => readNotes(this.#reader));

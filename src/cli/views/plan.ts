@@ -9,6 +9,7 @@ import type { Verdict } from "../../environment/evidence.js";
 import type { Decision } from "../../policy/decision.js";
 import type { ValueOrigin } from "../../operations/toolbox.js";
 import { card, type Card, type CardFacts } from "../../render/card.js";
+import { ageInWords } from "../../operations/judging/examine.js";
 import { agreement } from "../../render/envcheck.js";
 import { count } from "../../render/numbers.js";
 import type { EffectLine, PlanView } from "../../render/plan.js";
@@ -72,9 +73,16 @@ export function planView(f: PlanFactsView): PlanView {
   };
 }
 
+/** One origin in JSON. */
+export function originJson(o: ValueOrigin): Readonly<Record<string, unknown>> {
+  return { part: o.part, from: o.from, inherited: o.inherited, age: o.age ?? null };
+}
+
 /** Parts of the address that came from the shell around: an address nobody typed here is the one that misleads. */
 export function inheritedParts(origins: readonly ValueOrigin[]): readonly string[] {
-  return origins.filter((o) => o.inherited).map((o) => `${o.part}, inherited: ${o.from}`);
+  return origins
+    .filter((o) => o.inherited)
+    .map((o) => `${o.part}, inherited: ${[o.from, ...ageInWords(o)].join(", ")}`);
 }
 
 /** The five slots, computed here. */
@@ -157,7 +165,7 @@ export function planResult(f: PlanFactsView): Record<string, unknown> {
         columns: t.columns,
       })),
     },
-    origins: (f.origins ?? []).map((o) => ({ part: o.part, from: o.from, inherited: o.inherited })),
+    origins: (f.origins ?? []).map(originJson),
     has_changes: summary.rows > 0 || statement.schema.changes.length > 0,
     target: {
       name: statement.target.name,
