@@ -116,6 +116,23 @@ export function openContainer(
   return { path, sections, digest, loadInto: (sink) => reading(path, kind, () => load(sink)) };
 }
 
+/**
+ * The sections at the front of a container, in the time that they take to read. Nothing vouches for them but what the
+ * caller holds them against: the digest at the end covers the whole file, which is not read.
+ */
+export function readHead(
+  path: string,
+  kind: ContainerKind,
+  options: ReadOptions,
+): Pick<Container, "path" | "sections"> {
+  return reading(path, kind, () =>
+    withFile(path, options, (fd, size) => {
+      requireMagic(path, kind, fd);
+      return { path, sections: readSections(path, kind, fd, size - DIGEST_BYTES).sections };
+    }),
+  );
+}
+
 function* contentOf(
   kind: ContainerKind,
   sections: readonly Uint8Array[],

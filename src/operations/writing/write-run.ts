@@ -21,7 +21,7 @@ import { Pacer } from "./pace.js";
 import { isFinished } from "../recall/plan-state.js";
 import type { RunCut } from "./run-cut.js";
 import { checkFailed, putBackAfter, stoppedPartWay, type Standing, unrecorded } from "./run-ends.js";
-import { keepBeforeRun } from "../snapshot.js";
+import { keepBeforeRun, recorded } from "../snapshot.js";
 import type { LoadedPlan, Toolbox } from "../toolbox.js";
 import { type BatchOf, putBackWave, rowsOf, writeBatch } from "./write-batch.js";
 import { failedCheck } from "./wave-checks.js";
@@ -319,7 +319,7 @@ async function takeSnapshot(
       },
       beforeImages(plan.changes),
     );
-    (await tools.ledger()).append({
+    await recorded(tools, manifest.id, {
       kind: "snapshot-taken",
       target: examined.target.name,
       plan: plan.id,
