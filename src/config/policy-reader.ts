@@ -152,6 +152,7 @@ export class PolicyReader {
       maxAgeSeconds: raw.max_age === undefined ? null : this.#duration(raw.max_age, [...path, "max_age"]),
       waves: raw.waves ?? false,
       checks: raw.checks ?? false,
+      snapshot: raw.snapshot ?? null,
     };
     this.#requireSense(asked, raw, path);
     return asked;
@@ -159,11 +160,12 @@ export class PolicyReader {
 
   #requireSense(asked: Asked, raw: RawRequired, path: Path): void {
     const { approvals, touch, reviewedInTool, approverReason } = asked;
-    const { reason, ticket, expect, scope, maxAgeSeconds, waves, checks } = asked;
+    const { reason, ticket, expect, scope, maxAgeSeconds, waves, checks, snapshot } = asked;
+    const ofPlan = reason || expect || scope || waves || checks;
     if (approvals.length > 0 || raw.groups !== undefined) return;
     if (touch || reviewedInTool || approverReason)
       this.#fault(path, "asks something of approvers and for no approvals: add people");
-    else if (!reason && ticket === null && !expect && !scope && maxAgeSeconds === null && !waves && !checks)
+    else if (!ofPlan && ticket === null && maxAgeSeconds === null && snapshot === null)
       this.#fault(path, "asks for nothing");
   }
 
@@ -339,6 +341,7 @@ export class PolicyReader {
       ),
       waves: raw.waves ?? false,
       checks: big(raw.checks),
+      snapshot: raw.snapshot ?? "rows",
       history: { jobRuns: big(raw.job_runs), rowsLastDay: big(raw.rows_last_day) },
       assertions: raw.assertions ?? {},
     };

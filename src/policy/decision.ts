@@ -56,6 +56,8 @@ export interface PolicyInput {
   /** Whether rows are written in waves, and how many checks run between them. */
   readonly waves?: boolean;
   readonly checks?: bigint;
+  /** What is kept before the first write. */
+  readonly snapshot?: "rows" | "tables" | "database";
   /** From the ledger: completed runs of this job on this target; rows that this requester changed there in the last 24 hours. */
   readonly history?: { readonly jobRuns: bigint; readonly rowsLastDay: bigint };
 }

@@ -87,6 +87,7 @@ export const VARIABLES = {
   plan_age_seconds: ["int", "age of the plan (may be absent)"],
   waves: ["bool", "whether the plan is applied in waves (may be absent)"],
   checks: ["int", "checks that run between waves (may be absent)"],
+  snapshot: ["string", "what is kept before: `rows`, `tables` or `database` (may be absent)"],
   history: ["History", "from the ledger (may be absent)"],
 } as const satisfies Readonly<Record<string, Declared>>;
 
@@ -147,6 +148,7 @@ export function factsOf(input: PolicyInput): Facts {
     plan_age_seconds: input.planAgeSeconds,
     waves: input.waves,
     checks: input.checks,
+    snapshot: input.snapshot,
     history:
       input.history &&
       new History({ job_runs: input.history.jobRuns, rows_last_day: input.history.rowsLastDay }),

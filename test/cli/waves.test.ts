@@ -190,6 +190,11 @@ describe("between the waves", () => {
     }[];
     expect(last).toMatchObject({ state: "stopped", rows: 10 });
     const run = last?.run ?? "";
+    // A run that stopped part way is known for the rows that it wrote, and for no others.
+    const who = (key: string): unknown =>
+      other.json(["log", "who", "--on", "items", "--table", "item", "--key", key]).result["runs"];
+    expect(who("5")).toMatchObject([{ run, state: "stopped" }]);
+    expect(who("250")).toEqual([]);
 
     control({});
     const still = other.json(["apply", "--resume", run]);
@@ -393,6 +398,28 @@ describe("between the waves", () => {
     control({});
     expect(other.json(["release", "items", "--reason", "over"]).ok).toBe(true);
     expect(other.json(["hold", "items", "--reason", " "])).toMatchObject({ exit: { code: 2 } });
+  });
+});
+
+describe("plan --snapshot", () => {
+  test("keeps more than the configuration says, and says so; a level that is none is refused", () => {
+    const plan = project.plan("UPDATE item SET state = 'snap' WHERE id = 1", ["--snapshot", "database"]);
+    expect(project.json(["show", plan]).result["writing"]).toMatchObject({ snapshot: "database" });
+    const done = project.json(["apply", plan]);
+    expect(done.error).toBeNull();
+    const kept = project.json(["snapshot", "list"]).result["snapshots"] as unknown as {
+      level: string;
+      run: string;
+    }[];
+    expect(
+      kept
+        .filter((k) => k.run === done.result["run"])
+        .map((k) => k.level)
+        .sort(),
+    ).toEqual(["database", "rows"]);
+    const file = project.write("jobs/snap.sql", "UPDATE item SET state = 'snap' WHERE id = 2");
+    const refused = project.json(["plan", file, "--on", "items", "--snapshot", "everything"]);
+    expect(refused).toMatchObject({ exit: { code: 2 }, error: { code: "ERR_USAGE" } });
   });
 });
 

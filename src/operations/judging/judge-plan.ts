@@ -36,7 +36,7 @@ export function summaryOf(source: ChangeSource, seed: Digest, sampleSize: number
  */
 export type JudgedClaims = Pick<
   PlanStatement,
-  "job" | "from" | "requester" | "reason" | "ticket" | "mode" | "waves" | "checks"
+  "job" | "from" | "requester" | "reason" | "ticket" | "mode" | "waves" | "checks" | "snapshot"
 > & {
   readonly schemaChanges: number;
   readonly sequences: number;
@@ -187,6 +187,7 @@ function policyInput(effect: Effect, rows: RowFacts): Omit<PolicyInput, "request
     ...ageOf(claims.createdAt, now),
     waves: claims.waves !== null,
     checks: BigInt(claims.checks.length),
+    snapshot: claims.snapshot.level,
   };
 }
 
