@@ -235,6 +235,11 @@ export interface Target {
   readonly readRows: (shape: TableShape, keys: Iterable<RowKey>) => AsyncIterable<ReadRow>;
   /** All rows of a table in key order. */
   readonly scan: (shape: TableShape) => AsyncIterable<Row>;
+  /**
+   * The largest value that a column holds or, where the target counts its keys, has ever given out; null for none. Absent
+   * where a kind of target cannot tell.
+   */
+  readonly largestOf?: (shape: TableShape, column: number) => Promise<Value>;
   readonly countRows: (table: string) => Promise<number>;
   readonly spentFor: (planDigest: Digest) => Promise<SpentMark | null>;
   readonly notes: () => Promise<readonly Note[]>;

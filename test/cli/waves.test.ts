@@ -449,31 +449,3 @@ describe("a target whose snapshots are whole tables", () => {
     }
   });
 });
-
-describe("tables that only ever grow", () => {
-  let audited: TestProject;
-  beforeAll(() => {
-    audited = makeProject({ schema: ROWS, environment: "development", target: "items", pin: false });
-    const config = audited.read("holdpoint.yaml");
-    audited.write("holdpoint.yaml", config.replace(/^( +)url: .*$/m, "$&\n$1append_only: [thing]"));
-    audited.run(["env", "pin", "items", "--confirm", "items"]);
-  });
-  afterAll(() => audited.close());
-
-  test("an undo that would delete their rows is refused by name (30), the other tables can be taken back", () => {
-    const plan = audited.plan("UPDATE item SET state = 'n' WHERE id = 1; INSERT INTO thing VALUES (99, 1)");
-    const run = String(audited.json(["apply", plan]).result["run"]);
-    const after = audited.dump();
-    const refused = audited.json(["undo", run]);
-    expect(refused).toMatchObject({
-      exit: { code: 30 },
-      error: { code: "ERR_APPEND_ONLY" },
-      target_changed: "no",
-    });
-    expect(refused.error?.why).toContain("thing");
-    expect(audited.dump()).toBe(after);
-    expect(audited.json(["undo", run, "--table", "item"]).ok).toBe(true);
-    expect(audited.rows("SELECT id FROM thing WHERE id = 99")).toHaveLength(1);
-    expect(audited.rows("SELECT id FROM item WHERE state = 'n'")).toHaveLength(0);
-  });
-});

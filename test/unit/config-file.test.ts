@@ -83,6 +83,7 @@ describe("a configuration", () => {
       identity: "sqlite:8f1c8f1c8f1c8f1c8f1c8f1c8f1c8f1c",
       foreignKeys: true,
       appendOnly: ["outbox", "audit_log"],
+      reversals: {},
       mask: [{ table: "customers", column: "email" }],
       rehearseOn: "elb-clone",
       checks: { answers: { command: ["./check.sh", "{x}"], timeoutSeconds: 30 } },
