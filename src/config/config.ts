@@ -84,6 +84,19 @@ export interface RehearsalConfig {
   readonly statementSeconds?: number;
 }
 
+/** What a cell of a reversing row holds. */
+export type ReverseCell =
+  | { readonly kind: "is"; readonly value: string | bigint | null }
+  /** What another column of the row holds that is reversed. */
+  | { readonly kind: "column"; readonly name: string }
+  /** A number with the opposite sign. */
+  | { readonly kind: "negate"; readonly name: string }
+  /** One more than the largest whole number that the column ever held. */
+  | { readonly kind: "next" };
+
+/** A reversing row, by column; columns that are not named are copied. */
+export type Reversal = Readonly<Record<string, ReverseCell>>;
+
 /** One target as the configuration has it. */
 export interface TargetConfig {
   readonly name: string;
@@ -100,6 +113,8 @@ export interface TargetConfig {
    * the history that policy is told, and a ledger that the target does not know yet joins with its first run.
    */
   readonly ledgers: "one" | "many";
+  /** Of tables that only ever grow: how a row is reversed. */
+  readonly reversals: Readonly<Record<string, Reversal>>;
   readonly mask: readonly MaskedColumn[];
   /** Columns that say whose a row is: a plan over several tenants is shown as odd. */
   readonly tenant: readonly MaskedColumn[];
@@ -292,12 +307,34 @@ const urlText = z.string().superRefine((text, context) => {
 /** `table.column`. */
 const columnName = () => tableName().refine((s) => /^.+\..+$/.test(s), { error: "wants table.column" });
 
+const reverseCell = z.union([
+  z.string(),
+  z.int(),
+  z.null(),
+  z.strictObject({ column: plainText() }),
+  z.strictObject({ negate: plainText() }),
+  z.strictObject({ next: z.literal(true) }),
+]);
+
+const growingTables = z.union([
+  z.array(tableName()).min(1),
+  z.record(
+    tableName(),
+    z.strictObject({
+      reverse: z
+        .record(plainText(), reverseCell)
+        .refine((cells) => Object.keys(cells).length > 0, { error: "names no column" })
+        .optional(),
+    }),
+  ),
+]);
+
 const targetSchema = z.strictObject({
   url: urlText,
   environment: z.enum(ENVIRONMENTS).optional(),
   identity: plainText().optional(),
   foreign_keys: z.boolean().optional(),
-  append_only: z.array(tableName()).min(1).optional(),
+  append_only: growingTables.optional(),
   ledgers: z.enum(["one", "many"]).optional(),
   mask: z.array(columnName()).min(1).optional(),
   tenant: z.array(columnName()).min(1).optional(),
@@ -387,7 +424,7 @@ function targetConfig(name: string, raw: RawTarget): TargetConfig {
     environment: raw.environment ?? null,
     identity: raw.identity ?? null,
     foreignKeys: raw.foreign_keys ?? false,
-    appendOnly: raw.append_only ?? [],
+    ...growing(raw.append_only ?? []),
     ledgers: raw.ledgers ?? "one",
     mask: (raw.mask ?? []).map(maskedColumn),
     tenant: (raw.tenant ?? []).map(maskedColumn),
@@ -404,6 +441,28 @@ function targetConfig(name: string, raw: RawTarget): TargetConfig {
     snapshot: { level: raw.snapshot?.level ?? "rows", keepSeconds: raw.snapshot?.keep ?? null },
     trust: raw.trust === undefined ? null : { people: raw.trust.people, groups: raw.trust.groups ?? [] },
   };
+}
+
+function growing(raw: z.infer<typeof growingTables>): Pick<TargetConfig, "appendOnly" | "reversals"> {
+  if (Array.isArray(raw)) return { appendOnly: raw, reversals: {} };
+  const declared = Object.entries(raw).flatMap(([table, { reverse }]) =>
+    reverse === undefined ? [] : [[table, reversalOf(reverse)] as const],
+  );
+  return { appendOnly: Object.keys(raw), reversals: Object.fromEntries(declared) };
+}
+
+function reversalOf(cells: Readonly<Record<string, z.infer<typeof reverseCell>>>): Reversal {
+  return Object.fromEntries(
+    Object.entries(cells).map(([column, cell]): [string, ReverseCell] => {
+      if (cell === null || typeof cell === "string") return [column, { kind: "is", value: cell }];
+      if (typeof cell === "number") return [column, { kind: "is", value: BigInt(cell) }];
+      if ("next" in cell) return [column, { kind: "next" }];
+      return [
+        column,
+        "column" in cell ? { kind: "column", name: cell.column } : { kind: "negate", name: cell.negate },
+      ];
+    }),
+  );
 }
 
 function maskedColumn(text: string): MaskedColumn {
@@ -498,6 +557,7 @@ export function guardingOf(config: Config, name: string): Readonly<Record<string
     foreign_keys: target.foreignKeys,
     append_only: [...target.appendOnly].sort(),
     ...(target.ledgers === "one" ? {} : { ledgers: target.ledgers }),
+    ...(Object.keys(target.reversals).length === 0 ? {} : { append_only_reverse: reversalsJson(target) }),
     mask: target.mask.map((m) => `${m.table}.${m.column}`).sort(),
     // What is not set is left out: a bundle that was pinned before these keys existed stays the same.
     ...(target.tenant.length === 0
@@ -527,6 +587,27 @@ export function guardingOf(config: Config, name: string): Readonly<Record<string
       ? {}
       : { trust: { people: target.trust.people, groups: [...target.trust.groups].sort() } }),
   };
+}
+
+function reversalsJson({ reversals }: TargetConfig): Json {
+  const cellJson = (cell: ReverseCell): Json => {
+    switch (cell.kind) {
+      case "is":
+        return typeof cell.value === "bigint" ? { integer: cell.value.toString() } : { is: cell.value };
+      case "column":
+        return { column: cell.name };
+      case "negate":
+        return { negate: cell.name };
+      case "next":
+        return { next: true };
+    }
+  };
+  return Object.fromEntries(
+    Object.entries(reversals).map(([table, cells]) => [
+      table,
+      Object.fromEntries(Object.entries(cells).map(([column, cell]) => [column, cellJson(cell)])),
+    ]),
+  );
 }
 
 function collectorJson(c: Collector): Record<string, Json> {

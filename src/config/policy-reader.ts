@@ -153,6 +153,7 @@ export class PolicyReader {
       maxAgeSeconds: raw.max_age === undefined ? null : this.#duration(raw.max_age, [...path, "max_age"]),
       waves: raw.waves ?? false,
       checks: raw.checks ?? false,
+      snapshot: raw.snapshot ?? null,
     };
     this.#requireSense(asked, raw, path);
     return asked;
@@ -160,11 +161,12 @@ export class PolicyReader {
 
   #requireSense(asked: Asked, raw: RawRequired, path: Path): void {
     const { approvals, touch, reviewedInTool, approverReason } = asked;
-    const { reason, ticket, expect, scope, maxAgeSeconds, waves, checks } = asked;
+    const { reason, ticket, expect, scope, maxAgeSeconds, waves, checks, snapshot } = asked;
+    const ofPlan = reason || expect || scope || waves || checks;
     if (approvals.length > 0 || raw.groups !== undefined) return;
     if (touch || reviewedInTool || approverReason)
       this.#fault(path, "asks something of approvers and for no approvals: add people");
-    else if (!reason && ticket === null && !expect && !scope && maxAgeSeconds === null && !waves && !checks)
+    else if (!ofPlan && ticket === null && maxAgeSeconds === null && snapshot === null)
       this.#fault(path, "asks for nothing");
   }
 
@@ -373,6 +375,7 @@ export class PolicyReader {
       ),
       waves: raw.waves ?? false,
       checks: big(raw.checks),
+      snapshot: raw.snapshot ?? "rows",
       history: {
         jobRuns: big(raw.job_runs),
         requesterRuns: big(raw.requester_runs),

@@ -38,6 +38,7 @@ const required = () =>
     max_age: sentence().optional(),
     waves: z.boolean().optional(),
     checks: z.boolean().optional(),
+    snapshot: z.enum(["tables", "database"]).optional(),
   });
 
 const requirement = () => z.strictObject({ require: required() });
@@ -151,6 +152,7 @@ const testPlan = () =>
     plan_age: z.string().optional(),
     waves: z.boolean().optional(),
     checks: count().optional(),
+    snapshot: z.enum(["rows", "tables", "database"]).optional(),
     job_runs: count().optional(),
     requester_runs: count().optional(),
     rows_last_day: count().optional(),

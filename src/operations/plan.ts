@@ -38,6 +38,7 @@ import { refuseAppendOnly } from "./merging/append-only.js";
 import { ciClaims } from "./judging/ci-claims.js";
 import { refuseOverdueDebts } from "./debts.js";
 import { rejectionInWords, rejectionsOfEffect } from "./recall/rejections.js";
+import { highestLevel, type SnapshotLevel } from "../snapshot/snapshot.js";
 import { startOdd } from "./judging/odd.js";
 import { refuseOutsideScope, refuseSchemaOutsideScope, refuseUnexpected } from "./judging/scope.js";
 import { noScripts, scriptOf, statementsOf } from "./judging/script.js";
@@ -65,6 +66,8 @@ export interface PlanRequest {
   readonly pacing?: Pacing;
   /** Put a wave back when a check fails after it. */
   readonly putBack?: boolean;
+  /** What is kept before the first write, where that is more than the configuration says. */
+  readonly snapshot?: SnapshotLevel;
   /** How it is to be written; where nothing is said, as rows unless the job changes the schema. */
   readonly mode?: "rows" | "script";
 }
@@ -118,6 +121,7 @@ export async function makePlan(tools: Toolbox, request: PlanRequest): Promise<Pl
         lifetimeSeconds: request.lifetimeSeconds ?? PLAN_LIFETIME_SECONDS,
         pacing: request.pacing ?? {},
         putBack: request.putBack === true,
+        ...(request.snapshot === undefined ? {} : { snapshot: request.snapshot }),
       });
     } finally {
       changes.close();
@@ -149,6 +153,8 @@ export interface PlanParts {
   readonly keyOptional?: boolean;
   readonly pacing?: Pacing;
   readonly putBack?: boolean;
+  /** What is kept before the first write, where that is more than the configuration says. */
+  readonly snapshot?: SnapshotLevel;
   /** More that a reader must know. */
   readonly notices?: readonly string[];
   /** Present: the statements run again at apply. */
@@ -179,7 +185,7 @@ function writingOf(
     maxRowsPerSecond: parts.pacing?.maxRowsPerSecond ?? null,
     checks: Object.keys(checks).sort(),
     hooks: Object.keys(hooks).sort(),
-    snapshot: snapshot.level,
+    snapshot: highestLevel(snapshot.level, parts.snapshot ?? "rows"),
   };
 }
 
@@ -289,6 +295,7 @@ function claimsBefore(parts: PlanParts, requester: Requester, writing: Writing):
     mode: parts.script === undefined ? "rows" : "script",
     waves: writing.waves,
     checks: writing.checks,
+    snapshot: { level: writing.snapshot },
     schemaChanges: parts.script?.schemaChanges.length ?? 0,
     sequences: parts.rehearsal?.sequences.length ?? 0,
     origins: parts.rehearsal?.origins ?? {},

@@ -58,6 +58,8 @@ export interface PolicyInput {
   /** Whether rows are written in waves, and how many checks run between them. */
   readonly waves?: boolean;
   readonly checks?: bigint;
+  /** What is kept before the first write. */
+  readonly snapshot?: "rows" | "tables" | "database";
   readonly history?: PolicyHistory;
   /** What the target says about where we are, as the verdict read it. */
   readonly evidence?: readonly PolicyEvidence[];

@@ -115,6 +115,7 @@ export const VARIABLES = {
   plan_age_seconds: ["int", "age of the plan (may be absent)"],
   waves: ["bool", "whether the plan is applied in waves (may be absent)"],
   checks: ["int", "checks that run between waves (may be absent)"],
+  snapshot: ["string", "what is kept before: `rows`, `tables` or `database` (may be absent)"],
   history: ["History", "from the ledger (may be absent)"],
   evidence: [
     "list<Evidence>",
@@ -190,6 +191,7 @@ export function factsOf(input: PolicyInput): Facts {
     plan_age_seconds: input.planAgeSeconds,
     waves: input.waves,
     checks: input.checks,
+    snapshot: input.snapshot,
     history: input.history && historyValue(input.history),
     evidence: input.evidence?.map((e) => new Signal({ ...e, says: e.says ?? "" })),
   });

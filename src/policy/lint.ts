@@ -190,6 +190,7 @@ const ANY_PLAN: Parameters<typeof inputOfTest>[0] = {
   planAgeSeconds: 0n,
   waves: false,
   checks: 0n,
+  snapshot: "rows",
   history: { jobRuns: 0n, requesterRuns: 0n, rowsLastDay: 0n },
   evidence: [],
   assertions: {},

@@ -37,7 +37,7 @@ export interface ApprovalsAsked {
  * What a rule asks for. All of it is joined by AND.
  * - about approvals: who, touch, reviewed in the tool, the approver's reason;
  * - about the plan, met or not when the rule is evaluated: reason, ticket, declared expectation and scope,
- *   age, waves, checks. One that is not met denies; one that is met stands aside and allows nothing by itself.
+ *   age, waves, checks, what is kept before. One that is not met denies; one that is met stands aside and allows nothing by itself.
  */
 export interface Asked {
   readonly approvals: readonly ApprovalsAsked[];
@@ -51,6 +51,8 @@ export interface Asked {
   readonly maxAgeSeconds: number | null;
   readonly waves: boolean;
   readonly checks: boolean;
+  /** What the run keeps before it writes, at least; null where the plan's rows are enough. */
+  readonly snapshot: "tables" | "database" | null;
 }
 
 /** What follows when a rule's condition holds: `then` in the file. */
@@ -208,6 +210,7 @@ export interface TestPlan {
   readonly planAgeSeconds: bigint;
   readonly waves: boolean;
   readonly checks: bigint;
+  readonly snapshot: "rows" | "tables" | "database";
   readonly history: PolicyHistory;
   readonly evidence: readonly PolicyEvidence[];
   /** Rows that an assertion's query would select, by its id; one that is not named selects none. */

@@ -109,6 +109,7 @@ export function inputOfTest(plan: TestPlan): PolicyInput {
     planAgeSeconds: plan.planAgeSeconds,
     waves: plan.waves,
     checks: plan.checks,
+    snapshot: plan.snapshot,
     history: plan.history,
     evidence: plan.evidence,
   };

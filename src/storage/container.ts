@@ -133,6 +133,23 @@ function digestOfAll(stream: Iterable<Uint8Array>): Digest {
   return hash.end();
 }
 
+/**
+ * The sections at the front of a container, in the time that they take to read. Nothing vouches for them but what the
+ * caller holds them against: the digest at the end covers the whole file, which is not read.
+ */
+export function readHead(
+  path: string,
+  kind: ContainerKind,
+  options: ReadOptions,
+): Pick<Container, "path" | "sections"> {
+  return reading(path, kind, () =>
+    withFile(path, options, (fd, size) => {
+      requireMagic(path, kind, fd);
+      return { path, sections: readSections(path, kind, fd, size - DIGEST_BYTES).sections };
+    }),
+  );
+}
+
 function* contentOf(
   kind: ContainerKind,
   sections: readonly Uint8Array[],

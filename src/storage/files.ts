@@ -69,6 +69,30 @@ export function* readPieces(path: string): Iterable<Uint8Array> {
   }
 }
 
+/**
+ * Puts a file at a name that must be free once `make` has made it whole under another name beside it; nothing is left
+ * behind when that fails.
+ * @throws UsageError ERR_USAGE when the name is taken.
+ */
+export async function putWhole(path: string, make: (temporary: string) => Promise<void>): Promise<void> {
+  const temporary = partPath(path);
+  try {
+    await make(temporary);
+    const fd = openSync(temporary, "r+");
+    try {
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    putNew(temporary, path);
+    syncFolder(dirname(path));
+  } catch (e) {
+    throw storageFailure("write", path, e);
+  } finally {
+    for (const side of ["", "-journal"]) rmSync(temporary + side, { force: true });
+  }
+}
+
 /** A name beside `path` that nobody else uses, for a file in the making. */
 function partPath(path: string): string {
   return join(dirname(path), `.${basename(path).slice(0, 100)}.${randomBytes(8).toString("hex")}.part`);

@@ -15,12 +15,13 @@ import { beforeImages } from "../snapshot/before-images.js";
 import { manifestBytes, manifestDigest, parseManifest } from "../snapshot/manifest.js";
 import type { RowSnapshot, SnapshotFile, SnapshotManifest } from "../snapshot/snapshot.js";
 import type { ChangesFile, ChangesWriter } from "./changes.js";
-import { type Container, type ContainerKind, openContainer, writeContainer } from "./container.js";
+import { type Container, type ContainerKind, openContainer, readHead, writeContainer } from "./container.js";
 import { dropPacks, joinFile, packIds, packOf, quickCheck } from "./database-file.js";
 import { MOST_CHUNK_BYTES, packFile } from "./chunks.js";
 import { readAt, syncFolder, withFile } from "./files.js";
 import { type PackedChanges, packChanges, type PackingSource } from "./packed.js";
 import { writeRows } from "./restore-rows.js";
+import { storageFailure } from "./sqlite.js";
 import type { Store } from "./store.js";
 
 const SUFFIX = ".hpsnap";
@@ -97,7 +98,10 @@ export interface Snapshots {
   readonly open: (idOrPrefix: string, expected?: Digest) => Promise<OpenSnapshot>;
   /** Reads a snapshot whole and compares; `expected` is the manifest's digest from the ledger. Never throws for damage. */
   readonly verify: (idOrPrefix: string, expected?: Digest) => Promise<SnapshotCheck>;
-  /** Every snapshot's manifest, or why there is none to show; by id. */
+  /**
+   * Every snapshot's manifest, or why there is none to show; by id. Only manifests are read, however large the snapshots
+   * are: what they say counts once its digest is the one in the ledger.
+   */
   readonly list: () => Promise<readonly { readonly id: string; readonly check: SnapshotCheck }[]>;
   /**
    * Destroys the row data of the snapshots given. What something still needs is kept, unless told otherwise.
@@ -165,7 +169,7 @@ export function openSnapshots(
     },
     open: async (ref, expected) => load(pathOf(ref), expected, deps.workingChanges),
     verify: async (ref, expected) => checkAt(pathOf(ref), expected),
-    list: async () => stored(folder).map((id) => ({ id, check: glance(join(folder, id + SUFFIX)) })),
+    list: async () => stored(folder).map((id) => ({ id, check: head(join(folder, id + SUFFIX)) })),
     prune: async (ids, neededBy, { evenIfNeeded, now }) => {
       const found = ids.map((ref) => findId(stored(folder), ref));
       const kept = evenIfNeeded
@@ -176,14 +180,16 @@ export function openSnapshots(
         id,
         ...fileIn(join(folder, id + SUFFIX)).flatMap((f) => f.packs),
       ]);
-      for (const id of removed) rmSync(join(folder, id + SUFFIX), { force: true });
-      const left = keptFiles(folder);
-      dropPacks(
-        folder,
-        new Set([...packs, ...(now === undefined ? [] : orphans(folder, left, dayBefore(now)))]),
-        left,
-      );
-      syncFolder(folder);
+      try {
+        const left = keptFiles(folder, new Set(removed));
+        const late = now === undefined ? [] : orphans(folder, left, dayBefore(now));
+        // The manifests go last: as long as one is there, taking it away again finishes what a crash left half done.
+        dropPacks(folder, new Set([...packs, ...late]), left);
+        for (const id of removed) rmSync(join(folder, id + SUFFIX), { force: true });
+        syncFolder(folder);
+      } catch (e) {
+        throw storageFailure("remove snapshots from", folder, e);
+      }
       return { removed, kept };
     },
   };
@@ -288,6 +294,14 @@ function checkAt(path: string, expected: Digest | undefined): SnapshotCheck {
   });
 }
 
+/** The manifest alone; the rest of the file is not looked at. */
+function head(path: string): SnapshotCheck {
+  return readable(() => {
+    const manifest = manifestIn(readHead(path, SNAPSHOT, { followLinks: false }));
+    return { ok: true, manifest, digest: manifestDigest(manifest) };
+  });
+}
+
 /** The manifest, its file's digest checked, its rows not read. */
 function glance(path: string): SnapshotCheck {
   return readable(() => {
@@ -376,9 +390,11 @@ function packsFor(folder: string, target: string): readonly string[] {
   });
 }
 
-/** The databases that are kept. Each has a pack of its own, be it an empty one. */
-function keptFiles(folder: string): readonly SnapshotFile[] {
-  return packIds(folder).flatMap((id) => fileIn(join(folder, id + SUFFIX)));
+/** The databases that stay when some go. Each has a pack of its own, be it an empty one. */
+function keptFiles(folder: string, going: ReadonlySet<string>): readonly SnapshotFile[] {
+  return packIds(folder)
+    .filter((id) => !going.has(id))
+    .flatMap((id) => fileIn(join(folder, id + SUFFIX)));
 }
 
 /** Packs that no snapshot uses and that are no longer being written: a killed `take` leaves one. */
@@ -530,7 +546,7 @@ function isShape(found: TableShape, expected: TableShape | undefined): boolean {
 }
 
 /** The manifest of a file in the store; its id is the file's name. */
-function manifestIn(container: Container): SnapshotManifest {
+function manifestIn(container: Pick<Container, "path" | "sections">): SnapshotManifest {
   const parsed = parseManifest(container.sections[0] ?? new Uint8Array());
   if (!parsed.ok) throw unverified(container.path, parsed.why);
   if (container.path.endsWith(`${parsed.manifest.id}${SUFFIX}`)) return parsed.manifest;

@@ -251,6 +251,11 @@ export interface Target {
   readonly holdsAll?: (source: ChangeSource, image: "before" | "after") => Promise<boolean>;
   /** All rows of a table in key order. */
   readonly scan: (shape: TableShape) => AsyncIterable<Row>;
+  /**
+   * The largest value that a column holds or, where the target counts its keys, has ever given out; null for none. Absent
+   * where a kind of target cannot tell.
+   */
+  readonly largestOf?: (shape: TableShape, column: number) => Promise<Value>;
   readonly countRows: (table: string) => Promise<number>;
   /**
    * How many rows of a table hold each of these values in a column now, in the order of the values. Reads an index of the

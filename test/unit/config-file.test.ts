@@ -84,6 +84,7 @@ describe("a configuration", () => {
       foreignKeys: true,
       appendOnly: ["outbox", "audit_log"],
       ledgers: "one",
+      reversals: {},
       mask: [{ table: "customers", column: "email" }],
       rehearseOn: "elb-clone",
       rehearsal: {},

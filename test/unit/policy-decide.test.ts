@@ -183,6 +183,9 @@ describe("what is asked of the plan", () => {
     ["{ waves: true }", { waves: true }, { waves: false }],
     ["{ checks: true }", { checks: 1n }, { checks: 0n }],
     ["{ waves: true }", { waves: true }, {}],
+    ["{ snapshot: tables }", { snapshot: "tables" }, { snapshot: "rows" }],
+    ["{ snapshot: tables }", { snapshot: "database" }, {}],
+    ["{ snapshot: database }", { snapshot: "database" }, { snapshot: "tables" }],
     ["{ checks: true }", { checks: 2n }, {}],
   ])("%s: met by %j, not by %j", (require, met, missed) => {
     expect(decideOn(asked(require), met).kind).toBe("allow");

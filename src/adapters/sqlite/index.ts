@@ -34,6 +34,7 @@ import {
   readSpent,
 } from "./marker.js";
 import { main } from "./names.js";
+import { largestOf } from "./largest.js";
 import { prepareForReading, readerFor, readRows } from "./read.js";
 import { rehearse } from "./rehearse.js";
 import { rehearseUndo } from "./rehearse-undo.js";
@@ -180,6 +181,8 @@ class SqliteTarget implements Target {
     }
   };
 
+  largestOf = async (shape: TableShape, column: number): Promise<Value> =>
+    this.#reading(() => largestOf(this.#reader, shape, column));
   countRows = async (table: string): Promise<number> =>
     this.#reading(() => Number(this.#reader.value(`SELECT count(*) FROM ${main(table)}`)));
   countByValue = async (

@@ -125,7 +125,13 @@ const list: Sub = (parent, run) => {
   });
 };
 
-function listedJson({ record, manifest, neededBy, why }: ListedSnapshot): Record<string, unknown> {
+function listedJson({
+  record,
+  manifest,
+  neededBy,
+  why,
+  isRecorded,
+}: ListedSnapshot): Record<string, unknown> {
   return {
     snapshot: record.id,
     target: record.target,
@@ -136,7 +142,8 @@ function listedJson({ record, manifest, neededBy, why }: ListedSnapshot): Record
     manifest: record.manifest,
     run: record.run,
     needed_by: neededBy,
-    damage: why,
+    damage: isRecorded ? why : null,
+    recorded: isRecorded,
   };
 }
 
@@ -145,6 +152,7 @@ function lineOf({
   manifest,
   neededBy,
   why,
+  isRecorded,
 }: ListedSnapshot): Parameters<typeof renderSnapshots>[0][number] {
   const needed = neededBy.length === 0 ? "" : `, needed to undo ${neededBy.join(", ")}`;
   return {
@@ -153,7 +161,13 @@ function lineOf({
     target: record.target,
     level: manifest?.level ?? "?",
     rows: manifest?.rows ?? null,
-    note: why === null ? (record.run === null ? "by hand" : `for ${record.run}${needed}`) : `DAMAGED: ${why}`,
+    note: !isRecorded
+      ? `NOT RECORDED: its taking was interrupted; holdpoint snapshot prune ${record.id}`
+      : why === null
+        ? record.run === null
+          ? "by hand"
+          : `for ${record.run}${needed}`
+        : `DAMAGED: ${why}`,
   };
 }
 

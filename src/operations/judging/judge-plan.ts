@@ -53,7 +53,7 @@ export function endSummary(seen: SummaryInProgress, source: SampleSource, seed: 
  */
 export type JudgedClaims = Pick<
   PlanStatement,
-  "job" | "from" | "requester" | "reason" | "ticket" | "mode" | "waves" | "checks"
+  "job" | "from" | "requester" | "reason" | "ticket" | "mode" | "waves" | "checks" | "snapshot"
 > & {
   readonly schemaChanges: number;
   readonly sequences: number;
@@ -240,6 +240,7 @@ function policyInput(effect: Effect, rows: RowFacts): Omit<PolicyInput, "request
     checks: BigInt(claims.checks.length),
     // Where the target was not asked nothing is known of it now, and a rule that reads it denies.
     ...(effect.reach === null ? {} : { evidence: evidenceOf(verdict) }),
+    snapshot: claims.snapshot.level,
   };
 }
 
