@@ -11,6 +11,7 @@ import { nearest } from "../base/suggest.js";
 import { type Environment, ENVIRONMENTS } from "../environment/evidence.js";
 import { type JobBook, type JobDeclaration, kindOfFile } from "../jobs/job.js";
 import {
+  columnName,
   commandSchema,
   durationSchema,
   jobDeclaration,
@@ -72,6 +73,10 @@ export interface TargetConfig {
   /** Columns that say whose a row is: a plan over several tenants is shown as odd. */
   readonly tenant: readonly MaskedColumn[];
   readonly protect: readonly ProtectedColumn[];
+  /** Tables whose new rows go out of the target: mail, webhooks, a queue. Nobody takes back what was sent. */
+  readonly outbox: readonly string[];
+  /** Totals that people know, with their unit, shown before and after. */
+  readonly sums: readonly (MaskedColumn & { readonly unit: string })[];
   /** Another target of the file, whose database is a clone to rehearse on. */
   readonly rehearseOn: string | null;
   readonly checks: Readonly<Record<string, GuardCommand>>;
@@ -211,9 +216,6 @@ const urlText = z.string().superRefine((text, context) => {
   if (what !== null) context.addIssue({ code: "custom", message: what });
 });
 
-/** `table.column`. */
-const columnName = () => tableName().refine((s) => /^.+\..+$/.test(s), { error: "wants table.column" });
-
 const targetSchema = z.strictObject({
   url: urlText,
   environment: z.enum(ENVIRONMENTS).optional(),
@@ -223,6 +225,13 @@ const targetSchema = z.strictObject({
   mask: z.array(columnName()).min(1).optional(),
   tenant: z.array(columnName()).min(1).optional(),
   protect: z.record(columnName(), z.array(plainText()).min(1)).optional(),
+  outbox: z.array(tableName()).min(1).optional(),
+  sums: z
+    .record(
+      columnName(),
+      plainText().refine((s) => s.length <= 16, { error: "is no unit: 16 characters at most" }),
+    )
+    .optional(),
   rehearse_on: nameSchema().optional(),
   checks: z.record(nameSchema(), guardCommand).optional(),
   pause_while: z.record(nameSchema(), pauseRule).optional(),
@@ -248,6 +257,11 @@ const configSchema = z
   })
   .superRefine((config, context) => {
     for (const [name, target] of Object.entries(config.targets)) {
+      for (const column of Object.keys(target.sums ?? {})) {
+        if (target.mask?.includes(column) !== true) continue;
+        const message = `is masked, and the sum of one row is its value`;
+        context.addIssue({ code: "custom", message, path: ["targets", name, "sums", column] });
+      }
       const clone = target.rehearse_on;
       if (clone === undefined || (clone !== name && Object.hasOwn(config.targets, clone))) continue;
       const message =
@@ -292,6 +306,8 @@ function targetConfig(name: string, raw: RawTarget): TargetConfig {
     mask: (raw.mask ?? []).map(maskedColumn),
     tenant: (raw.tenant ?? []).map(maskedColumn),
     protect: Object.entries(raw.protect ?? {}).map(([name, values]) => ({ ...maskedColumn(name), values })),
+    outbox: raw.outbox ?? [],
+    sums: Object.entries(raw.sums ?? {}).map(([name, unit]) => ({ ...maskedColumn(name), unit })),
     rehearseOn: raw.rehearse_on ?? null,
     checks: guardCommands(raw.checks ?? {}),
     hooks: guardCommands(raw.hooks ?? {}),
@@ -398,6 +414,10 @@ export function guardingOf(config: Config, name: string): Readonly<Record<string
             target.protect.map((p) => [`${p.table}.${p.column}`, [...p.values].sort()]),
           ),
         }),
+    ...(target.outbox.length === 0 ? {} : { outbox: [...target.outbox].sort() }),
+    ...(target.sums.length === 0
+      ? {}
+      : { sums: Object.fromEntries(target.sums.map((s) => [`${s.table}.${s.column}`, s.unit])) }),
     rehearse_on: target.rehearseOn,
     checks: guards(target.checks),
     hooks: guards(target.hooks),

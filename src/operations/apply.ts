@@ -37,7 +37,7 @@ import { claimsOf, decideEffect, summaryOf } from "./judging/judge-plan.js";
 import { refuseClosedPlan, refusePlanOfOtherPlace, rowsNow } from "./recall/plan-state.js";
 import { cutAgain, cutForRun, type Pacing, type RunCut } from "./writing/run-cut.js";
 import { stoppedPartWay } from "./writing/run-ends.js";
-import { refuseOutsideScope, refuseSchemaOutsideScope, refuseUnexpected } from "./judging/scope.js";
+import { refuseOutsideScope, refuseSchemaOutsideScope, unexpected } from "./judging/scope.js";
 import { presentRows } from "./judging/script.js";
 import { loadPlan, requireKnownRequester } from "./recall/stored-plan.js";
 import { timeOf } from "./judging/time.js";
@@ -251,7 +251,8 @@ async function recomputeDecision(
   const { statement } = plan;
   if (statement.job !== null) {
     refuseOutsideScope(statement.job, statement.changeset.tables, statement.target.name);
-    refuseUnexpected(statement.job, statement.changeset.tables, statement.target.name);
+    const missed = unexpected(statement.job, statement.changeset.tables, statement.target.name);
+    if (missed !== null) throw missed;
     refuseSchemaOutsideScope(statement.job, statement.schema.changes, statement.target.name);
   }
   const decision = await decideEffect(tools, {

@@ -23,6 +23,7 @@ import {
   withTarget,
 } from "./judging/examine.js";
 import { claimsOf, decideEffect, summaryOf } from "./judging/judge-plan.js";
+import { type EffectFacts, effectFacts } from "./judging/effect-facts.js";
 import { oddOf } from "./judging/odd.js";
 import { rehearsedUndo } from "./plan.js";
 import {
@@ -48,6 +49,7 @@ export interface Review {
   readonly summary: Summary;
   readonly decision: Decision;
   readonly odd: Odd;
+  readonly facts: EffectFacts;
   readonly examined: Examined;
   /** How many of the plan's rows are no longer as the plan saw them. */
   readonly moved: number;
@@ -119,7 +121,8 @@ export async function review<T>(
       // A plan whose rows moved can no more be rehearsed than applied; it is shown with what moved.
       const undo = moved > 0 ? null : await rehearsedUndo(tools, examined, plan.changes, plan.statement);
       const odd = oddOf(tools, examined.target.name, plan.changes);
-      return work({ plan, summary, decision, odd, examined, moved, undo, given, rejected });
+      const facts = await effectFacts(tools, plan.statement, summary, plan.changes);
+      return work({ plan, summary, decision, odd, facts, examined, moved, undo, given, rejected });
     });
   } finally {
     plan.close();

@@ -31,8 +31,9 @@ import { refuseAppendOnly } from "./merging/append-only.js";
 import { ciClaims } from "./judging/ci-claims.js";
 import { refuseOverdueDebts } from "./debts.js";
 import { rejectionInWords, rejectionsOfEffect } from "./recall/rejections.js";
+import { type EffectFacts, effectFacts } from "./judging/effect-facts.js";
 import { oddOf } from "./judging/odd.js";
-import { refuseOutsideScope, refuseSchemaOutsideScope, refuseUnexpected } from "./judging/scope.js";
+import { refuseOutsideScope, refuseSchemaOutsideScope, unexpected } from "./judging/scope.js";
 import { noScripts, scriptOf, statementsOf } from "./judging/script.js";
 import { type Pacing, plannedWaves } from "./writing/run-cut.js";
 import { measure } from "./recall/stored-plan.js";
@@ -73,6 +74,9 @@ export interface PlanMade {
   readonly decision: Decision;
   readonly examined: Examined;
   readonly odd: Odd;
+  readonly facts: EffectFacts;
+  /** The effect is not what the job declares: the plan is denied, and shown. */
+  readonly missed: RefusedError | null;
 }
 
 /**
@@ -187,10 +191,8 @@ export async function sealPlan(
   const rowsBefore = await rowsBeforeOf(examined, measured.tables, parts.rehearsal);
   if (parts.job !== null) {
     refuseOutsideScope(parts.job, measured.tables, examined.target.name);
-    refuseUnexpected(parts.job, measured.tables, examined.target.name);
-  }
-  if (parts.job !== null)
     refuseSchemaOutsideScope(parts.job, parts.script?.schemaChanges ?? [], examined.target.name);
+  }
   if (parts.from !== null) refuseAppendOnly(tools, examined.target.name, parts.from.kind, measured.tables);
   const writing = writingOf(tools, examined, changes, parts, measured);
 
@@ -260,7 +262,21 @@ export async function sealPlan(
     },
   });
   const odd = oddOf(tools, examined.target.name, changes);
-  return { id, digest, file, statement, summary, shapes: changes.tables, decision, examined, odd };
+  const facts = await effectFacts(tools, statement, summary, changes);
+  const missed = unexpected(parts.job, measured.tables, examined.target.name);
+  return {
+    id,
+    digest,
+    file,
+    statement,
+    summary,
+    shapes: changes.tables,
+    decision,
+    examined,
+    odd,
+    facts,
+    missed,
+  };
 }
 
 /** What policy is told of a plan whose statement does not exist yet. */
@@ -451,6 +467,7 @@ function plannedJob(job: PreparedJob): PlannedJob {
     selective: job.selective,
     scope: job.scope,
     expect: job.expect,
+    ...(job.direction === null || job.direction.length === 0 ? {} : { direction: job.direction }),
   };
 }
 

@@ -240,6 +240,7 @@ function factsOf(tools: Toolbox, reviewed: Review): PlanFactsView {
     verdict: examined.verdict,
     identity: examined.marker?.identity ?? null,
     odd: reviewed.odd,
+    facts: reviewed.facts,
     undo: reviewed.undo ?? untried(reviewed.moved),
     description: examined.identification.description,
     how: showing(masked),

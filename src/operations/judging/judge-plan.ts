@@ -17,6 +17,7 @@ import type { Target } from "../../target/target.js";
 import { assertionRunner } from "./assert-rows.js";
 import { historyOf } from "../recall/history.js";
 import { levelledColumns } from "./levelled.js";
+import { expectRules, type Missed, missedExpectations } from "./scope.js";
 import { protectedLost } from "./protected.js";
 import type { Toolbox, WorkingChanges } from "../toolbox.js";
 
@@ -78,6 +79,8 @@ export interface Effect {
 export interface Judgement {
   readonly input: PolicyInput;
   readonly assertions: readonly AssertionResult[];
+  /** Declared counts that the effect misses. */
+  readonly missed: readonly Missed[];
 }
 
 /** The decision about one effect, computed anew. */
@@ -87,7 +90,13 @@ export async function decideEffect(tools: Toolbox, effect: Effect): Promise<Deci
 
 /** The decision about what was measured. */
 export function decisionOn(tools: Toolbox, judgement: Judgement): Decision {
-  return decide(tools.project.policies, judgement.input, judgement.assertions);
+  return withMissed(decide(tools.project.policies, judgement.input, judgement.assertions), judgement);
+}
+
+/** A job that does not do what it declares is denied, whatever the policies say. */
+export function withMissed(decision: Decision, { missed }: Judgement): Decision {
+  if (missed.length === 0) return decision;
+  return { ...decision, kind: "deny", rules: [...expectRules(missed), ...decision.rules] };
 }
 
 /** Measures one effect and asks the assertions about its rows. */
@@ -109,7 +118,11 @@ export async function judgementOf(tools: Toolbox, effect: Effect): Promise<Judge
     }),
   };
   const run = assertionRunner(effect.changes, (config?.mask ?? []).length > 0);
-  return { input, assertions: await runAssertions(assertionsFor(tools.project.policies, input), run) };
+  return {
+    input,
+    assertions: await runAssertions(assertionsFor(tools.project.policies, input), run),
+    missed: missedExpectations(effect.claims.job?.expect, effect.summary.tables),
+  };
 }
 
 /** Looked up only where some rule asks: git costs more than everything else here. */
