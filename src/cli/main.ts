@@ -1,5 +1,5 @@
 /** The command line: parse, run one command, print its screen or its one document, and say the exit code. */
-import { Command, CommanderError } from "commander";
+import { type Argument, Command, CommanderError } from "commander";
 import { HoldpointError, messageOf, UsageError } from "../base/errors.js";
 import { nearest } from "../base/suggest.js";
 import { renderError } from "../render/error.js";
@@ -109,7 +109,11 @@ function build(
       writeErr: () => undefined,
       getOutHelpWidth: () => streams.width,
     })
-    .configureHelp({ showGlobalOptions: true })
+    .configureHelp({
+      showGlobalOptions: true,
+      // Every command has options; saying so twenty times hides the arguments.
+      subcommandTerm: (c) => [c.name(), ...c.registeredArguments.map(argumentTerm)].join(" "),
+    })
     .showSuggestionAfterError(true)
     .exitOverride();
   for (const register of commands) register(program, run, tail);
@@ -118,6 +122,11 @@ function build(
     streams.out(program.helpInformation());
   });
   return program;
+}
+
+function argumentTerm(a: Argument): string {
+  const name = a.variadic ? `${a.name()}...` : a.name();
+  return a.required ? `<${name}>` : `[${name}]`;
 }
 
 function everyCommand(c: Command): readonly Command[] {

@@ -4,7 +4,7 @@
  */
 import { readFile, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import type { Json } from "../base/canonical.js";
 import { codeOf, messageOf, UsageError } from "../base/errors.js";
 import { nearest } from "../base/suggest.js";

@@ -1,6 +1,6 @@
 /** The `jobs:` part of holdpoint.yaml: what it may say, and what jobs/ makes of it. */
 import { resolve } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { parseDuration } from "../base/clock.js";
 import {
   DEFAULT_TIMEOUT_SECONDS,
