@@ -45,6 +45,8 @@ import { openSnapshots } from "../storage/snapshots.js";
 import { openStore, type Store } from "../storage/store.js";
 import type { Target } from "../target/target.js";
 
+export { pagerCommand, startPager } from "../machine/pager.js";
+
 /** What a toolbox is made for. */
 export interface WiringOptions {
   readonly cwd: string;

@@ -7,7 +7,7 @@ import { RefusedError, UsageError } from "../base/errors.js";
 import type { RowKey } from "../changeset/change.js";
 import type { Resolutions } from "../config/resolutions-file.js";
 import type { WriteProblem } from "../target/target.js";
-import { type Applied, applyPlan } from "./apply.js";
+import { type Applied, applyPlan, type ApplyRequest } from "./apply.js";
 import { deciding, type OnConflict, type RowConflict } from "./merging/conflict.js";
 import { committedPart } from "./writing/begun.js";
 import { type Cover, coverOf } from "./consent/cover.js";
@@ -46,7 +46,7 @@ export interface UndoRequest extends Narrowing {
   readonly key: string | undefined;
   readonly out: string | undefined;
   readonly reason: string | null;
-  readonly confirm: (target: string) => Promise<void>;
+  readonly confirm: ApplyRequest["confirm"];
 }
 
 /** How an undo ended: applied, waiting for approval, or nothing to do. Conflicts are thrown. */
@@ -336,7 +336,7 @@ function conflictStop(
       {
         actor: "requester",
         argv: ["holdpoint", "undo", ...names, ...narrowingFlags(narrowing), "--on-conflict", "keep-now"],
-        text: `put back ${counts.putBack + counts.merged}, leave these ${counts.conflict}`,
+        text: `put back ${counts.putBack + counts.merged}, leave ${counts.conflict === 1 ? "this one" : `these ${counts.conflict}`} as ${counts.conflict === 1 ? "it is" : "they are"}`,
       },
     ],
     details: stopOf(u, counts, conflicts),
