@@ -38,6 +38,18 @@ export interface PlannedJob {
   readonly scope: readonly string[] | null;
   /** Declared counts: table → op → `[least, most]`; null when none were declared. */
   readonly expect: Readonly<Record<string, Readonly<Record<string, readonly [number, number]>>>> | null;
+  /** Which way the job says that its updates go; absent when it says nothing. */
+  readonly direction?: readonly PlannedDirection[];
+}
+
+/** What a job declares of a column that it updates; what is null is not said. */
+export interface PlannedDirection {
+  readonly table: string;
+  readonly column: string;
+  /** Values in their text form; null among them is NULL. */
+  readonly from: readonly (string | null)[] | null;
+  readonly to: readonly (string | null)[] | null;
+  readonly way: "up" | "down" | null;
 }
 
 /** Where the plan comes from when it is not a job's: which runs it takes back, which snapshot it draws on. */

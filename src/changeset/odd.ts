@@ -15,8 +15,9 @@
  */
 import type { Change, ChangeSink, ChangeSource, TableShape } from "./change.js";
 import { afterOf, beforeOf, countOf } from "./change.js";
+import { isNumberType } from "./decimal.js";
 import { sortedTables } from "./source.js";
-import { isRawText, type Row, sameValue, type Value } from "./value.js";
+import { isRawText, type Row, sameValue, textOf, type Value } from "./value.js";
 
 /** The rules in their order. */
 export const ODD_ROW_RULES = [
@@ -224,7 +225,7 @@ class ColumnRules {
     this.#at = at;
     this.#name = column.name;
     this.#facts = facts;
-    const typed = /int|num|dec|real|doub|float|money/i.test(column.type);
+    const typed = isNumberType(column.type);
     this.#isNumber = (v) => numberOf(v, typed);
   }
 
@@ -339,12 +340,6 @@ function dateOf(v: Value): number | null {
   if (typeof v !== "string" || v[4] !== "-" || !/^\d{4}-\d\d-\d\d/.test(v)) return null;
   const at = Date.parse(v.slice(0, 10));
   return Number.isNaN(at) ? null : at;
-}
-
-/** A scalar in its text form; null for NULL, blobs and broken text. */
-function textOf(v: Value): string | null {
-  if (typeof v === "string") return v;
-  return typeof v === "bigint" || typeof v === "number" ? String(v) : null;
 }
 
 /** One name for each value, different for values of different types. */

@@ -57,6 +57,8 @@ import { verifyApart } from "./apart.js";
 
 export { queryPreparer } from "../storage/prepare-query.js";
 
+export { pagerCommand, startPager } from "../machine/pager.js";
+
 /** What a toolbox is made for. */
 export interface WiringOptions {
   readonly cwd: string;

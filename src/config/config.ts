@@ -4,13 +4,14 @@
  */
 import { readFile, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import type { Json } from "../base/canonical.js";
 import { codeOf, messageOf, UsageError } from "../base/errors.js";
 import { nearest } from "../base/suggest.js";
 import { type Environment, ENVIRONMENTS } from "../environment/evidence.js";
 import { type JobBook, type JobDeclaration, kindOfFile } from "../jobs/job.js";
 import {
+  columnName,
   commandSchema,
   durationSchema,
   jobDeclaration,
@@ -123,6 +124,10 @@ export interface TargetConfig {
   readonly rehearsal: RehearsalConfig;
   /** Columns of times, and how old the newest row of their table may be. */
   readonly newestRow: readonly NewestRow[];
+  /** Tables whose new rows go out of the target: mail, webhooks, a queue. Nobody takes back what was sent. */
+  readonly outbox: readonly string[];
+  /** Totals that people know, with their unit, shown before and after. */
+  readonly sums: readonly (MaskedColumn & { readonly unit: string })[];
   /** Another target of the file, whose database is a clone to rehearse on. */
   readonly rehearseOn: string | null;
   readonly checks: Readonly<Record<string, GuardCommand>>;
@@ -304,9 +309,6 @@ const urlText = z.string().superRefine((text, context) => {
   if (what !== null) context.addIssue({ code: "custom", message: what });
 });
 
-/** `table.column`. */
-const columnName = () => tableName().refine((s) => /^.+\..+$/.test(s), { error: "wants table.column" });
-
 const reverseCell = z.union([
   z.string(),
   z.int(),
@@ -340,6 +342,13 @@ const targetSchema = z.strictObject({
   tenant: z.array(columnName()).min(1).optional(),
   protect: z.record(columnName(), z.array(plainText()).min(1)).optional(),
   newest_row: z.record(columnName(), z.union([z.literal("any"), durationSchema()])).optional(),
+  outbox: z.array(tableName()).min(1).optional(),
+  sums: z
+    .record(
+      columnName(),
+      plainText().refine((s) => s.length <= 16, { error: "is no unit: 16 characters at most" }),
+    )
+    .optional(),
   rehearse_on: nameSchema().optional(),
   rehearsal: z
     .strictObject({
@@ -374,6 +383,11 @@ const configSchema = z
   })
   .superRefine((config, context) => {
     for (const [name, target] of Object.entries(config.targets)) {
+      for (const column of Object.keys(target.sums ?? {})) {
+        if (target.mask?.includes(column) !== true) continue;
+        const message = `is masked, and the sum of one row is its value`;
+        context.addIssue({ code: "custom", message, path: ["targets", name, "sums", column] });
+      }
       const clone = target.rehearse_on;
       if (clone === undefined || (clone !== name && Object.hasOwn(config.targets, clone))) continue;
       const message =
@@ -433,6 +447,8 @@ function targetConfig(name: string, raw: RawTarget): TargetConfig {
       ...maskedColumn(name),
       withinSeconds: within === "any" ? null : within,
     })),
+    outbox: raw.outbox ?? [],
+    sums: Object.entries(raw.sums ?? {}).map(([name, unit]) => ({ ...maskedColumn(name), unit })),
     rehearseOn: raw.rehearse_on ?? null,
     rehearsal: rehearsalConfig(raw.rehearsal ?? {}),
     checks: guardCommands(raw.checks ?? {}),
@@ -577,6 +593,10 @@ export function guardingOf(config: Config, name: string): Readonly<Record<string
             target.newestRow.map((n) => [`${n.table}.${n.column}`, n.withinSeconds]),
           ),
         }),
+    ...(target.outbox.length === 0 ? {} : { outbox: [...target.outbox].sort() }),
+    ...(target.sums.length === 0
+      ? {}
+      : { sums: Object.fromEntries(target.sums.map((s) => [`${s.table}.${s.column}`, s.unit])) }),
     rehearse_on: target.rehearseOn,
     ...(Object.keys(target.rehearsal).length === 0 ? {} : { rehearsal: { ...target.rehearsal } }),
     checks: guards(target.checks),

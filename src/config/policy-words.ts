@@ -2,7 +2,7 @@
  * The words of a policy file: which keys stand where and what they hold. What a schema cannot say (that an id
  * is taken, that a window has a length) is held by `policy-reader.ts`.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { ENVIRONMENTS } from "../environment/evidence.js";
 import { STOP_SIGNS } from "../policy/schema.js";
 import { hasControls } from "./yaml-file.js";

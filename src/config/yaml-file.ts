@@ -6,7 +6,7 @@
  * and no blank values. Every refusal names `file:line:column`. Nothing is repaired or ignored.
  */
 import { isAlias, isMap, isPair, isScalar, parseDocument, visit, type Document, type Node } from "yaml";
-import { z } from "zod";
+import * as z from "zod";
 import { type ErrorCode, UsageError } from "../base/errors.js";
 import { nearest } from "../base/suggest.js";
 
@@ -59,7 +59,8 @@ export function parseYaml<T>(
   if (document.contents === null) return refuse([{ offset: 0, what: "the file is empty" }]);
 
   const tree: unknown = document.toJS({ maxAliasCount: 0 });
-  const parsed = schema.safeParse(tree);
+  // A file is read once: compiling a checker for it would cost more than checking.
+  const parsed = schema.safeParse(tree, { jitless: true });
   if (!parsed.success)
     return refuse(parsed.error.issues.flatMap((i) => issueFaults(i, document, tree, schema)));
   return { value: parsed.data, at: (path) => position(offsetOf(document, path)) };

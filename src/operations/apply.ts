@@ -9,6 +9,7 @@ import { shortDigest } from "../base/digest.js";
 import { IntegrityError, RefusedError, UsageError } from "../base/errors.js";
 import type { ChangeSource } from "../changeset/change.js";
 import type { Summary } from "../changeset/summarise.js";
+import type { VerdictName } from "../environment/evidence.js";
 import type { Decision } from "../policy/decision.js";
 import type { SchemaFacts } from "../target/target.js";
 import { refuseDenied } from "./approve.js";
@@ -39,7 +40,7 @@ import { refuseClosedPlan, refusePlanOfOtherPlace, rowsNow } from "./recall/plan
 import { requireTold } from "./writing/collectors.js";
 import { cutAgain, cutForRun, type Pacing, type RunCut } from "./writing/run-cut.js";
 import { stoppedPartWay } from "./writing/run-ends.js";
-import { refuseOutsideScope, refuseSchemaOutsideScope, refuseUnexpected } from "./judging/scope.js";
+import { refuseOutsideScope, refuseSchemaOutsideScope, unexpected } from "./judging/scope.js";
 import { presentRows } from "./judging/script.js";
 import { loadPlan, requireKnownRequester } from "./recall/stored-plan.js";
 import { timeOf } from "./judging/time.js";
@@ -47,13 +48,20 @@ import type { LoadedPlan, Toolbox } from "./toolbox.js";
 import { rowsOf } from "./writing/write-batch.js";
 import { resumeRun, type Writing, writeRun } from "./writing/write-run.js";
 
+/** Where and under whose word somebody is about to type the target's name. */
+export interface DecisionPoint {
+  readonly target: string;
+  readonly verdict: VerdictName;
+  readonly approvers: readonly string[];
+}
+
 /** What is asked of apply. */
 export interface ApplyRequest {
   readonly ref: string;
   /** Texts of tokens given by file, stdin or environment; those in the ledger are found besides. */
   readonly tokens: readonly string[];
   /** Asks for the target's name where the tier wants it typed; refuses with 22 without a terminal. */
-  readonly confirm: (target: string) => Promise<void>;
+  readonly confirm: (at: DecisionPoint) => Promise<void>;
   /** Every check, and nothing written. */
   readonly dryRun: boolean;
   /** A covered undo: applied under the approval of the run that it takes back. */
@@ -143,19 +151,26 @@ async function applyTo(
   };
   const authority = await authorise();
   refuseSchemaDrift(plan, schema);
-  const started = tools.clock.now();
+  const began = tools.clock.now().getTime();
   await refuseRowDrift(plan, examined, presentRows(plan.statement, left, schema), begun);
   tools.progress.check(
     begun === null ? asPlanned(plan) : `the rows that ${begun.run} has not written are as planned`,
   );
   if (request.dryRun) return dryRunOf(plan, examined, authority, cut);
+  const asked = tools.clock.now().getTime();
   if (
     examined.verdict.guardedAs === "production" &&
     request.under === undefined &&
     plan.statement.changeset.rows + plan.statement.schema.changes.length > 0
   ) {
-    await request.confirm(examined.target.name);
+    await request.confirm({
+      target: examined.target.name,
+      verdict: examined.verdict.name,
+      approvers: authority.approvers,
+    });
   }
+  // How long somebody thought before they typed is no part of how long the run took.
+  const started = new Date(began + (tools.clock.now().getTime() - asked));
   const writing: Writing = {
     plan,
     examined,
@@ -256,7 +271,8 @@ async function recomputeDecision(
   const { statement } = plan;
   if (statement.job !== null) {
     refuseOutsideScope(statement.job, statement.changeset.tables, statement.target.name);
-    refuseUnexpected(statement.job, statement.changeset.tables, statement.target.name);
+    const missed = unexpected(statement.job, statement.changeset.tables, statement.target.name);
+    if (missed !== null) throw missed;
     refuseSchemaOutsideScope(statement.job, statement.schema.changes, statement.target.name);
   }
   const decision = await decideEffect(tools, {

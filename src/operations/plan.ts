@@ -39,8 +39,9 @@ import { ciClaims } from "./judging/ci-claims.js";
 import { refuseOverdueDebts } from "./debts.js";
 import { rejectionInWords, rejectionsOfEffect } from "./recall/rejections.js";
 import { highestLevel, type SnapshotLevel } from "../snapshot/snapshot.js";
+import { type EffectFacts, effectFacts } from "./judging/effect-facts.js";
 import { startOdd } from "./judging/odd.js";
-import { refuseOutsideScope, refuseSchemaOutsideScope, refuseUnexpected } from "./judging/scope.js";
+import { refuseOutsideScope, refuseSchemaOutsideScope, unexpected } from "./judging/scope.js";
 import { noScripts, scriptOf, statementsOf } from "./judging/script.js";
 import { type Pacing, plannedWaves } from "./writing/run-cut.js";
 import { both, measure } from "./recall/stored-plan.js";
@@ -83,6 +84,9 @@ export interface PlanMade {
   readonly decision: Decision;
   readonly examined: Examined;
   readonly odd: Odd;
+  readonly facts: EffectFacts;
+  /** The effect is not what the job declares: the plan is denied, and shown. */
+  readonly missed: RefusedError | null;
 }
 
 /**
@@ -203,10 +207,8 @@ export async function sealPlan(
   const rowsBefore = await rowsBeforeOf(examined, measured.tables, parts.rehearsal);
   if (parts.job !== null) {
     refuseOutsideScope(parts.job, measured.tables, examined.target.name);
-    refuseUnexpected(parts.job, measured.tables, examined.target.name);
-  }
-  if (parts.job !== null)
     refuseSchemaOutsideScope(parts.job, parts.script?.schemaChanges ?? [], examined.target.name);
+  }
   if (parts.from !== null) refuseAppendOnly(tools, examined.target.name, parts.from.kind, measured.tables);
   const writing = writingOf(tools, examined, changes, parts, measured);
 
@@ -277,7 +279,21 @@ export async function sealPlan(
     },
   });
   const odd = oddSeen.finish(changes);
-  return { id, digest, file, statement, summary, shapes: changes.tables, decision, examined, odd };
+  const facts = await effectFacts(tools, statement, summary, changes);
+  const missed = unexpected(parts.job, measured.tables, examined.target.name);
+  return {
+    id,
+    digest,
+    file,
+    statement,
+    summary,
+    shapes: changes.tables,
+    decision,
+    examined,
+    odd,
+    facts,
+    missed,
+  };
 }
 
 /** An entry has room for so much of a plan's tables; a plan of more counts as one whose tables nobody knows. */
@@ -476,6 +492,7 @@ function plannedJob(job: PreparedJob): PlannedJob {
     selective: job.selective,
     scope: job.scope,
     expect: job.expect,
+    ...(job.direction === null || job.direction.length === 0 ? {} : { direction: job.direction }),
   };
 }
 

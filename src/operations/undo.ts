@@ -8,7 +8,7 @@ import type { Change, RowKey } from "../changeset/change.js";
 import { targetConfigOf } from "../config/config.js";
 import type { Resolutions } from "../config/resolutions-file.js";
 import type { Target, WriteProblem } from "../target/target.js";
-import { type Applied, applyPlan } from "./apply.js";
+import { type Applied, applyPlan, type ApplyRequest } from "./apply.js";
 import { deciding, type OnConflict, type RowConflict } from "./merging/conflict.js";
 import { committedPart } from "./writing/begun.js";
 import { type Cover, coverOf } from "./consent/cover.js";
@@ -52,7 +52,7 @@ export interface UndoRequest extends Narrowing {
   /** How the plan is to be written, see `plan`. */
   readonly pacing?: Pacing;
   readonly putBack?: boolean;
-  readonly confirm: (target: string) => Promise<void>;
+  readonly confirm: ApplyRequest["confirm"];
 }
 
 /** How an undo ended: applied, waiting for approval, or nothing to do. Conflicts are thrown. */
@@ -295,7 +295,7 @@ async function allBack(
   if (!plain || !every || (await target.holdsAll?.(changes, "after")) !== true) return null;
   if (writer.addInverse?.(changes) !== true) return null;
   const none = { merged: 0, nothingToDo: 0, gone: 0, conflict: 0, outside: 0, reversed: 0, left: 0 };
-  return { counts: { putBack: statement.changeset.rows, ...none }, conflicts: [] };
+  return { counts: { putBack: statement.changeset.rows, ...none }, conflicts: [], leftIn: [] };
 }
 
 /** Undos of a run that stand, be it of a part: what they reversed is not reversed again. Close each. */
@@ -411,7 +411,7 @@ function conflictStop(
       {
         actor: "requester",
         argv: ["holdpoint", "undo", ...names, ...narrowingFlags(narrowing), "--on-conflict", "keep-now"],
-        text: `put back ${counts.putBack + counts.merged}, leave these ${counts.conflict}`,
+        text: `put back ${counts.putBack + counts.merged}, leave ${counts.conflict === 1 ? "this one" : `these ${counts.conflict}`} as ${counts.conflict === 1 ? "it is" : "they are"}`,
       },
     ],
     details: stopOf(u, counts, conflicts),

@@ -91,6 +91,8 @@ describe("a configuration", () => {
       checks: { answers: { command: ["./check.sh", "{x}"], timeoutSeconds: 30 } },
       hooks: { hold: { command: ["./hold.sh"], timeoutSeconds: 60 } },
       snapshot: { level: "tables", keepSeconds: 30 * 86_400 },
+      outbox: [],
+      sums: [],
       pauseWhile: {},
       newestRow: [],
       protect: [],
@@ -139,6 +141,51 @@ describe("a configuration", () => {
       "/x/holdpoint.yaml",
     );
     expect(one.jobs["j"]?.expect?.["a"]?.["insert"]).toEqual([5, 5]);
+  });
+});
+
+describe("outbox, sums and direction", () => {
+  test("are read", () => {
+    const text = `${minimal("    outbox: [mail]\n    sums: { orders.total: EUR }\njobs:\n")}  j:
+    sql: j.sql
+    direction: { orders.status: { from: [pending, "NULL"], to: 2 }, orders.total: down }
+`;
+    const config = parseConfig(text, "/x/holdpoint.yaml");
+    expect(targetConfigOf(config, "t")).toMatchObject({
+      outbox: ["mail"],
+      sums: [{ table: "orders", column: "total", unit: "EUR" }],
+    });
+    expect(config.jobs["j"]?.direction).toEqual([
+      { table: "orders", column: "status", from: ["pending", null], to: ["2"], way: null },
+      { table: "orders", column: "total", from: null, to: null, way: "down" },
+    ]);
+    expect(guardingOf(config, "t")).toMatchObject({ outbox: ["mail"], sums: { "orders.total": "EUR" } });
+  });
+
+  test("what is not set stands in no bundle: pins made before these keys hold", () => {
+    const guarding = guardingOf(parseConfig(minimal(""), "/x/holdpoint.yaml"), "t");
+    expect(Object.keys(guarding)).not.toContain("outbox");
+    expect(Object.keys(guarding)).not.toContain("sums");
+  });
+
+  test.each([
+    [
+      "the sum of a masked column",
+      minimal("    mask: [orders.total]\n    sums: { orders.total: EUR }\n"),
+      /masked/,
+    ],
+    [
+      "a direction that says nothing",
+      minimal("jobs:\n  j: { sql: j.sql, direction: { o.s: {} } }\n"),
+      /from, to or both/,
+    ],
+    [
+      "a direction without a column",
+      minimal("jobs:\n  j: { sql: j.sql, direction: { o: up } }\n"),
+      /table\.column/,
+    ],
+  ])("%s is refused", (_, text, words) => {
+    expect(() => parseConfig(text, "/x/holdpoint.yaml")).toThrow(words);
   });
 });
 

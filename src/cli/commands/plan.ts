@@ -124,7 +124,7 @@ export function planOutcome(
     how: showing(masked),
     next: how.next ?? nextSteps(made),
   };
-  const denied = made.decision.kind === "deny" ? deniedError(made) : undefined;
+  const denied = made.decision.kind === "deny" ? (made.missed ?? deniedError(made)) : undefined;
   const hasChanges = made.summary.rows > 0;
   return {
     result: planResult(facts),

@@ -7,6 +7,7 @@ import type { Odd } from "../../changeset/odd.js";
 import type { Summary } from "../../changeset/summarise.js";
 import type { Verdict } from "../../environment/evidence.js";
 import type { Decision } from "../../policy/decision.js";
+import type { EffectFacts } from "../../operations/judging/effect-facts.js";
 import type { ValueOrigin } from "../../operations/toolbox.js";
 import { card, type Card, type CardFacts } from "../../render/card.js";
 import { ageInWords } from "../../operations/judging/examine.js";
@@ -14,6 +15,7 @@ import { agreement } from "../../render/envcheck.js";
 import { count } from "../../render/numbers.js";
 import type { EffectLine, PlanView } from "../../render/plan.js";
 import { oddFacts, oddViews } from "./odd.js";
+import { againstWords, leavingWords, sumWords } from "./facts.js";
 import { patternViews, rowViews, type Showing } from "./rows.js";
 
 /** What is known of a plan where it is shown. */
@@ -29,6 +31,7 @@ export interface PlanFactsView {
   /** The identity that the target shows here; null where it was not asked or is not pinned. */
   readonly identity: string | null;
   readonly odd: Odd;
+  readonly facts: EffectFacts;
   /** The way back as it was tried; null where it was not. */
   readonly undo: PlannedUndo | null;
   readonly description: string | null;
@@ -120,12 +123,12 @@ export function cardFacts(f: PlanFactsView): CardFacts {
     patterns,
     schemaChanges: statement.schema.changes.length,
     requestedBy: requestedBy(statement),
-    committed: null,
-    againstDirection: [],
-    externalEffects: [],
+    source: f.facts.source,
+    againstDirection: againstWords(f.facts, f.how),
+    externalEffects: leavingWords(f.facts),
     expect: statement.job?.expect ?? null,
     guess: f.guess ?? null,
-    sums: [],
+    sums: sumWords(f.facts),
     odd: oddFacts(f.odd, f.how),
     undo: {
       rehearsed: rehearsedOf(f.undo),
@@ -181,6 +184,7 @@ export function planResult(f: PlanFactsView): Record<string, unknown> {
     requirement: f.decision.requirement,
     rules: f.decision.rules.map((r) => ({ rule: r.rule, at: r.at, effect: r.effect, because: r.because })),
     card: summary.rows === 0 ? null : planCard(f),
+    sums: f.facts.sums,
     mode: statement.mode,
     schema_changes: statement.schema.changes,
     volatile: statement.volatile,
@@ -231,12 +235,14 @@ function expectationOf(statement: PlanStatement, summary: Summary): string | nul
   const expect = statement.job?.expect ?? null;
   if (expect === null) return null;
   const ranges = Object.entries(expect).flatMap(([table, ops]) =>
-    Object.entries(ops).map(([op, [least, most]]) => {
+    Object.entries(ops).flatMap(([op, [least, most]]) => {
       const found = countOfOp(summary, table, op);
       const words = `${count(least)}..${count(most)} ${op}s of ${table}`;
-      return found >= least && found <= most ? words : `${words} (found ${count(found)}: OUTSIDE)`;
+      if (found < least || found > most) return [`${words} (found ${count(found)}: OUTSIDE)`];
+      return most === 0 ? [] : [words];
     }),
   );
+  if (ranges.length === 0) return null;
   const outside = ranges.some((r) => r.endsWith("OUTSIDE)"));
   return `Expected ${ranges.join(", ")}${outside ? "." : ": inside."}`;
 }

@@ -23,6 +23,7 @@ import type { Target } from "../../target/target.js";
 import { assertionRunner } from "./assert-rows.js";
 import { historyOf, touchedTables } from "../recall/history.js";
 import { levelledColumns } from "./levelled.js";
+import { expectRules, type Missed, missedExpectations } from "./scope.js";
 import { protectedLost } from "./protected.js";
 import { policyTenants, tenantCount, type TableTenants, tenantsByTable, tenantSizes } from "./tenants.js";
 import type { Toolbox, WorkingChanges } from "../toolbox.js";
@@ -97,6 +98,8 @@ export interface Judgement {
   readonly assertions: readonly AssertionResult[];
   /** The target that was asked, so that another requester's history can be asked too. */
   readonly reach: Target | null;
+  /** Declared counts that the effect misses. */
+  readonly missed: readonly Missed[];
 }
 
 /** The decision about one effect, computed anew. */
@@ -106,7 +109,13 @@ export async function decideEffect(tools: Toolbox, effect: Effect): Promise<Deci
 
 /** The decision about what was measured. */
 export function decisionOn(tools: Toolbox, judgement: Judgement): Decision {
-  return decide(tools.project.policies, judgement.input, judgement.assertions);
+  return withMissed(decide(tools.project.policies, judgement.input, judgement.assertions), judgement);
+}
+
+/** A job that does not do what it declares is denied, whatever the policies say. */
+export function withMissed(decision: Decision, { missed }: Judgement): Decision {
+  if (missed.length === 0) return decision;
+  return { ...decision, kind: "deny", rules: [...expectRules(missed), ...decision.rules] };
 }
 
 /** Measures one effect and asks the assertions about its rows. */
@@ -136,7 +145,8 @@ export async function judgementOf(tools: Toolbox, effect: Effect): Promise<Judge
   };
   const run = assertionRunner(effect.changes, (config?.mask ?? []).length > 0);
   const assertions = await runAssertions(assertionsFor(tools.project.policies, input), run);
-  return { input, assertions, reach: effect.reach };
+  const missed = missedExpectations(effect.claims.job?.expect, effect.summary.tables);
+  return { input, assertions, missed, reach: effect.reach };
 }
 
 /** Looked up only where some rule asks: git costs more than everything else here. */
