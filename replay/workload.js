@@ -22,6 +22,9 @@ const namesOfBorn = new Map();
 const registered = new Map();
 const deregistered = new Set();
 const waiting = new Set();
+// Made anew by owners whose balancer was gone: they keep those. Had such a one been given up again, nobody could tell that
+// the first of its name is not to come back either.
+const anew = new Set();
 let serial = 0;
 const told = { done: 0, missing: 0, retiredWhileMissing: 0, recreated: 0, waited: 0, refused: 0, slow: [] };
 
@@ -170,6 +173,7 @@ async function deregister(id, note) {
 }
 
 async function retire(id, note) {
+  if (anew.has(id)) return change(id, note);
   if ((await db.run("DELETE FROM balancers WHERE balancer_id = ?", id)) !== 1) return "missing";
   await giveUp(id, note);
   return "done";
@@ -204,6 +208,7 @@ async function missing(id, paused) {
   } else {
     const name = id <= balancers ? balancer(id)[2] : namesOfBorn.get(id);
     await create(undefined, note, name);
+    anew.add(wrote[0][1]);
     note("replaced", id);
     told.recreated += 1;
     gone.add(id);

@@ -168,7 +168,7 @@ async function prepareUndo(tools: Toolbox, u: Undoing, request: UndoRequest): Pr
     const { script, left } = await schemaBack(tools, examined.target, u.plans, { changes, rows, whole });
     if (rows === 0 && script === null)
       return { counts, conflicts, made: null, cover: null, waiting: null, left };
-    const problems = await problemsOf(examined.target, changes, rows);
+    const problems = await problemsOf(tools, examined.target, changes, rows);
     if (problems.length > 0) throw problemStop(u, counts, conflicts, problems);
     const clean =
       whole &&
