@@ -176,7 +176,7 @@ async function prepareUndo(tools: Toolbox, u: Undoing, request: UndoRequest): Pr
     const left = [...back.left, ...merged.leftIn.map(leftWords)];
     if (rows === 0 && script === null)
       return { counts, conflicts, made: null, cover: null, waiting: null, left };
-    const problems = await problemsOf(examined.target, changes, rows);
+    const problems = await problemsOf(tools, examined.target, changes, rows);
     if (problems.length > 0) throw problemStop(u, counts, conflicts, problems);
     const clean =
       whole &&
