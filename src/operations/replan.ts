@@ -6,6 +6,7 @@ import type { TableCounts } from "../changeset/change.js";
 import type { Review } from "./approve.js";
 import { countsInWords } from "./judging/scope.js";
 import { measure } from "./recall/stored-plan.js";
+import { rehearseJob } from "./rehearse.js";
 import type { PreparedJob, Toolbox } from "./toolbox.js";
 
 /**
@@ -27,7 +28,7 @@ export async function requireSameEffect(tools: Toolbox, reviewed: Review): Promi
   const writer = await tools.workingChanges();
   const done = tools.progress.begin(`rehearsing ${job.name} here`);
   try {
-    await reviewed.examined.target.rehearse(prepared.runnable, writer);
+    await rehearseJob(tools, reviewed.examined, prepared.runnable, writer);
   } catch (e) {
     writer.abort();
     throw e;

@@ -121,6 +121,49 @@ onPostgres("the road on PostgreSQL", "both", (ofRun, which) => {
     expect(["ERR_ENV_CONTRADICTED", "ERR_TRUST_BUNDLE"]).toContain(apply(first, one));
   });
 
+  test("on the clone that the configuration names, which must be one: the target's rows are not even locked", async () => {
+    const clone = await server.freshDatabase();
+    url = await server.freshDatabase();
+    for (const database of [url, clone]) await server.exec(database, SHOP);
+    project.close();
+    const declared = `targets:\n  clone:\n    url: ${clone}\n`;
+    project = makePostgresProject(url, (p) => {
+      const config = p.read("holdpoint.yaml").replace("targets:\n", declared);
+      p.write(
+        "holdpoint.yaml",
+        config.replace(/^ {4}environment: production.*$/m, "$&\n    rehearse_on: clone"),
+      );
+    });
+    const other = await connect(url);
+    let plan: string;
+    try {
+      await other.rows("BEGIN");
+      await other.rows("SELECT 1 FROM orders WHERE id <= 10 FOR UPDATE");
+      plan = project.plan("UPDATE orders SET status = 'sent' WHERE id <= 10");
+    } finally {
+      await other.close();
+    }
+    const shown = project.run(["show", plan]);
+    expect(shown.stdout).toContain("rehearsed on the clone clone");
+    const applied = project.json([
+      "apply",
+      plan,
+      "--approval",
+      writeToken(project, project.approve(plan)),
+      "--confirm",
+      "shop-prod",
+    ]);
+    expect(applied.result["rows"]).toMatchObject({ planned: 10, written: 10 });
+    expect(await dumpPostgres(clone)).not.toContain("sent");
+    const codeOf = (): string | undefined =>
+      project.json(["plan", "jobs/job.sql", "--on", "shop-prod", "--key", "keys/dana"]).error?.code;
+    project.write("jobs/job.sql", "UPDATE orders SET note = 'x' WHERE id = 1");
+    await server.exec(clone, "ALTER TABLE orders ADD COLUMN more text");
+    expect(codeOf()).toBe("ERR_DRIFT_SCHEMA");
+    project.write("holdpoint.yaml", project.read("holdpoint.yaml").replace(clone, url));
+    expect(codeOf()).toBe("ERR_ENV_CONTRADICTED");
+  });
+
   test("a machine whose clock differs from the server's is refused (31)", () => {
     project.write("jobs/one.sql", "UPDATE orders SET note = 'x' WHERE id = 1");
     const ended = project.json(["plan", "jobs/one.sql", "--on", "shop-prod"], shifted(project, 3600));
@@ -137,7 +180,10 @@ onPostgres("the road on PostgreSQL", "both", (ofRun, which) => {
   });
 });
 
-function makePostgresProject(url: string): TestProject {
+function makePostgresProject(
+  url: string,
+  configure: (project: TestProject) => void = () => undefined,
+): TestProject {
   const dir = mkdtempSync(join(tmpdir(), "holdpoint-test-"));
   mkdirSync(join(dir, "keys"));
   for (const person of ["dana", "ravi"]) makeKey(join(dir, "keys", person), person);
@@ -147,7 +193,8 @@ function makePostgresProject(url: string): TestProject {
     ["init", "--target", "shop-prod", "--url", url, "--environment", "production", ...people],
     ["env", "pin", "shop-prod", "--confirm", "shop-prod"],
   ];
-  for (const args of steps) {
+  for (const [i, args] of steps.entries()) {
+    if (i === 1) configure(project);
     const ran = project.run(args);
     if (ran.status === 0) continue;
     rmSync(dir, { recursive: true, force: true });
