@@ -103,6 +103,9 @@ function signalsOf(facts: Facts, address: Address): readonly Evidence[] {
     informs("commits since statistics began", facts.commits),
     informs("data size", facts.size),
     informs("TLS", address.host.startsWith("/") ? "none, a socket of this machine" : protection),
+    ...(address.origins.length === 0
+      ? []
+      : [informs("connection", address.origins.map((o) => `${o.part} from ${o.from}`).join(", "))]),
     ...(facts.server === null ? [] : [informs("server address", facts.server)]),
   ];
 }
