@@ -142,6 +142,7 @@ const statement: Decoder<PlanStatement> = objectWith(
           of: count,
           why: nullable(nonEmpty),
         }),
+        clone: object({ name: nonEmpty, identity: nullable(nonEmpty), place: texts }),
       },
     ),
     schema: object({ fingerprint: digest, changes: array(schemaChange) }),

@@ -123,6 +123,12 @@ export interface PlanStatement {
     readonly where: "in-place" | "copy" | "clone" | "merge";
     readonly at: string;
     readonly lock_ms: number;
+    /** The clone, where it ran on one. */
+    readonly clone?: {
+      readonly name: string;
+      readonly identity: string | null;
+      readonly place: Readonly<Record<string, string>>;
+    };
     /** Whether the way back was rehearsed on the requester's side; absent where the target cannot. */
     readonly undo?: PlannedUndo;
   };

@@ -18,6 +18,7 @@ import type { Summary } from "../changeset/summarise.js";
 import { targetConfigOf } from "../config/config.js";
 import type { PreparedJob } from "../jobs/job.js";
 import type { Decision } from "../policy/decision.js";
+import { onRehearsalPlace, rehearseJob, type PlacedRehearsal } from "./rehearse.js";
 import type { Rehearsal, SchemaChange, SchemaFacts, UndoRehearsal } from "../target/target.js";
 import {
   decisionOn,
@@ -98,11 +99,12 @@ export async function makePlan(tools: Toolbox, request: PlanRequest): Promise<Pl
     await requirePlannable(tools, examined);
     await refuseOverdueDebts(tools, examined);
     const writer = await tools.workingChanges();
-    let rehearsal: Rehearsal;
-    const done = tools.progress.begin(`rehearsing ${request.job.name} on ${request.on}`);
+    let rehearsal: PlacedRehearsal;
+    const on = targetConfigOf(tools.project.config, request.on).rehearseOn ?? request.on;
+    const done = tools.progress.begin(`rehearsing ${request.job.name} on ${on}`);
     try {
       const how = { script: request.mode === "script" };
-      rehearsal = await examined.target.rehearse(request.job.runnable, writer, how);
+      rehearsal = await rehearseJob(tools, examined, request.job.runnable, writer, how);
     } catch (e) {
       writer.abort();
       throw e;
@@ -146,7 +148,7 @@ export interface PlanParts {
   readonly job: PlannedJob | null;
   readonly from: PlanOrigin | null;
   /** Null for undo and rescue, whose rows come from a merge. */
-  readonly rehearsal: Rehearsal | null;
+  readonly rehearsal: PlacedRehearsal | null;
   readonly schema: SchemaFacts;
   readonly reason: string | null;
   readonly ticket: string | null;
@@ -373,6 +375,7 @@ async function stateOf(
       where: rehearsal?.where ?? "merge",
       at: stamp(now),
       lock_ms: Math.round(rehearsal?.lockMs ?? 0),
+      ...(rehearsal?.clone === undefined ? {} : { clone: rehearsal.clone }),
       ...(found.undo === null ? {} : { undo: found.undo }),
     },
     schema: {
@@ -430,7 +433,11 @@ export async function rehearsedUndo(
   }
   const done = tools.progress.begin(`rehearsing the way back on a copy of ${target.name}`);
   try {
-    return await target.rehearseUndo(changes, script);
+    // What an undo plan takes back is not on a clone.
+    if (how.from !== null) return await target.rehearseUndo(changes, script);
+    return await onRehearsalPlace(tools, examined, async (place) =>
+      place.rehearseUndo === undefined ? null : await place.rehearseUndo(changes, script),
+    );
   } finally {
     done();
   }
@@ -564,6 +571,6 @@ function refuseSplitScript(parts: PlanParts): void {
   });
 }
 
-function withNotice(rehearsal: Rehearsal, notice: string | null): Rehearsal {
+function withNotice(rehearsal: PlacedRehearsal, notice: string | null): PlacedRehearsal {
   return notice === null ? rehearsal : { ...rehearsal, notices: [...rehearsal.notices, notice] };
 }

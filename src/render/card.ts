@@ -90,6 +90,8 @@ export interface CardFacts {
   readonly evidence: readonly Evidence[];
   /** Whether target and row counts were read by the machine that draws the card. */
   readonly readHere: boolean;
+  /** The clone that the job was rehearsed on; absent where it was the target or a copy of it. */
+  readonly clone?: string;
   /** What the plan was made for: its environment, and whether its identity is the target's. */
   readonly planned: { readonly verdict: VerdictName; readonly samePlace: boolean };
   readonly tables: readonly CardTable[];
@@ -158,6 +160,7 @@ function where(f: CardFacts): CardSlot {
     .map((e) => `${e.source} ${e.state === "absent" ? "absent" : "disagrees"}`);
   if (doubtful.length > 0 && !f.contradicted) at("LOOK", doubtful.join(", "));
   if (!f.readHere) at("LOOK", "as read by the requester's machine");
+  if (f.clone !== undefined) at("LOOK", `rehearsed on the clone ${f.clone}`);
   const place = f.description === null ? f.target : `${f.target}, ${f.description}`;
   // That all of them agree is what OK says, and the banner says how many.
   const agree = f.readHere && reasons.length > 0 ? [agreement(f.evidence)] : [];

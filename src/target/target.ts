@@ -26,6 +26,11 @@ export interface Identification {
   readonly marker: Marker | null;
   /** What the engine tells about the place now, under the same names as `Marker.place`. */
   readonly place: Readonly<Record<string, string>>;
+  /**
+   * What is equal exactly for the same database of the same running server, where the engine can tell that: an exact copy
+   * elsewhere has the marker and perhaps the place, and not this.
+   */
+  readonly instance?: string;
   /** Signals besides marker and place: role, other clients, age of data … */
   readonly signals: readonly Evidence[];
   /** One line for people: `SQLite 3.53.2, /srv/state/elb.db, 6.1 MB, WAL`. */

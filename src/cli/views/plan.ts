@@ -104,6 +104,7 @@ export function cardFacts(f: PlanFactsView): CardFacts {
     contradicted: verdict?.contradicted ?? false,
     evidence: verdict?.evidence ?? [],
     readHere: verdict !== null,
+    ...(statement.rehearsal.clone === undefined ? {} : { clone: statement.rehearsal.clone.name }),
     planned: {
       verdict: statement.target.verdict,
       samePlace: verdict === null || f.identity === statement.target.identity,
