@@ -19,7 +19,10 @@ const summary = timed(`read ${rowCount} rows into a summary`, () =>
 );
 const input = inputOf(summary.value);
 decide(compiled.value, input); // once to warm up, as a process that has just read a million rows is
-const decided = timed("decide", () => decide(compiled.value, input));
+// The best of five: what else runs on the machine is not what is measured.
+const decided = Array.from({ length: 5 }, () => timed("decide", () => decide(compiled.value, input))).reduce(
+  (a, b) => (b.ms < a.ms ? b : a),
+);
 const explained = timed("explain, with turning points", () =>
   explain(compiled.value, input, { whatIfRows: 1000n }),
 );
