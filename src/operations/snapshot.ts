@@ -1,6 +1,6 @@
 /** Snapshots by hand: taken, listed, verified, compared, restored elsewhere, and destroyed when their time is over. */
 import { stamp } from "../base/clock.js";
-import { HoldpointError, IntegrityError, TargetError, UsageError } from "../base/errors.js";
+import { HoldpointError, IntegrityError, RefusedError, TargetError, UsageError } from "../base/errors.js";
 import { idFromBytes } from "../base/ids.js";
 import type { ChangeSink, TableShape } from "../changeset/change.js";
 import { keyOf } from "../changeset/change.js";
@@ -307,6 +307,42 @@ export async function restoreSnapshot(tools: Toolbox, ref: string, to: string): 
   return manifest.level === "database"
     ? tools.snapshots.restoreFile(record.id, to, record.manifest)
     : tools.snapshots.restoreRows(record.id, to, record.manifest);
+}
+
+/**
+ * What a restore over a target would do, as the refusal of it: the same as any destructive job, shown in numbers, and
+ * done by none. Merging keeps what a restore would take.
+ * @throws RefusedError ERR_SNAPSHOT_PLACE always; IntegrityError ERR_SNAPSHOT_UNVERIFIED for a snapshot that is none.
+ */
+export async function refuseRestoreOver(tools: Toolbox, ref: string, target: string): Promise<never> {
+  const record = await findSnapshot(tools, ref);
+  if (record.target !== target)
+    throw new UsageError({
+      code: "ERR_SNAPSHOT_UNKNOWN",
+      message: `${record.id} is a snapshot of ${record.target}, not of ${target}`,
+    });
+  const { changed } = await diffSnapshots(tools, record.id, null, []);
+  const born = changed.tables.reduce((n, t) => n + t.insert, 0);
+  const newer = changed.tables.reduce((n, t) => n + t.update, 0);
+  const gone = changed.tables.reduce((n, t) => n + t.delete, 0);
+  throw new RefusedError({
+    code: "ERR_SNAPSHOT_PLACE",
+    message: `restoring ${record.id} over ${target} would destroy ${born + newer} newer rows: ${born} born since ${record.at} would be deleted, ${newer} changed since would go back`,
+    why: `${gone} rows that are gone would come back, whoever removed them; in ${changed.tables.map((t) => t.name).join(", ") || "no table"}`,
+    next: [
+      {
+        actor: "requester",
+        argv: ["holdpoint", "rescue", "--on", target, "--from", record.id],
+        text: "merge instead: brings back what was damaged, keeps what was written since",
+      },
+      {
+        actor: "anyone",
+        argv: ["holdpoint", "snapshot", "restore", record.id, "--to", "FILE"],
+        text: "or look at it in a new file",
+      },
+    ],
+    details: { deleted: born, overwritten: newer, resurrected: gone },
+  });
 }
 
 /** What changed from a snapshot to another one, or to the target as it is now. */

@@ -375,8 +375,8 @@ export const EXPLANATIONS: Readonly<Record<ErrorCode, Explanation>> = {
   },
   ERR_SNAPSHOT_PLACE: {
     means:
-      "A snapshot cannot go to that place: it would lie where the target's own loss takes it along, or something is there already.",
-    todo: "Restore to a new file; for the store, set store: in holdpoint.yaml to another place.",
+      "A snapshot cannot go to that place: it would lie where the target's own loss takes it along, something is there already, or it is the target, whose newer rows a restore would destroy.",
+    todo: "Merge with rescue, or restore to a new file; for the store, set store: in holdpoint.yaml to another place.",
   },
   ERR_UNDO_CONFLICT: {
     means:
