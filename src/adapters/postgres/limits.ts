@@ -214,10 +214,12 @@ function megabytes(bytes: number): string {
 
 async function pause(ms: number, ended: AbortSignal): Promise<void> {
   await new Promise<void>((resolve) => {
-    const timer = setTimeout(resolve, ms);
-    ended.addEventListener("abort", () => {
+    const over = (): void => {
       clearTimeout(timer);
+      ended.removeEventListener("abort", over);
       resolve();
-    });
+    };
+    const timer = setTimeout(over, ms);
+    ended.addEventListener("abort", over);
   });
 }
