@@ -62,13 +62,13 @@ onPostgres("on PostgreSQL", "first", (servers) => {
     });
     const rows = project.json(["show", plan, "--rows"]).result["rows"] as unknown as {
       readonly table: string;
-      readonly after: Record<string, string>;
+      readonly after: Record<string, string | number>;
     }[];
     const done = apply(plan);
     expect(done).toMatchObject({ error: null, target_changed: "yes" });
     expect(done.result).toMatchObject({ rows: { planned: 15, written: 15 }, schema_changes: 3 });
     const signed = (table: string, name: string): readonly string[] =>
-      rows.filter((r) => r.table === table).map((r) => r.after[name] ?? "");
+      rows.filter((r) => r.table === table).map((r) => String(r.after[name]));
     expect(await column(url, "SELECT seal FROM parcels ORDER BY id")).toEqual(signed("parcels", "seal"));
     expect(await column(url, "SELECT id FROM audit ORDER BY id")).toEqual(signed("audit", "id"));
 

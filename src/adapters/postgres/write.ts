@@ -28,9 +28,9 @@ import { brokenReferences } from "./foreign-keys.js";
 import { isStandby } from "./identify.js";
 import * as marks from "./marker.js";
 import { batches, readRows, rowsByKey } from "./read.js";
-import { jobSettings, readCatalogue, schemaFacts, tableFor } from "./schema.js";
+import { jobSettings, readCatalogue, schemaFacts, tableFor, type Catalogue } from "./schema.js";
 import { nextMultixact, runScript } from "./script.js";
-import { moveForward } from "./sequences.js";
+import { cover, coveredBy, moveForward, type Covered } from "./sequences.js";
 import { silence } from "./silence.js";
 import { checkDeferred, isAsAfter, writeChanges } from "./table-writer.js";
 
@@ -136,6 +136,8 @@ class PostgresWriteSession implements WriteSession {
   #isOpen = false;
   #isClosed = false;
   #proof: Proof | null = null;
+  /** Sequences that must have reached the written rows when this batch is committed. */
+  #covered: readonly Covered[] = [];
 
   constructor(opened: Opened, session: Session) {
     this.#opened = opened;
@@ -149,7 +151,7 @@ class PostgresWriteSession implements WriteSession {
   begin = async (): Promise<void> =>
     this.#guard(async () => {
       await this.#session.run("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE");
-      [this.#isOpen, this.#problems, this.#proof] = [true, 0, null];
+      [this.#isOpen, this.#problems, this.#proof, this.#covered] = [true, 0, null, []];
       if (this.#isRun) await this.#session.run(`SELECT pg_advisory_xact_lock(${LOCK}, ${BATCH})`);
     });
 
@@ -184,9 +186,10 @@ class PostgresWriteSession implements WriteSession {
       if (problems.length === 0 && isSilent)
         problems.push(...(await brokenReferences(this.#session, catalogue, source)));
       if (isSilent) await this.#session.set({ session_replication_role: "origin" }, true);
-      if (problems.length === 0) problems.push(...(await checkDeferred(this.#session, source)));
+      if (problems.length === 0) problems.push(...(await this.#deferred(catalogue, source)));
       this.#problems += problems.length;
       await moveForward(this.#session, sequences);
+      this.#covered = [...this.#covered, ...(await coveredBy(this.#session, catalogue, source))];
       return { ...outcome, problems };
     });
 
@@ -266,9 +269,10 @@ class PostgresWriteSession implements WriteSession {
         why: "a batch is written whole or not at all",
       });
     }
-    const transaction = await this.#guard(() =>
-      this.#session.value("SELECT pg_current_xact_id_if_assigned()"),
-    );
+    const transaction = await this.#guard(async () => {
+      await cover(this.#session, this.#covered);
+      return await this.#session.value("SELECT pg_current_xact_id_if_assigned()");
+    });
     try {
       await this.#session.run("COMMIT");
       this.#isOpen = false;
@@ -313,6 +317,14 @@ class PostgresWriteSession implements WriteSession {
       await write();
       if (isNew) this.#proof = proof;
     });
+  }
+
+  /** The server names one table of a reference that waited; which rows they are is looked up. */
+  async #deferred(catalogue: Catalogue, source: ChangeSource): Promise<readonly WriteProblem[]> {
+    const found = await checkDeferred(this.#session, source);
+    if (!found.some((p) => p.kind === "foreign-key")) return found;
+    const rows = await brokenReferences(this.#session, catalogue, source);
+    return rows.length > 0 ? rows : found;
   }
 
   #assertInTransaction(): void {
