@@ -40,7 +40,7 @@ export class CaptureFile {
     writeFileSync(this.#path, "", { mode: 0o600, flag: "wx" });
     connection.run(`ATTACH ? AS ${DATABASE}`, this.#path);
     connection.exec(`PRAGMA ${DATABASE}.synchronous = OFF`);
-    connection.value(`PRAGMA ${DATABASE}.journal_mode = OFF`);
+    connection.value(`PRAGMA ${DATABASE}.journal_mode = MEMORY`);
   }
 
   /**
@@ -103,8 +103,20 @@ export class CaptureFile {
   }
 }
 
+/** `keyBytes` of an integer: its sign bit flipped, big-endian, behind the tag. */
+export function integerKey(cell: string): string {
+  const flipped = `CASE WHEN ${cell} >= 0 THEN ${cell} - 9223372036854775807 - 1 ELSE ${cell} + 9223372036854775807 + 1 END`;
+  return `unhex('10' || printf('%016x', ${flipped}))`;
+}
+
+/** Whether two cells of a column are not the same to the bit; a zero that may hide its sign is told, so that it is noticed. */
+export function mayDiffer(now: string, was: string, type: string): string {
+  const zero = affinityOf(type) === "REAL" ? "" : ` OR ${realZero(now)} OR ${realZero(was)}`;
+  return `typeof(${now}) <> typeof(${was}) OR +${now} IS NOT +${was} COLLATE BINARY${zero}`;
+}
+
 /** A number that SQL cannot tell from -0.0. */
-export function realZero(cell: string): string {
+function realZero(cell: string): string {
   return `(typeof(${cell}) = 'real' AND ${cell} = 0)`;
 }
 

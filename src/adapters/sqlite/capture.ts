@@ -24,15 +24,12 @@
  */
 import { keyOf, type Change, type Origin, type RowKey, type TableShape } from "../../changeset/change.js";
 import { sameRow, type Row } from "../../changeset/value.js";
-import { type CaptureFile, type Filed, realZero } from "./capture-file.js";
+import { type CaptureFile, type Filed, integerKey, mayDiffer } from "./capture-file.js";
 import type { Cell, Connection, Driver } from "./driver.js";
 import { LooseRows } from "./loose-rows.js";
 import { main, quote } from "./names.js";
-import { affinityOf, unsupported, withoutKey, type Catalogue, type TableInfo } from "./schema.js";
+import { unsupported, withoutKey, type Catalogue, type TableInfo } from "./schema.js";
 import { exactly, fromExact, isSuspect, type Encoding } from "./values.js";
-
-/** `keyBytes` of a slot that is an integer: its sign bit flipped, big-endian, behind the tag. */
-const KEY_OF_SLOT = `unhex('10' || printf('%016x', CASE WHEN s.s0 >= 0 THEN s.s0 - 9223372036854775807 - 1 ELSE s.s0 + 9223372036854775807 + 1 END))`;
 
 /** The SQL function that every recording trigger calls once a row; it throws to stop the job. */
 export const TICK = "holdpoint_tick";
@@ -156,17 +153,11 @@ export class CapturedTable {
     const now = shape.columns.map((c) => `t.${quote(c.name)}`);
     const was = shape.columns.map((_, i) => `s.c${i}`);
     const source = `t.${this.#slot[0]?.source ?? ""}`;
-    // A zero that may hide its sign is told, so that the file notices it.
-    const differs = now.map(
-      (n, i) =>
-        `typeof(${n}) <> typeof(s.c${i}) OR +${n} IS NOT s.c${i} COLLATE BINARY OR ${
-          affinityOf(shape.columns[i]?.type ?? "") === "REAL" ? "0" : realZero(n)
-        }`,
-    );
+    const differs = now.map((n, i) => mayDiffer(n, `s.c${i}`, shape.columns[i]?.type ?? ""));
     const op = `CASE WHEN NOT s.was THEN 'insert' WHEN ${source} IS NULL THEN 'delete' ELSE 'update' END`;
     return file.take(
       shape,
-      `SELECT ${op}, '${origin}', NULL, 1, ${KEY_OF_SLOT}, NULL, ${was.join(", ")}, ${now.join(", ")}
+      `SELECT ${op}, '${origin}', NULL, 1, ${integerKey("s.s0")}, NULL, ${was.join(", ")}, ${now.join(", ")}
        FROM temp.${this.#slots} AS s LEFT JOIN ${main(this.info.name)} AS t ON ${this.#sameSlot("s", "t")}
        WHERE s.was <> (${source} IS NOT NULL) OR (s.was AND (${differs.join(" OR ")})) ORDER BY s.s0`,
     );
