@@ -76,7 +76,7 @@ function parsed(json: string): Record<string, Cell> {
   return Object.fromEntries(
     Object.entries(JSON.parse(json) as Record<string, unknown>).map(([name, value]) => [
       name,
-      value === null ? null : String(value),
+      typeof value === "string" ? value : null,
     ]),
   );
 }
