@@ -3,12 +3,15 @@
  * terminal, no keys, no agent and no address of the target; what it prints goes to our standard error with
  * every control character made visible. When it ends, whatever it started ends with it.
  */
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { mkdir, mkdtemp } from "node:fs/promises";
 import { isAbsolute, join } from "node:path";
+import { Readable, Writable } from "node:stream";
 import { StringDecoder } from "node:string_decoder";
 import { formatDuration } from "../base/clock.js";
 import { messageOf, UsageError } from "../base/errors.js";
+import type { AnswerJob } from "../target/job-questions.js";
+import { answerAll } from "./answering.js";
 
 /** What a child is started with and where its output goes. */
 export interface ChildSetting {
@@ -34,19 +37,23 @@ export interface ChildProgram {
 }
 
 /**
- * Runs the program to its end in an empty folder of its own.
+ * Runs the program to its end in an empty folder of its own. With `answer` it has two more pipes, on which it can ask.
  * @throws UsageError ERR_JOB_FAILED when it cannot be started, ends with another status than 0, is killed, or
  * takes longer than its time; `why` has the last lines that it printed.
  */
-export async function runChild(program: ChildProgram, setting: ChildSetting): Promise<void> {
+export async function runChild(
+  program: ChildProgram,
+  setting: ChildSetting,
+  answer?: AnswerJob,
+): Promise<void> {
   setting.signal?.throwIfAborted();
   const place = await mkdtemp(join(setting.scratch, "run-"));
   const folders = { home: join(place, "home"), tmp: join(place, "tmp"), work: join(place, "work") };
   for (const folder of Object.values(folders)) await mkdir(folder, { mode: 0o700 });
   const env = { ...baseEnvironment(setting.environment, folders), ...program.variables };
-  const end = await ended(program, setting, env, folders.work);
+  const end = await ended(program, setting, env, folders.work, answer);
   setting.signal?.throwIfAborted();
-  if (end.problem !== null) throw failed(program, end.problem, end.tail);
+  if (end.problem !== null) throw failed(program, end.problem, end.tail, answer !== undefined);
 }
 
 /**
@@ -91,6 +98,7 @@ function ended(
   setting: ChildSetting,
   env: Readonly<Record<string, string>>,
   cwd: string,
+  answer: AnswerJob | undefined,
 ): Promise<End> {
   return new Promise((resolve) => {
     // Its own process group: what it started in the background must not go on writing after the capture.
@@ -98,12 +106,17 @@ function ended(
       cwd,
       env,
       detached: true,
-      stdio: ["ignore", "pipe", "pipe"],
+      stdio: answer === undefined ? ["ignore", "pipe", "pipe"] : ["ignore", "pipe", "pipe", "pipe", "pipe"],
     });
     const errors = relay(child.stderr, setting.output);
     const words = relay(child.stdout, setting.output);
     const stop = (): void => killGroup(child.pid);
     let timedOut = false;
+    let broken: unknown = null;
+    const conversation = converse(child, answer).catch((e: unknown) => {
+      broken = e;
+      stop();
+    });
     const timer = setTimeout(() => {
       timedOut = true;
       stop();
@@ -111,7 +124,12 @@ function ended(
     const finish = (problem: string | null): void => {
       clearTimeout(timer);
       setting.signal?.removeEventListener("abort", stop);
-      resolve({ problem, tail: errors() || words() });
+      void conversation.then(() =>
+        resolve({
+          problem: broken === null ? problem : `broke off: ${messageOf(broken)}`,
+          tail: errors() || words(),
+        }),
+      );
     };
     setting.signal?.addEventListener("abort", stop, { once: true });
     // Aborted while the folders were made: the listener came too late to hear it.
@@ -121,8 +139,7 @@ function ended(
       stop();
       // Something that left the group may hold the pipes open for ever: what it prints is not waited for.
       setTimeout(() => {
-        child.stdout.destroy();
-        child.stderr.destroy();
+        for (const stream of child.stdio) stream?.destroy();
       }, 1000).unref();
     });
     child.once("close", (status, signal) => {
@@ -133,13 +150,20 @@ function ended(
   });
 }
 
+/** Answers what the child asks, on two pipes beside its output. */
+async function converse(child: ChildProcess, answer: AnswerJob | undefined): Promise<void> {
+  const [, , , questions, answers] = child.stdio;
+  if (answer === undefined || !(questions instanceof Readable) || !(answers instanceof Writable)) return;
+  await answerAll(questions, answers, answer);
+}
+
 const TAIL_LENGTH = 2000;
 
 /** Passes on what is printed, and gives the end of it when asked. */
-function relay(stream: NodeJS.ReadableStream, output: (text: string) => void): () => string {
+function relay(stream: NodeJS.ReadableStream | null, output: (text: string) => void): () => string {
   const decoder = new StringDecoder("utf8");
   let tail = "";
-  stream.on("data", (chunk: Buffer) => {
+  stream?.on("data", (chunk: Buffer) => {
     const text = escapeControls(decoder.write(chunk));
     tail = (tail + text).slice(-TAIL_LENGTH);
     output(text);
@@ -160,12 +184,14 @@ function killGroup(pid: number | undefined): void {
   }
 }
 
-function failed(program: ChildProgram, problem: string, tail: string): UsageError {
+function failed(program: ChildProgram, problem: string, tail: string, asked: boolean): UsageError {
   return new UsageError({
     code: "ERR_JOB_FAILED",
     message: `${program.title} ${problem}`,
     why: tail === "" ? "it printed nothing" : `it last printed: ${tail}`,
-    state: "Nothing was written: the job ran on a private copy.",
+    state: asked
+      ? "Nothing was written: the job ran in a transaction that cannot commit."
+      : "Nothing was written: the job ran on a private copy.",
     next: [{ actor: "requester", text: "Correct the job and plan again." }],
   });
 }

@@ -56,8 +56,6 @@ export type JobRequest =
 export interface JobSetting extends ModuleSetting {
   /** What relative paths are relative to: the working directory. Absolute. */
   readonly cwd: string;
-  /** The engine whose SQL a file has; SQLite when absent. */
-  readonly engine?: SqlEngine;
 }
 
 /** A job, ready to be rehearsed. Its fields stand in the plan's statement as they are. */

@@ -10,7 +10,7 @@ import { isErrorLike } from "../base/errors.js";
 import type { Value } from "../changeset/value.js";
 import type { JobConnection, JobConnector, JobRow, JobValues } from "../target/job-connection.js";
 import type { BoundParameter } from "./parameters.js";
-import { refusalOf } from "./sql-file.js";
+import { refusalOf, type SqlEngine } from "./sql-file.js";
 
 /** What the host is asked to do. Travels as a file in the form of `v8.serialize`. */
 export interface ModuleTask {
@@ -25,6 +25,7 @@ export interface ModuleTask {
   readonly run: {
     /** URL of the adapter's `job-connection.js`. */
     readonly connector: string;
+    readonly engine: SqlEngine;
     readonly database: string;
     readonly settings: Readonly<Record<string, string>>;
     readonly params: Readonly<Record<string, BoundParameter["native"]>>;
@@ -62,9 +63,9 @@ interface LoadedModule {
 }
 
 /** Guards a connection. Exported for its tests. */
-export function guarded(connection: JobConnection): ModuleDatabase {
+export function guarded(connection: JobConnection, engine: SqlEngine = "sqlite"): ModuleDatabase {
   const checked = (sql: string): string => {
-    const why = refusalOf(sql);
+    const why = refusalOf(sql, engine);
     if (why !== null) throw new Error(`this statement cannot stand in a job: ${why}`);
     return sql;
   };
@@ -146,7 +147,11 @@ async function runModule(job: LoadedModule, task: NonNullable<ModuleTask["run"]>
   const connection = await openJobConnection(task.database, task.settings);
   try {
     connection.begin();
-    await job.run({ db: guarded(connection), params: task.params, log: (line) => console.error(line) });
+    await job.run({
+      db: guarded(connection, task.engine),
+      params: task.params,
+      log: (line) => console.error(line),
+    });
     connection.commit();
   } finally {
     connection.close();

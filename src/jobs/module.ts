@@ -12,11 +12,13 @@ import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { serialize } from "node:v8";
 import { codeOf, UsageError } from "../base/errors.js";
+import type { AnswerJob } from "../target/job-questions.js";
 import type { RunnableJob } from "../target/target.js";
 import { type ChildSetting, runChild } from "./child.js";
 import type { ModuleTask } from "./module-host.js";
 import {
   type Bound,
+  type BoundParameter,
   isParameterName,
   isSpecProblem,
   parameterSpec,
@@ -24,6 +26,7 @@ import {
   type ParameterSpecs,
 } from "./parameters.js";
 import { type PinnedFile, privateCopy, requireUnchanged } from "./pinned-file.js";
+import type { SqlEngine } from "./sql-file.js";
 
 /** What running a module needs beside a child's setting. */
 export interface ModuleSetting extends ChildSetting {
@@ -31,6 +34,8 @@ export interface ModuleSetting extends ChildSetting {
   readonly node: string;
   /** URL of the adapter's `job-connection.js`, and the connection settings of the target. */
   readonly connection: { readonly connector: string; readonly settings: Readonly<Record<string, string>> };
+  /** The engine whose SQL the job has; SQLite when absent. */
+  readonly engine?: SqlEngine;
   /** Files beside whose packages `esbuild` is looked for; the job's file and holdpoint itself when absent. */
   readonly esbuildFrom?: readonly string[];
 }
@@ -62,17 +67,24 @@ export async function prepareModule(
   if (typed && esbuild === null && !nodeReadsTypes()) throw cannotReadTypes(file);
   // Always a module, whatever a package.json near the original says.
   const copy = await privateCopy(file, setting.scratch, typed ? "job.mts" : "job.mjs");
-  const start = async (run: ModuleTask["run"], seconds: number): Promise<string> => {
+  const start = async (run: ModuleTask["run"], seconds: number, answer?: AnswerJob): Promise<string> => {
     await requireUnchanged(copy, file);
-    return await runTask({ module: copy, shown: file.shown, esbuild, run }, title, seconds, setting);
+    return await runTask({ module: copy, shown: file.shown, esbuild, run }, title, seconds, setting, answer);
   };
+  const engine = setting.engine ?? "sqlite";
   return {
     declaredParams: async () => specsOf(await start(null, DESCRIBE_SECONDS), file),
     runnable: (bound) => ({
       kind: "program",
       run: async ({ path }) => {
-        const params = Object.fromEntries(bound.map((p) => [p.name, p.native]));
-        await start({ ...setting.connection, database: path, params }, timeoutSeconds);
+        await start(
+          { ...setting.connection, engine, database: path, params: nativeOf(bound) },
+          timeoutSeconds,
+        );
+      },
+      converse: async (answer) => {
+        const run = { connector: askedPath(), engine, settings: {}, database: "", params: nativeOf(bound) };
+        await start(run, timeoutSeconds, answer);
       },
     }),
   };
@@ -84,20 +96,21 @@ async function runTask(
   title: string,
   timeoutSeconds: number,
   setting: ModuleSetting,
+  answer: AnswerJob | undefined,
 ): Promise<string> {
   const folder = await mkdtemp(join(setting.scratch, "task-"));
-  const answer = join(folder, "answer.json");
+  const answerFile = join(folder, "answer.json");
   const taskFile = join(folder, "task");
-  await writeFile(taskFile, serialize({ ...task, answer } satisfies ModuleTask), { mode: 0o600 });
+  await writeFile(taskFile, serialize({ ...task, answer: answerFile } satisfies ModuleTask), { mode: 0o600 });
   const program = {
     title,
     file: setting.node,
     arguments: ["--disable-warning=ExperimentalWarning", hostPath(), taskFile],
-    variables: databaseVariables(task.run?.database),
+    variables: databaseVariables(answer === undefined ? task.run?.database : undefined),
     timeoutSeconds,
   };
-  await runChild(program, setting);
-  return await readAnswer(answer, title);
+  await runChild(program, setting, answer);
+  return await readAnswer(answerFile, title);
 }
 
 /** The address of the private copy, under the two names that every job finds it by. */
@@ -142,6 +155,14 @@ function badParams(file: PinnedFile, why: string): UsageError {
     message: `${file.shown} declares its parameters wrongly`,
     why,
   });
+}
+
+function nativeOf(bound: Bound): Readonly<Record<string, BoundParameter["native"]>> {
+  return Object.fromEntries(bound.map((p) => [p.name, p.native]));
+}
+
+function askedPath(): string {
+  return new URL("./asked-connection.js", import.meta.url).href;
 }
 
 function hostPath(): string {

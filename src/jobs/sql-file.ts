@@ -67,12 +67,14 @@ export function loadSqlJob(bytes: Uint8Array, facts: SqlJobFacts): SqlJob {
  * Why a statement may not stand in a job, in words; null when it may. For code that gets statements one by
  * one, as the connection of a module does.
  */
-export function refusalOf(sql: string): string | null {
-  const pieces = splitSql(sql).filter((piece) => piece.tokens.length > 0);
+export function refusalOf(sql: string, engine: SqlEngine = "sqlite"): string | null {
+  const pieces = splitSql(sql, engine === "postgres" ? POSTGRES : SQLITE).filter(
+    (piece) => piece.tokens.length > 0,
+  );
   const [piece, second] = pieces;
   if (piece === undefined) return "it has no statement";
   if (second !== undefined) return "it has more than one statement";
-  return piece.fault?.what ?? statementRefusal(piece, RULES.sqlite);
+  return piece.fault?.what ?? statementRefusal(piece, RULES[engine]);
 }
 
 // --- text ------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import type { Change, ChangeSink, ChangeSource, Origin, RowKey, TableShape } fro
 import type { SchemaTies } from "../changeset/ties.js";
 import type { Row, Value } from "../changeset/value.js";
 import type { Evidence } from "../environment/evidence.js";
+import type { AnswerJob } from "./job-questions.js";
 import type { AnchoredHead, BatchMark, MarkedHistory, Marker, Note, SpentMark } from "./marker.js";
 import type { VitalColumn, Vitals } from "./vitals.js";
 
@@ -58,6 +59,11 @@ export type RunnableJob =
       /** Runs in a child, on a private copy whose address `run` receives; resolves when the child is done. */
       readonly kind: "program";
       readonly run: (copy: { readonly url: string; readonly path: string }) => Promise<void>;
+      /**
+       * The same without a copy: each statement of the program is asked of `answer`; resolves when the program is done.
+       * Absent for a program that opens its database itself.
+       */
+      readonly converse?: (answer: AnswerJob) => Promise<void>;
     };
 
 /** One statement of a job with its values. */

@@ -67,6 +67,14 @@ const AS_TEXT = { getTypeParser: () => (text: string) => text };
 /** A parameter: a cell, or an array of cells for an array type. */
 export type Parameter = Cell | readonly Cell[];
 
+/** A statement's rows with the names and types (by their oid) of its columns. */
+export interface Asked {
+  readonly rows: readonly (readonly Cell[])[];
+  /** How many rows it changed or gave. */
+  readonly changes: number;
+  readonly columns: readonly { readonly name: string; readonly type: number }[];
+}
+
 /** One connection. Closed by whoever opened it, in `finally`. */
 export class Session {
   readonly #driver: Driver;
@@ -129,6 +137,16 @@ export class Session {
       query.on("error", reject);
       query.on("end", () => resolve());
     });
+  }
+
+  /** Runs a statement of a job that wants its rows. */
+  async ask(sql: string, values: readonly Cell[]): Promise<Asked> {
+    const { rows, rowCount, fields } = await this.#query(sql, values);
+    return {
+      rows,
+      changes: rowCount ?? 0,
+      columns: fields.map((f) => ({ name: f.name, type: f.dataTypeID })),
+    };
   }
 
   /** The rows of a query by COPY, as they come; nothing else can run on this session meanwhile. */

@@ -23,6 +23,9 @@ export const CAREFUL: RehearsalLimits = { rows: 1_000_000, walBytes: 2 ** 30, la
 const LOOK_MS = 250;
 const ESTIMATED = new Set(["SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"]);
 
+/** Lets `work` run one statement, and looks at what it costs meanwhile. */
+export type Watched = <T>(statement: Prepared, work: () => Promise<T>) => Promise<T>;
+
 /** Runs a job's statements within the limits. */
 export class Watch {
   readonly #job: Session;
@@ -48,15 +51,16 @@ export class Watch {
   }
 
   /**
-   * Runs one statement.
+   * Runs one statement, which `work` sends.
    * @throws TargetError ERR_REHEARSAL_LIMIT, and what the statement itself throws.
    */
-  async run(statement: Prepared): Promise<void> {
+  run: Watched = async <T>(statement: Prepared, work: () => Promise<T>): Promise<T> => {
     await this.#refuseEstimate(statement);
     const ended = new AbortController();
     const watching = this.#watch(ended.signal);
+    let done: T;
     try {
-      await this.#job.runJob(statement.text, statement.values);
+      done = await work();
     } catch (e) {
       ended.abort();
       const over = await watching;
@@ -69,7 +73,8 @@ export class Watch {
     if (over !== null) throw over;
     await this.#refuseRows();
     await this.#refuseOver();
-  }
+    return done;
+  };
 
   /** For the plan: the limits, and what could not be watched. */
   async notices(): Promise<readonly string[]> {

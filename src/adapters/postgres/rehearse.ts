@@ -12,7 +12,7 @@
 import type { Clock, Random } from "../../base/clock.js";
 import { UsageError } from "../../base/errors.js";
 import type { Change, ChangeSink, TableShape } from "../../changeset/change.js";
-import type { Rehearsal, RunnableJob, SequenceMove, SqlStatement } from "../../target/target.js";
+import type { Rehearsal, RunnableJob, SequenceMove } from "../../target/target.js";
 import { StorageCapture, WholeCapture, type Beginning, type Emit, type Views } from "./capture.js";
 import { countersAreProof, countersOf } from "./counters.js";
 import {
@@ -39,6 +39,7 @@ import {
 } from "./schema.js";
 import { readSequences, sequenceMoves } from "./sequences.js";
 import { silenceNotices } from "./silence.js";
+import { type Play, playOf, playOfModule } from "./module-run.js";
 import { loadParser, prepare, touchesMarker, type Prepared } from "./statements.js";
 import { READING_SETTINGS } from "./values.js";
 
@@ -60,8 +61,7 @@ export async function rehearse(
   job: RunnableJob,
   sink: ChangeSink,
 ): Promise<Rehearsal> {
-  if (job.kind === "program") throw needsCopy();
-  const prepared = await prepareAll(job.statements);
+  const play = await playFor(job);
   const sessions: Session[] = [];
   const { connecting } = setting;
   const open = async (reading: boolean): Promise<Session> => {
@@ -72,7 +72,7 @@ export async function rehearse(
   try {
     const views: Views = { job: await open(false), outside: await open(true), fresh: await open(true) };
     if (await isStandby(views.fresh)) throw standbyRefused(connecting.address.shown);
-    return await new Run(setting, views, prepared, sink).rehearse();
+    return await new Run(setting, views, play, sink).rehearse();
   } catch (e) {
     throw asTargetError(e, connecting.address.shown);
   } finally {
@@ -82,9 +82,11 @@ export async function rehearse(
   }
 }
 
-async function prepareAll(statements: readonly SqlStatement[]): Promise<readonly Prepared[]> {
+async function playFor(job: RunnableJob): Promise<Play> {
   const parser = await loadParser();
-  return statements.map((s) => prepare(parser, s));
+  if (job.kind === "sql") return playOf(job.statements.map((s) => prepare(parser, s)));
+  if (job.converse === undefined) throw needsClone();
+  return playOfModule(parser, job.converse);
 }
 
 /** A relation that the job's transaction has locked for writing. */
@@ -101,15 +103,15 @@ export interface Locked {
 class Run {
   readonly #setting: RehearsalSetting;
   readonly #views: Views;
-  readonly #statements: readonly Prepared[];
+  readonly #play: Play;
   readonly #sink: ChangeSink;
   readonly #watch: Watch;
   readonly #changed = new Set<string>();
 
-  constructor(setting: RehearsalSetting, views: Views, statements: readonly Prepared[], sink: ChangeSink) {
+  constructor(setting: RehearsalSetting, views: Views, play: Play, sink: ChangeSink) {
     this.#setting = setting;
     this.#views = views;
-    this.#statements = statements;
+    this.#play = play;
     this.#sink = sink;
     this.#watch = new Watch(views.job, views.fresh, setting.limits, setting.connecting);
   }
@@ -170,14 +172,14 @@ class Run {
     const { job } = this.#views;
     const { shown } = this.#setting.connecting.address;
     await this.#watch.begin();
-    for (const statement of this.#statements) await this.#watch.run(statement);
+    await this.#play.run(job, shown, this.#watch.run);
     const deferred = await deferrable(this.#views.fresh);
     if (deferred.length === 0) return;
     try {
       // By name: ALL would trip the row that was planted.
       await job.run(`SET CONSTRAINTS ${deferred.join(", ")} IMMEDIATE`);
     } catch (e) {
-      throw asJobError(e, this.#statements.at(-1)?.line ?? 1, shown);
+      throw asJobError(e, this.#play.statements.at(-1)?.line ?? 1, shown);
     }
   }
 
@@ -203,7 +205,7 @@ class Run {
     for (const l of locked) refuseRelation(l, known.has(l.oid));
     const difference = firstDifference(was, await readObjects(job));
     if (difference !== null) throw schemaChange(difference);
-    refuseCatalogueWrites(before, await catalogueWrites(job), locked, this.#statements);
+    refuseCatalogueWrites(before, await catalogueWrites(job), locked, this.#play.statements);
   }
 
   // ---- the effect
@@ -377,11 +379,11 @@ function noticesOf(locked: readonly Locked[], moves: readonly SequenceMove[]): r
   ];
 }
 
-function needsCopy(): Error {
+function needsClone(): Error {
   return unsupported(
-    "modules and commands cannot be rehearsed on a PostgreSQL target",
-    "they run on a private copy, and a server has none; an SQL job runs in a transaction that cannot commit",
-    "Write the job as an SQL file.",
+    "a command line cannot be rehearsed on a PostgreSQL target",
+    "it opens its database itself, so it needs a clone to work on (rehearse_on), and none can be given to it here",
+    "Write the job as an SQL file or a module, which run in a transaction that cannot commit.",
   );
 }
 
