@@ -16,6 +16,14 @@ export interface Surroundings {
   readonly terminal?: { readonly columns: number };
 }
 
+/** What a terminal's stream can do beside writing: where the cursor is, nobody looks here. */
+const CURSOR = {
+  cursorTo: () => true,
+  clearLine: () => true,
+  moveCursor: () => true,
+  getColorDepth: () => 4,
+};
+
 /** Runs one command in the project's folder. */
 export async function runHere(
   project: Pick<TestProject, "dir">,
@@ -23,7 +31,7 @@ export async function runHere(
   around: Surroundings = {},
 ): Promise<Ran> {
   const { terminal } = around;
-  const facts = terminal === undefined ? {} : { isTTY: true, columns: terminal.columns, rows: 50 };
+  const facts = terminal === undefined ? {} : { isTTY: true, columns: terminal.columns, rows: 50, ...CURSOR };
   const stream = (): { readonly end: NodeJS.WriteStream; readonly text: () => string } => {
     const through = new PassThrough();
     let text = "";
