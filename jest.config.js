@@ -6,5 +6,6 @@ export default {
   transform: {},
   coverageProvider: "v8",
   testTimeout: 120_000,
+  globalSetup: "<rootDir>/test/support/run-folder.js",
   reporters: ["default", "<rootDir>/test/support/summary-reporter.js"],
 };

@@ -13,7 +13,10 @@ export interface PacingFlags {
 /** Adds `--waves`, `--max-rate` and `--atomic`. */
 export function pacingOptions(command: Command): Command {
   return command
-    .option("--waves <list>", "write in waves with checks between them: 1%,10%,100% or 500,5000,100%")
+    .option(
+      "--waves <list>",
+      "write in waves with checks between them: 1%,10%,100% or 500,5000,100%; tenant:1,10,100% counts values of a column",
+    )
     .option("--max-rate <rows>", "at most so many rows a second")
     .option("--atomic", "all rows in one transaction, however many they are");
 }

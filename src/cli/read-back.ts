@@ -1,5 +1,5 @@
 /** What an approver says before seeing a plan: only then is the answer a check of its own. */
-import type { Review } from "../operations/approve.js";
+import type { Review } from "../operations/consent/review.js";
 import { GUESSES, renderReadBack } from "../render/approve.js";
 import type { CardFacts } from "../render/card.js";
 import type { Context } from "./command.js";

@@ -17,7 +17,7 @@ import {
   Parser,
   visit,
 } from "yaml";
-import { z } from "zod";
+import * as z from "zod";
 import { type ErrorCode, UsageError } from "../base/errors.js";
 import { nearest } from "../base/suggest.js";
 
@@ -81,7 +81,8 @@ export function parseYaml<T>(
   if (document.contents === null) return refuse([{ offset: 0, what: "the file is empty" }]);
 
   const tree: unknown = document.toJS({ maxAliasCount: 0 });
-  const parsed = schema.safeParse(tree);
+  // A file is read once: compiling a checker for it would cost more than checking.
+  const parsed = schema.safeParse(tree, { jitless: true });
   if (!parsed.success) {
     const faults: Fault[] = [];
     for (const issue of parsed.error.issues) {

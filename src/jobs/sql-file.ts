@@ -144,7 +144,10 @@ const RULES: Readonly<Record<SqlEngine, Rules>> = {
   sqlite: { planned: PLANNED, refused: REFUSED },
   // Which CREATE it is, and everything inside a statement, the adapter judges with the engine's own grammar.
   postgres: {
-    planned: "SELECT VALUES WITH TABLE INSERT UPDATE DELETE MERGE TRUNCATE CALL DO CREATE".split(" "),
+    planned: (
+      "SELECT VALUES WITH TABLE INSERT UPDATE DELETE MERGE TRUNCATE CALL DO " +
+      "CREATE ALTER DROP COMMENT GRANT REVOKE"
+    ).split(" "),
     refused: new Map([
       ...["BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE"].map(
         (word) => [word, TRANSACTION] as const,
@@ -158,8 +161,6 @@ const RULES: Readonly<Record<SqlEngine, Rules>> = {
       ["REINDEX", NO_ROW],
       ["EXPLAIN", NO_ROW],
       ["SHOW", NO_ROW],
-      ["ALTER", "a schema change cannot be written row by row: make it with your migration tool"],
-      ["DROP", "a schema change cannot be written row by row: make it with your migration tool"],
       ["NOTIFY", "its effect is outside the transaction, and cannot be shown or taken back"],
       ["LOCK", "a rehearsal takes no more locks than the job's own changes do"],
     ]),

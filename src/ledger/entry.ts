@@ -59,6 +59,15 @@ export interface SealedEntry {
   readonly digest: Digest;
 }
 
+/** The head that a ledger has with this entry as its last, as targets anchor it. */
+export function headOf({ entry, digest }: SealedEntry): {
+  readonly ledger: string;
+  readonly sequence: number;
+  readonly head: Digest;
+} {
+  return { ledger: entry.ledger, sequence: entry.sequence, head: digest };
+}
+
 /** A head to hold against the chain: `where` says who anchored it. */
 export interface Anchor {
   readonly ledger: string;

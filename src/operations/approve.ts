@@ -9,55 +9,14 @@ import { dearmor, verifySshsig } from "../approval/sshsig.js";
 import { personOfSignature } from "../approval/people.js";
 import { parseStamp } from "../base/clock.js";
 import { IntegrityError, RefusedError, UsageError } from "../base/errors.js";
-import type { Odd } from "../changeset/odd.js";
-import type { Summary } from "../changeset/summarise.js";
 import type { Decision } from "../policy/decision.js";
-import type { UndoRehearsal } from "../target/target.js";
-import { countMoved } from "./judging/drift.js";
-import { presentRows } from "./judging/script.js";
-import {
-  type Examined,
-  refuseContradiction,
-  refuseOtherBundle,
-  requireHistory,
-  withTarget,
-} from "./judging/examine.js";
-import { claimsOf, decideEffect, summaryOf } from "./judging/judge-plan.js";
-import { oddOf } from "./judging/odd.js";
-import { rehearsedUndo } from "./plan.js";
-import {
-  approvalsInLedger,
-  planFacts,
-  refuseClosedPlan,
-  refusePlanOfOtherPlace,
-  requestersOf,
-  revokedNonces,
-  rowsNow,
-} from "./recall/plan-state.js";
-import { type EarlierRejection, rejectionsOfEffect } from "./recall/rejections.js";
-import { loadPlan, requireKnownRequester } from "./recall/stored-plan.js";
-import { timeOf } from "./judging/time.js";
+import type { Review } from "./consent/review.js";
+import { approvedEntry } from "./consent/tokens.js";
+import { planFacts, requestersOf } from "./recall/plan-state.js";
 import type { LoadedPlan, SigningKey, Toolbox } from "./toolbox.js";
 
 /** How long an approval may be used when the approver says nothing: apply must begin within it. */
 export const APPROVAL_LIFETIME_SECONDS = 4 * 3600;
-
-/** A plan as its approver sees it, every figure computed on this machine. */
-export interface Review {
-  readonly plan: LoadedPlan;
-  readonly summary: Summary;
-  readonly decision: Decision;
-  readonly odd: Odd;
-  readonly examined: Examined;
-  /** How many of the plan's rows are no longer as the plan saw them. */
-  readonly moved: number;
-  /** The way back, tried again by the reader's own machine; null where the target cannot. */
-  readonly undo: UndoRehearsal | null;
-  /** Approvals already given, by person. */
-  readonly given: readonly string[];
-  /** Rejections of other plans with the same effect. */
-  readonly rejected: readonly EarlierRejection[];
-}
 
 /** What the approver chose. */
 export interface ApproveOptions {
@@ -72,58 +31,8 @@ export interface Approved {
   readonly statement: ApprovalStatement;
   readonly plan: string;
   readonly person: string;
-}
-
-/**
- * Loads and checks a plan for review and hands it to `work`; the target is re-read where it can be reached.
- * @throws RefusedError when the plan expired, was rejected, was applied, is denied or stands on another bundle.
- */
-export async function review<T>(
-  tools: Toolbox,
-  ref: string,
-  work: (review: Review) => Promise<T>,
-): Promise<T> {
-  const plan = await loadPlan(tools, ref);
-  try {
-    return await withTarget(tools, plan.statement.target.name, async (examined) => {
-      refuseContradiction(examined);
-      await refuseOtherBundle(tools, examined);
-      requireKnownRequester(plan, tools.project.people);
-      await requireHistory(tools, examined);
-      refusePlanOfOtherPlace(plan, examined);
-      await refuseClosedPlan(tools, plan, examined);
-      const summary = summaryOf(plan.changes, plan.statement.changeset.digest);
-      const rowsBefore = await rowsNow(examined, plan);
-      const decision = await decideEffect(tools, {
-        now: await timeOf(tools, examined),
-        act: "apply",
-        verdict: examined.verdict,
-        target: {
-          name: examined.target.name,
-          adapter: examined.target.adapter,
-          pinned: examined.marker !== null,
-        },
-        reach: examined.target,
-        changes: plan.changes,
-        summary,
-        rowsBefore,
-        claims: claimsOf(plan.statement),
-      });
-      const there = presentRows(plan.statement, plan.changes, await examined.target.schema());
-      const moved = await countMoved(examined.target, there);
-      const gone = await revokedNonces(tools, plan.id, examined);
-      const given = (await approvalsInLedger(tools, plan.id))
-        .filter(({ statement: s }) => s.act === "approve" && !gone.has(s.nonce))
-        .map((t) => t.statement.approver);
-      const rejected = await rejectionsOfEffect(tools, examined.target.name, plan.statement.changeset.digest);
-      // A plan whose rows moved can no more be rehearsed than applied; it is shown with what moved.
-      const undo = moved > 0 ? null : await rehearsedUndo(tools, examined, plan.changes, plan.statement);
-      const odd = oddOf(tools, examined.target.name, plan.changes);
-      return work({ plan, summary, decision, odd, examined, moved, undo, given, rejected });
-    });
-  } finally {
-    plan.close();
-  }
+  /** Whether this machine's ledger has it; without one, the token is all there is. */
+  readonly recorded: boolean;
 }
 
 /** Refuses a plan that policy denies: nobody can approve what no rule allows. */
@@ -186,14 +95,13 @@ async function statementFor(
   options: ApproveOptions,
   reviewedSeconds: number | null,
 ): Promise<ApprovalStatement> {
-  const { plan, examined } = reviewed;
-  const now = await timeOf(tools, examined);
+  const { plan, now } = reviewed;
   const planEnds = parseStamp(plan.statement.expires_at)?.getTime() ?? 0;
   refuseMissingReason(reviewed, options);
   return makeApproval({
     act: "approve",
     plan: planFacts(plan),
-    environment: examined.verdict.guardedAs,
+    environment: reviewed.guardedAs,
     approver,
     now,
     ttlSeconds: Math.min(options.expiresSeconds, Math.floor((planEnds - now.getTime()) / 1000)),
@@ -263,12 +171,7 @@ export async function takeInApproval(
   const signature = dearmor(Buffer.from(signatureFile).toString("latin1"));
   const check = verifySshsig({ bytes, signature, namespace: NAMESPACES.approval });
   if (!check.ok) throw badSignature(check.why);
-  const person = personOfSignature(
-    tools.project.people,
-    check,
-    NAMESPACES.approval,
-    await timeOf(tools, reviewed.examined),
-  );
+  const person = personOfSignature(tools.project.people, check, NAMESPACES.approval, reviewed.now);
   if (person === null) throw unknownSigner(check.key.fingerprint);
   if (person.name !== statement.approver) {
     throw new RefusedError({
@@ -291,21 +194,12 @@ export async function takeInApproval(
 async function record(tools: Toolbox, statement: ApprovalStatement, token: string): Promise<Approved> {
   // Read back what will travel: a token that we ourselves would refuse must never leave this function.
   parseToken(token);
-  (await tools.ledger()).append({
-    kind: "approved",
-    target: statement.target,
-    plan: statement.plan,
-    facts: {
-      digest: statement.planDigest,
-      by: statement.approver,
-      act: statement.act,
-      expires_at: statement.expiresAt,
-      cover_undo: statement.coverUndo,
-      reviewed: statement.reviewed,
-      token,
-    },
-  });
-  return { token, statement, plan: statement.plan, person: statement.approver };
+  const ledger = await tools.ledger();
+  const approved = { token, statement, plan: statement.plan, person: statement.approver };
+  // An approver's own machine has no ledger of this target: the token is the record, and whoever applies has it.
+  if (ledger.head() === null) return { ...approved, recorded: false };
+  ledger.append(approvedEntry(statement, token));
+  return { ...approved, recorded: true };
 }
 
 function refuseMissingReason(reviewed: Review, options: ApproveOptions): void {

@@ -5,7 +5,7 @@
 import { stamp } from "../base/clock.js";
 import { RefusedError, TargetError, UsageError } from "../base/errors.js";
 import { targetConfigOf } from "../config/config.js";
-import type { SealedEntry } from "../ledger/entry.js";
+import { headOf, type SealedEntry } from "../ledger/entry.js";
 import { textFact } from "../ledger/facts.js";
 import type { Note } from "../target/marker.js";
 import {
@@ -139,7 +139,7 @@ async function keep(
   try {
     await session.begin();
     for (const note of notes) await session.addNote(note);
-    await session.anchor({ sequence: sealed.entry.sequence, head: sealed.digest });
+    await session.anchor(headOf(sealed));
     await session.commit();
   } catch (e) {
     await session.rollback();

@@ -2,7 +2,8 @@
 import { IntegrityError } from "../base/errors.js";
 import type { Anchor, SealedEntry } from "../ledger/entry.js";
 import { textFact } from "../ledger/facts.js";
-import { anchorOf } from "./judging/examine.js";
+import { anchorOf, anchorsFor } from "./judging/examine.js";
+import { sharesTarget } from "./recall/history.js";
 import { allRuns, findRun, type RunRecord } from "./recall/runs.js";
 import type { Toolbox } from "./toolbox.js";
 
@@ -80,7 +81,7 @@ export interface LogVerified {
  */
 export async function verifyLog(tools: Toolbox): Promise<LogVerified> {
   const ledger = await tools.ledger();
-  const { anchors, unreachable } = await anchorsOf(tools);
+  const { anchors, unreachable } = await anchorsOf(tools, ledger.head()?.ledger ?? "");
   const verification = ledger.verify(anchors);
   if (!verification.ok) {
     throw new IntegrityError({
@@ -106,6 +107,7 @@ export async function verifyLog(tools: Toolbox): Promise<LogVerified> {
 /** The heads anchored in the configured targets; a target that cannot be reached anchors nothing, and is named. */
 async function anchorsOf(
   tools: Toolbox,
+  here: string,
 ): Promise<{ readonly anchors: readonly Anchor[]; readonly unreachable: readonly string[] }> {
   const anchors: Anchor[] = [];
   const unreachable: string[] = [];
@@ -114,7 +116,9 @@ async function anchorsOf(
       const { target } = await tools.openTarget(name);
       try {
         const { marker } = await target.identify();
-        if (marker !== null) anchors.push(anchorOf(marker, name));
+        if (marker === null) continue;
+        if (sharesTarget(tools, name)) anchors.push(...(await anchorsFor(target, marker, here)));
+        else anchors.push(anchorOf(marker, name));
       } finally {
         await target.close();
       }

@@ -49,7 +49,7 @@ export async function rejectPlan(
       await refuseOtherBundle(tools, examined);
       await requireHistory(tools, examined);
       refusePlanOfOtherPlace(plan, examined);
-      await refuseClosedPlan(tools, plan, examined);
+      await refuseClosedPlan(tools, plan, examined, await timeOf(tools, examined));
       const key = await tools.findKey(request.key, NAMESPACES.approval);
       return reject(tools, plan, examined, key, onOneLine(request.reason));
     });

@@ -3,9 +3,10 @@ import { IntegrityError, UsageError } from "../base/errors.js";
 import { shortDigest } from "../base/digest.js";
 import type { PlannedJob } from "../approval/plan-statement.js";
 import type { TableCounts } from "../changeset/change.js";
-import type { Review } from "./approve.js";
+import { requireSeen, type Review } from "./consent/review.js";
 import { countsInWords } from "./judging/scope.js";
 import { measure } from "./recall/stored-plan.js";
+import { rehearseJob } from "./rehearse.js";
 import type { PreparedJob, Toolbox } from "./toolbox.js";
 
 /**
@@ -17,6 +18,7 @@ export async function requireSameEffect(tools: Toolbox, reviewed: Review): Promi
   const { statement } = reviewed.plan;
   const job = statement.job;
   if (job === null || job.kind !== "sql") throw onlySql(reviewed.plan.id, job);
+  const { examined } = requireSeen(reviewed);
   const prepared = await prepareAgain(tools, statement.target.name, job);
   if (prepared.source !== job.source) {
     throw differs(
@@ -27,7 +29,7 @@ export async function requireSameEffect(tools: Toolbox, reviewed: Review): Promi
   const writer = await tools.workingChanges();
   const done = tools.progress.begin(`rehearsing ${job.name} here`);
   try {
-    await reviewed.examined.target.rehearse(prepared.runnable, writer);
+    await rehearseJob(tools, examined, prepared.runnable, writer);
   } catch (e) {
     writer.abort();
     throw e;

@@ -23,6 +23,7 @@ import { allRuns, type RunRecord } from "./recall/runs.js";
 import { loadPlan } from "./recall/stored-plan.js";
 import type { Target } from "../target/target.js";
 import type { LoadedPlan, Toolbox, WorkingChanges } from "./toolbox.js";
+import type { Pacing } from "./writing/run-cut.js";
 import { openTrial, type Trial } from "./judging/trial.js";
 import { problemInWords } from "./writing/write-batch.js";
 
@@ -36,6 +37,9 @@ export interface RescueRequest extends Narrowing {
   readonly key: string | undefined;
   readonly out: string | undefined;
   readonly reason: string | null;
+  /** How the plan is to be written, see `plan`. */
+  readonly pacing?: Pacing;
+  readonly putBack?: boolean;
   /** Takes each row born since the snapshot, for a list of identities that never were in it. */
   readonly born: (table: TableShape, key: RowKey) => void;
 }
@@ -411,6 +415,8 @@ async function planOf(
     out: request.out,
     lifetimeSeconds: PLAN_LIFETIME_SECONDS,
     keyOptional: true,
+    pacing: request.pacing ?? {},
+    putBack: request.putBack === true,
   });
 }
 

@@ -55,7 +55,7 @@ export async function revokeApproval(
       await refuseOtherBundle(tools, examined);
       await requireHistory(tools, examined);
       refusePlanOfOtherPlace(plan, examined);
-      await refuseClosedPlan(tools, plan, examined);
+      await refuseClosedPlan(tools, plan, examined, await timeOf(tools, examined));
       const key = await tools.findKey(request.key, NAMESPACES.approval);
       const person = knownPerson(key);
       const nonces = await ownNonces(tools, plan, examined, person, request.tokens);

@@ -2,6 +2,7 @@
  * A change of the trust bundle: proposed as a diff that reads like a plan, signed by people of the bundle that is
  * pinned, and written into the marker together with the ledger's head.
  */
+import { headOf } from "../ledger/entry.js";
 import { bundleBytes, diffBundles, type TrustBundle } from "../approval/bundle.js";
 import { makeStatement, parseStatement, type Statement, statementBytes } from "../approval/statement.js";
 import { parseStamp } from "../base/clock.js";
@@ -155,12 +156,16 @@ async function pinBundle(
         signatures: signed.signatures.map((s) => Buffer.from(s).toString("base64url")),
       },
     });
-    await examined.target.pin({
-      ...marker,
-      bundle: examined.bundleDigest,
-      ledgerSequence: entry.sequence,
-      ledgerHead: digest,
-    });
+    const sealed = { entry, digest };
+    // The ledger that pinned stays the marker's; where another one takes a change in, it is anchored beside it.
+    const anchored =
+      entry.ledger === marker.ledger ? { ledgerSequence: entry.sequence, ledgerHead: digest } : {};
+    await examined.target.pin({ ...marker, bundle: examined.bundleDigest, ...anchored });
+    if (entry.ledger !== marker.ledger) {
+      await session.begin();
+      await session.anchor(headOf(sealed));
+      await session.commit();
+    }
   } finally {
     await session.close();
   }

@@ -131,6 +131,8 @@ const drill = object({
   rescue_ms: whole,
 });
 
+const quorum = object({ people: whole, groups: list(text) });
+
 const test = object({ name: text, at: text, passed: flag, decision, diff: list(text) });
 
 /** The `result` of each command that publishes one. */
@@ -172,8 +174,56 @@ export const RESULTS: Readonly<Record<string, Schema>> = {
     contradicted: flag,
     because: list(text),
     evidence: list(evidence),
-    origins: list(object({ part: text, from: text, inherited: flag })),
+    origins: list(
+      object({ part: text, from: text, inherited: flag, age: orNull(one("before-parent", "since")) }),
+    ),
     description: text,
+  }),
+  "env-list": object({
+    targets: list(object({ target: text, adapter: text, claims: text, identity: orNull(text), from: text })),
+  }),
+  // The first pin, its printed SQL, another pin prepared and written: each has fields of its own.
+  "env-pin": object({
+    target: text,
+    pinned: flag,
+    environment: one("production", "staging", "development"),
+    "identity?": text,
+    "bundle?": text,
+    "ledger?": text,
+    "sql?": list(text),
+    "changes?": list(text),
+    "quorum?": quorum,
+    "file?": text,
+    "expires_at?": text,
+    "signed_by?": list(text),
+  }),
+  "trust-show": object({
+    people: list(
+      object({
+        name: text,
+        groups: list(text),
+        keys: list(object({ type: text, fingerprint: text, namespaces: list(text) })),
+      }),
+    ),
+    policies: list(object({ path: text, digest: text })),
+    targets: list(object({ target: text, bundle: text, pinned: orNull(text), state: text })),
+  }),
+  "trust-propose": object({
+    target: text,
+    from: text,
+    to: text,
+    changes: list(text),
+    quorum,
+    signers: list(text),
+    file: text,
+    expires_at: text,
+  }),
+  "trust-accept": object({
+    target: text,
+    from: text,
+    to: text,
+    changes: list(text),
+    signed_by: list(text),
   }),
   "policy-explain": object({
     plan: text,

@@ -146,6 +146,8 @@ class LedgerFile implements LedgerStore {
       const db =
         this.#open(readHeadFile(this.#headFile)) ??
         fail(missing(this.#file, "expected a ledger to append to, found none"));
+      // The answer to an earlier BEGIN was lost: inside its transaction this entry would be sealed and never committed.
+      if (db.inTransaction) db.exec("ROLLBACK");
       const sealed = db.transaction(() => this.#next(db, entry)).immediate();
       this.#saveHead(db);
       return sealed;

@@ -65,6 +65,11 @@ export function textOf(cell: unknown, what: string): string {
   throw unreadable(`${what} is no text`);
 }
 
+/** A text, or nothing; `what` names it. */
+export function textOrNull(cell: unknown, what: string): string | null {
+  return cell === null || cell === undefined ? null : textOf(cell, what);
+}
+
 /** The refusal (33): a marker that cannot be read is never no marker. */
 export function unreadable(why: string): RefusedError {
   return new RefusedError({

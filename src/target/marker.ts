@@ -34,6 +34,33 @@ export interface SpentMark {
   /** Nonces of the approvals that were used. */
   readonly nonces: readonly string[];
   readonly at: string;
+  /** The ledger that has the run's entries; where machines keep ledgers of their own, only that one can finish it. */
+  readonly ledger: string;
+  /** The job's name, or `undo` and `rescue`; with {@link SpentMark.by} and rows, what policy asks of earlier runs. */
+  readonly job: string;
+  /** Who asked for it; null where nobody knows. */
+  readonly by: string | null;
+  /** Rows of the plan. */
+  readonly rows: number;
+  /** The commit that the job came from, as its pipeline claims; null where nobody said. */
+  readonly commit: string | null;
+}
+
+/** A ledger's head as a target keeps it. */
+export interface AnchoredHead {
+  readonly ledger: string;
+  readonly sequence: number;
+  readonly head: Digest;
+}
+
+/** What the spent marks tell of earlier runs, whoever's ledger has their entries. */
+export interface MarkedHistory {
+  /** Runs of the job that was asked about. */
+  readonly jobRuns: number;
+  /** The commit of the newest of them; null where there is none, or it has none. */
+  readonly lastCommit: string | null;
+  /** Rows since the time that was asked about, by who asked for them. */
+  readonly recent: readonly { readonly by: string | null; readonly rows: number }[];
 }
 
 /** How far a run is, written in the same transaction as the rows of the batch. */

@@ -8,7 +8,8 @@ import type { Change, ChangeSink, ChangeSource, Origin, RowKey, TableShape } fro
 import type { SchemaTies } from "../changeset/ties.js";
 import type { Row, Value } from "../changeset/value.js";
 import type { Evidence } from "../environment/evidence.js";
-import type { BatchMark, Marker, Note, SpentMark } from "./marker.js";
+import type { AnchoredHead, BatchMark, MarkedHistory, Marker, Note, SpentMark } from "./marker.js";
+import type { VitalColumn, Vitals } from "./vitals.js";
 
 /** What a kind of target can do; the default of a new adapter is the careful answer. */
 export interface Capabilities {
@@ -16,6 +17,8 @@ export interface Capabilities {
   readonly transactionalDdl: boolean;
   /** The engine can keep triggers and cascades silent while rows are written. */
   readonly silentTriggers: boolean;
+  /** A number that a sequence gave out is given back with the transaction; else each run of a job gets others. */
+  readonly sequencesRollBack: boolean;
 }
 
 /** Who the target says it is, before any comparison with what was pinned. */
@@ -23,6 +26,11 @@ export interface Identification {
   readonly marker: Marker | null;
   /** What the engine tells about the place now, under the same names as `Marker.place`. */
   readonly place: Readonly<Record<string, string>>;
+  /**
+   * What is equal exactly for the same database of the same running server, where the engine can tell that: an exact copy
+   * elsewhere has the marker and perhaps the place, and not this.
+   */
+  readonly instance?: string;
   /** Signals besides marker and place: role, other clients, age of data … */
   readonly signals: readonly Evidence[];
   /** One line for people: `SQLite 3.53.2, /srv/state/elb.db, 6.1 MB, WAL`. */
@@ -88,6 +96,12 @@ export interface Volatile {
   readonly table: string;
   readonly column: string;
   readonly rows: number;
+}
+
+/** What a rehearsal is for. */
+export interface RehearsalKind {
+  /** The statements are to run again at apply, so values that differ from run to run must be known. */
+  readonly script: boolean;
 }
 
 /** What a rehearsal found. The rows went into the sink. */
@@ -203,7 +217,7 @@ export interface WriteSession {
   /** Takes back the marks of a wave whose rows are put back in the same transaction. */
   readonly clearMarks: (run: string, wave: number) => Promise<void>;
   readonly addNote: (note: Note) => Promise<void>;
-  readonly anchor: (ledger: { readonly sequence: number; readonly head: Digest }) => Promise<void>;
+  readonly anchor: (head: AnchoredHead) => Promise<void>;
   readonly commit: () => Promise<void>;
   readonly rollback: () => Promise<void>;
   readonly close: () => Promise<void>;
@@ -222,8 +236,10 @@ export interface Target {
   readonly capabilities: Capabilities;
   readonly identify: () => Promise<Identification>;
   readonly schema: () => Promise<SchemaFacts>;
+  /** The time by the target's own clock; absent where it has none but this machine's. */
+  readonly clock?: () => Promise<Date>;
   /** Runs the job where nothing is kept and puts its net effect into `sink`. Leaves the target equal. */
-  readonly rehearse: (job: RunnableJob, sink: ChangeSink) => Promise<Rehearsal>;
+  readonly rehearse: (job: RunnableJob, sink: ChangeSink, how?: RehearsalKind) => Promise<Rehearsal>;
   /**
    * Writes the changes and takes them back where nothing is kept, and compares every row with its image before.
    * Absent where a target cannot: then the way back counts as not rehearsed.
@@ -233,12 +249,43 @@ export interface Target {
   readonly undoSchema?: (changes: readonly SchemaChange[]) => Promise<SchemaUndo>;
   /** Rows by key, as they are now. */
   readonly readRows: (shape: TableShape, keys: Iterable<RowKey>) => AsyncIterable<ReadRow>;
+  /**
+   * Whether every row of the changes is exactly as that image says, to the bit and in every cell, where the target can
+   * tell without handing rows over. False says nothing: the rows are then read. Absent where a target cannot.
+   */
+  readonly holdsAll?: (source: ChangeSource, image: "before" | "after") => Promise<boolean>;
   /** All rows of a table in key order. */
   readonly scan: (shape: TableShape) => AsyncIterable<Row>;
+  /**
+   * The largest value that a column holds or, where the target counts its keys, has ever given out; null for none. Absent
+   * where a kind of target cannot tell.
+   */
+  readonly largestOf?: (shape: TableShape, column: number) => Promise<Value>;
   readonly countRows: (table: string) => Promise<number>;
+  /**
+   * How many rows of a table hold each of these values in a column now, in the order of the values. Reads an index of the
+   * column where there is one, else the table. Absent where a target cannot count so: then nobody knows.
+   */
+  readonly countByValue?: (
+    table: string,
+    column: string,
+    values: readonly Value[],
+  ) => Promise<readonly number[]>;
+  /** What can be told of the target's life: how large it is, how new its newest rows are. Reads only. Absent: nothing. */
+  readonly vitals?: (newest: readonly VitalColumn[]) => Promise<Vitals>;
   readonly spentFor: (planDigest: Digest) => Promise<SpentMark | null>;
   readonly notes: () => Promise<readonly Note[]>;
   readonly batches: (run: string) => Promise<readonly BatchMark[]>;
+  /** The head of a ledger beside the one that pinned, as this target anchors it; null for a ledger that it does not know. */
+  readonly anchoredHead: (ledger: string) => Promise<AnchoredHead | null>;
+  readonly history: (of: { readonly job: string; readonly since: string }) => Promise<MarkedHistory>;
+  /**
+   * Answers one question in SQL with the first cell of its answer, read-only and beside everything else that goes on,
+   * or throws when it is late or no question. Absent where a kind of target cannot.
+   */
+  readonly ask?: (sql: string, maxMs: number) => Promise<Value>;
+  /** Seconds by which the target's copies are behind; null where it has none. Absent where a kind of target does not know. */
+  readonly lagSeconds?: () => Promise<number | null>;
   /** The SQL that makes the marker, for `env pin --print-sql`. */
   readonly markerSql: (marker: Marker) => readonly string[];
   /** Writes the marker in one transaction; only `env pin` calls it. */

@@ -5,7 +5,6 @@
  */
 import { spawnSync } from "node:child_process";
 import { copyFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
-import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { parsePlanStatement, planStatementBytes } from "../../src/approval/plan-statement-codec.js";
 import { dearmor } from "../../src/approval/sshsig.js";
@@ -20,6 +19,7 @@ import {
   sign,
   type TestProject,
 } from "../support/project.js";
+import { shifted } from "../support/shifted-clock.js";
 
 const note = (id: number): string => `UPDATE orders SET note = 'seen' WHERE id = ${id}`;
 const apply = (project: TestProject, plan: string, more: readonly string[] = []): Document =>
@@ -66,22 +66,6 @@ function moreKey(project: TestProject, person: string, key: string, options = ""
   const [, blob = ""] = /(ssh-ed25519 \S+)/.exec(project.read(`keys/${key}.pub`)) ?? [];
   const spaces = `namespaces="holdpoint-plan,holdpoint-approval,holdpoint-trust,holdpoint-pin"`;
   return `${person} ${options}${spaces} ${blob}\n`;
-}
-
-const SHIFTED = `
-  const shift = Number(process.env.SHIFT_SECONDS) * 1000;
-  const Real = Date;
-  globalThis.Date = class extends Real {
-    constructor(...args) { if (args.length === 0) super(Real.now() + shift); else super(...args); }
-    static now() { return Real.now() + shift; }
-  };
-`;
-
-/** The environment in which the program's clock is so many seconds off. */
-function shifted(project: TestProject, seconds: number): { readonly env: Record<string, string> } {
-  const file = project.write("shift.mjs", SHIFTED);
-  const url = pathToFileURL(project.path(file)).href;
-  return { env: { NODE_OPTIONS: `--import=${url}`, SHIFT_SECONDS: String(seconds) } };
 }
 
 describe("where two people must approve", () => {

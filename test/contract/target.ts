@@ -115,6 +115,36 @@ export function describeTarget(factory: ContractFactory): void {
       expect(await database.dump()).toBe(applied);
     });
 
+    test("rows are counted by the values of a column, with an index and without", async () => {
+      const values = ["new", "paid", "none of them", null];
+      await database.exec("INSERT INTO orders VALUES (13, 2, NULL), (14, 2, NULL), (15, 2, 'NEW')");
+      const counts = async (): Promise<readonly number[] | undefined> =>
+        target.countByValue?.("orders", "status", values);
+      expect(await counts()).toEqual([2, 1, 0, 2]);
+      await database.exec("CREATE INDEX orders_status ON orders (status)");
+      expect(await counts()).toEqual([2, 1, 0, 2]);
+      expect(await target.countByValue?.("orders", "customer", [1n, 2n, 7n])).toEqual([2, 4, 0]);
+    });
+
+    test("vitals tell size and newest rows, and read no table that has no index for it", async () => {
+      await database.exec("CREATE TABLE events (id INTEGER NOT NULL PRIMARY KEY, at TEXT, late TEXT)");
+      await database.exec(
+        "INSERT INTO events VALUES (7, '2026-11-22 11:00:00', 'x'), (9, '2026-11-22 10:00:00', 'y')",
+      );
+      await database.exec("CREATE INDEX events_at ON events (at)");
+      await database.exec("CREATE INDEX events_late ON events (late) WHERE late = 'x'");
+      const asked = ["at", "id", "late", "gone"].map((column) => ({ table: "events", column }));
+      const vitals = await target.vitals?.([...asked, { table: "none", column: "at" }]);
+      expect(vitals?.sizeBytes).toBeGreaterThan(1_000);
+      expect(vitals?.newest).toEqual([
+        { kind: "value", value: "2026-11-22 11:00:00" },
+        { kind: "value", value: 9n },
+        { kind: "not-read", why: "no index of events begins with late" },
+        { kind: "not-read", why: "events has no column gone" },
+        { kind: "not-read", why: "there is no table none" },
+      ]);
+    });
+
     test("a change of nothing is no change", async () => {
       expect((await effectOf("UPDATE orders SET status = status")).changes).toEqual([]);
       expect(
@@ -328,9 +358,14 @@ export function describeTarget(factory: ContractFactory): void {
         run: "rn_1",
         nonces: ["aa", "bb"],
         at: MARKER.pinnedAt,
+        ledger: MARKER.ledger,
+        job: "retire",
+        by: "dana",
+        rows: 3,
+        commit: null,
       };
       const batch = { run: "rn_1", wave: 1, batch: 1, rows: 3, at: MARKER.pinnedAt };
-      const head = { sequence: 7, head: `sha256:${"7".repeat(64)}` } as const;
+      const head = { ledger: MARKER.ledger, sequence: 7, head: `sha256:${"7".repeat(64)}` } as const;
       for (const end of ["rollback", "commit"] as const) {
         const session = await target.openWriter();
         await session.begin();
@@ -348,7 +383,9 @@ export function describeTarget(factory: ContractFactory): void {
 
     test("the anchored head only moves forward", async () => {
       await target.pin(MARKER);
-      const heads = [7, 5, 8].map((n) => ({ sequence: n, head: `sha256:${String(n).repeat(64)}` }) as const);
+      const heads = [7, 5, 8].map(
+        (n) => ({ ledger: MARKER.ledger, sequence: n, head: `sha256:${String(n).repeat(64)}` }) as const,
+      );
       const anchored: unknown[] = [];
       for (const head of heads) {
         const session = await target.openWriter();
@@ -357,9 +394,72 @@ export function describeTarget(factory: ContractFactory): void {
         await session.commit();
         await session.close();
         const { marker } = await target.identify();
-        anchored.push({ sequence: marker?.ledgerSequence, head: marker?.ledgerHead });
+        anchored.push({
+          ledger: marker?.ledger,
+          sequence: marker?.ledgerSequence,
+          head: marker?.ledgerHead,
+        });
       }
       expect(anchored).toEqual([heads[0], heads[0], heads[2]]);
+    });
+
+    test("another ledger's head is anchored beside the one that pinned, and only moves forward", async () => {
+      await target.pin(MARKER);
+      const other = `lg_${"z".repeat(16)}`;
+      expect(await target.anchoredHead(other)).toBeNull();
+      const found: unknown[] = [];
+      for (const n of [7, 5, 8]) {
+        const session = await target.openWriter();
+        await session.begin();
+        await session.anchor({ ledger: other, sequence: n, head: `sha256:${String(n).repeat(64)}` });
+        await session.commit();
+        await session.close();
+        found.push((await target.anchoredHead(other))?.sequence);
+      }
+      expect(found).toEqual([7, 7, 8]);
+      const { marker } = await target.identify();
+      expect([marker?.ledgerSequence, marker?.ledgerHead]).toEqual([
+        MARKER.ledgerSequence,
+        MARKER.ledgerHead,
+      ]);
+      // Pinned again by that ledger, what was anchored of the first one stays known.
+      await target.pin({ ...MARKER, ledger: other, ledgerSequence: 9 });
+      expect(await target.anchoredHead(MARKER.ledger)).toEqual({
+        ledger: MARKER.ledger,
+        sequence: MARKER.ledgerSequence,
+        head: MARKER.ledgerHead,
+      });
+    });
+
+    test("the spent marks tell how often a job ran, from which commit, and whose rows are recent", async () => {
+      await target.pin(MARKER);
+      const runs = [
+        { job: "retire", by: "dana", rows: 3, commit: "c1", at: "2026-11-24T10:00:00Z" },
+        { job: "retire", by: null, rows: 5, commit: null, at: "2026-11-24T12:00:00Z" },
+        { job: "other", by: "dana", rows: 7, commit: "c3", at: "2026-11-24T13:00:00Z" },
+      ];
+      for (const [i, run] of runs.entries()) {
+        const session = await target.openWriter();
+        await session.begin();
+        const id = { plan: `pl_${i}`, planDigest: `sha256:${String(i).repeat(64)}` as const, run: `rn_${i}` };
+        await session.spend({ ...id, nonces: [], ledger: MARKER.ledger, ...run });
+        await session.commit();
+        await session.close();
+      }
+      expect(await target.history({ job: "retire", since: "2026-11-24T11:00:00Z" })).toEqual({
+        jobRuns: 2,
+        lastCommit: null,
+        recent: expect.arrayContaining([
+          { by: "dana", rows: 7 },
+          { by: null, rows: 5 },
+        ]),
+      });
+      expect(await target.history({ job: "other", since: "2026-11-24T13:00:00Z" })).toEqual({
+        jobRuns: 1,
+        lastCommit: "c3",
+        recent: [],
+      });
+      expect((await target.history({ job: "never", since: "2020-01-01T00:00:00Z" })).jobRuns).toBe(0);
     });
 
     test("marks are refused where there is no marker", async () => {

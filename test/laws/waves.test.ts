@@ -5,9 +5,18 @@ import { type ChangeSet, countOf, type TableShape } from "../../src/changeset/ch
 import { keyText } from "../../src/changeset/key.js";
 import { changeSet, countsOf, sourceOf } from "../../src/changeset/source.js";
 import { type Member, type SchemaTies, type Ties, tiesOf } from "../../src/changeset/ties.js";
-import { batchesOf, boundsOf, mergeBounds, outlineOf, parseWaves } from "../../src/changeset/waves.js";
+import {
+  batchesOf,
+  boundsOf,
+  mergeBounds,
+  outlineOf,
+  parseWaves,
+  valuesOf,
+  waveColumn,
+} from "../../src/changeset/waves.js";
 import { changeSetArbitrary, LAW_RUNS } from "../support/changeset-arbitrary.js";
 
+const NO_TIES: Ties = { groups: new Map(), followers: new Set() };
 const runs = { numRuns: LAW_RUNS };
 
 /** Ties over columns that some tables have: unique values, and references among all tables. */
@@ -72,6 +81,59 @@ describe("batches", () => {
           expect(new Set(group.map((m) => places.get(`${m.table}\n${keyText(m.key)}`))).size).toBe(1);
         }
       }),
+      runs,
+    );
+  });
+
+  test("by a column: every value whole in its wave, values in order, as many as the wave says", () => {
+    const shape: TableShape = {
+      name: "t",
+      columns: [
+        { name: "id", type: "INTEGER" },
+        { name: "tenant", type: "" },
+      ],
+      keyKind: "primary",
+      key: [0],
+    };
+    const tenants = fc.array(fc.constantFrom(null, 1n, 2n, 3n, "a", "b"), { minLength: 1, maxLength: 30 });
+    fc.assert(
+      fc.property(
+        tenants,
+        fc.integer({ min: 1, max: 5 }),
+        fc.integer({ min: 1, max: 4 }),
+        (of, end, rows) => {
+          const changes = of.map((tenant, i) => {
+            const row = [BigInt(i), tenant];
+            return { op: "delete", table: "t", key: [BigInt(i)], before: row, origin: "unknown" } as const;
+          });
+          const cs = changeSet([shape], changes);
+          const values = valuesOf(sourceOf(cs), "tenant");
+          expect(new Set(values).size).toBe(new Set(of).size);
+          const cut = {
+            bounds: boundsOf([`tenant:${end}`, "100%"], values.length),
+            batchRows: rows,
+            by: "tenant",
+          };
+          const batches = [...batchesOf(sourceOf(cs), NO_TIES, cut, finderIn(cs))];
+          expect(
+            changeSet(
+              [shape],
+              batches.flatMap((b) => [...b.source.changes("t")]),
+            ),
+          ).toEqual(cs);
+          for (const b of batches) {
+            expect(b.rows).toBeLessThanOrEqual(rows);
+            for (const c of b.source.changes("t")) {
+              const rank = values.indexOf(c.op === "delete" ? (c.before[1] ?? null) : null);
+              expect(rank < (cut.bounds[b.wave - 1] ?? 0)).toBe(true);
+              expect(rank >= (cut.bounds[b.wave - 2] ?? 0)).toBe(true);
+            }
+          }
+          expect([...outlineOf(sourceOf(cs), NO_TIES, cut, finderIn(cs))]).toEqual(
+            batches.map(({ wave, batch, rows: n }) => ({ wave, batch, rows: n })),
+          );
+        },
+      ),
       runs,
     );
   });
@@ -182,7 +244,16 @@ describe("waves", () => {
     ["5,50", 20, [5, 20]],
     ["50%,100%", 1, [1]],
     ["0.1%", 100, [1, 100]],
+    ["tenant:1,8", 68, [1, 8, 68]],
+    ["a:b:10%", 20, [2, 20]],
   ])("%s of %d rows end at %j", (text, rows, ends) => {
     expect(boundsOf(parseWaves(text), rows)).toEqual(ends);
+  });
+
+  test("the column is all before the last colon", () => {
+    expect(waveColumn(parseWaves("a:b:1,2"))).toBe("a:b");
+    expect(waveColumn(parseWaves("1%,2%"))).toBeNull();
+    expect(() => parseWaves("tenant:")).toThrow();
+    expect(() => parseWaves(":5")).toThrow();
   });
 });

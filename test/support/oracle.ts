@@ -4,12 +4,15 @@
  */
 import Database from "better-sqlite3";
 
-type Cell = null | number | string;
-type Key = number | string;
-type Table = Map<Key, Record<string, Cell>>;
+/** A value as the oracle's own reader gives it. */
+export type Cell = null | number | string;
+/** The `id` of a row. */
+export type Key = number | string;
+/** Rows by their `id`. */
+export type Table = Map<Key, Record<string, Cell>>;
 
 /** One legitimate write. */
-type Write =
+export type Write =
   | {
       readonly op: "set";
       readonly table: string;
@@ -37,21 +40,16 @@ export interface Judgement {
 /** A judgement in which nothing is wrong. */
 export const ALL_WELL: Judgement = { lost: [], resurrected: [], missing: [], strangers: [], orphans: 0 };
 
-/** A seeded writer with its journal, over the database file, behind holdpoint's back. */
-export class Oracle {
-  readonly #path: string;
-  readonly #tables: readonly string[];
-  readonly #before: Map<string, Table>;
+/** The state before and a journal of what was legitimately written since; whoever writes notes it here. */
+export class Journal {
+  readonly #before: ReadonlyMap<string, Table>;
   readonly #journal: Write[] = [];
   readonly #excused = new Set<string>();
   #seed: number;
 
-  /** Remembers the state as it is now: what legitimate writes add to. */
-  constructor(path: string, tables: readonly string[], seed = 1) {
-    this.#path = path;
-    this.#tables = tables;
+  constructor(before: ReadonlyMap<string, Table>, seed: number) {
+    this.#before = before;
     this.#seed = seed;
-    this.#before = read(path, tables);
   }
 
   /** A whole number from 0 up to `below`, the same ones for the same seed. */
@@ -61,28 +59,13 @@ export class Oracle {
     return this.#seed % below;
   }
 
-  set(table: string, key: Key, column: string, value: Cell): void {
-    this.#write(`UPDATE "${table}" SET "${column}" = ? WHERE id = ?`, [value, key]);
-    this.#journal.push({ op: "set", table, key, column, value });
-  }
-
-  insert(table: string, row: Record<string, Cell> & { readonly id: Key }): void {
-    const columns = Object.keys(row);
-    this.#write(
-      `INSERT INTO "${table}" (${columns.map((c) => `"${c}"`).join(", ")}) VALUES (${columns.map(() => "?").join(", ")})`,
-      Object.values(row),
-    );
-    this.#journal.push({ op: "insert", table, key: row.id, row });
-  }
-
-  remove(table: string, key: Key): void {
-    this.#write(`DELETE FROM "${table}" WHERE id = ?`, [key]);
-    this.#journal.push({ op: "remove", table, key });
+  note(write: Write): void {
+    this.#journal.push(write);
   }
 
   /** A row that an owner's removal took along (a cascade), and that must stay away. */
   removedToo(table: string, key: Key): void {
-    this.#journal.push({ op: "remove", table, key });
+    this.note({ op: "remove", table, key });
   }
 
   /** A row that is listed as a conflict: whatever the damage did to it stands until a person decides. */
@@ -90,8 +73,8 @@ export class Oracle {
     this.#excused.add(`${table} ${key}`);
   }
 
-  judge(): Judgement {
-    const now = read(this.#path, this.#tables);
+  /** Holds the state as it is now against what it must be. */
+  compare(now: ReadonlyMap<string, Table>, orphans: number): Judgement {
     const expected = this.#expected();
     const written = new Map<string, Cell>();
     const removed = new Set<string>();
@@ -126,7 +109,7 @@ export class Oracle {
       resurrected: resurrected ?? [],
       missing: missing ?? [],
       strangers: strangers ?? [],
-      orphans: this.#orphans(),
+      orphans,
     };
   }
 
@@ -142,6 +125,42 @@ export class Oracle {
       else rows.set(w.key, { ...rows.get(w.key), [w.column]: w.value });
     }
     return state;
+  }
+}
+
+/** A seeded writer with its journal, over the database file, behind holdpoint's back. */
+export class Oracle extends Journal {
+  readonly #path: string;
+  readonly #tables: readonly string[];
+
+  /** Remembers the state as it is now: what legitimate writes add to. */
+  constructor(path: string, tables: readonly string[], seed = 1) {
+    super(read(path, tables), seed);
+    this.#path = path;
+    this.#tables = tables;
+  }
+
+  set(table: string, key: Key, column: string, value: Cell): void {
+    this.#write(`UPDATE "${table}" SET "${column}" = ? WHERE id = ?`, [value, key]);
+    this.note({ op: "set", table, key, column, value });
+  }
+
+  insert(table: string, row: Record<string, Cell> & { readonly id: Key }): void {
+    const columns = Object.keys(row);
+    this.#write(
+      `INSERT INTO "${table}" (${columns.map((c) => `"${c}"`).join(", ")}) VALUES (${columns.map(() => "?").join(", ")})`,
+      Object.values(row),
+    );
+    this.note({ op: "insert", table, key: row.id, row });
+  }
+
+  remove(table: string, key: Key): void {
+    this.#write(`DELETE FROM "${table}" WHERE id = ?`, [key]);
+    this.note({ op: "remove", table, key });
+  }
+
+  judge(): Judgement {
+    return this.compare(read(this.#path, this.#tables), this.#orphans());
   }
 
   #write(sql: string, values: readonly Cell[]): void {

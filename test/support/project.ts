@@ -5,6 +5,7 @@
 import { spawn, spawnSync } from "node:child_process";
 import {
   copyFileSync,
+  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -218,6 +219,23 @@ export function projectAt(dir: string, database: string, target: string): TestPr
     dump: () => dumpOf(database),
     close: () => rmSync(dir, { recursive: true, force: true }),
   };
+}
+
+/**
+ * The same checkout on another person's machine: configuration, policies, people and a plan file, and nothing of the
+ * store. The target's address leads nowhere there, unless `database` says where it can be read.
+ */
+export function checkoutOf(project: TestProject, planFile: string, database?: string): TestProject {
+  const dir = mkdtempSync(join(tmpdir(), "holdpoint-elsewhere-"));
+  for (const part of ["holdpoint.yaml", "policies", "people", "keys", ".gitignore", planFile])
+    cpSync(join(project.dir, part), join(dir, part), { recursive: true });
+  const there = projectAt(dir, database ?? join(dir, "shop.db"), "shop-prod");
+  if (database !== undefined)
+    there.write(
+      "holdpoint.yaml",
+      there.read("holdpoint.yaml").replace("sqlite:shop.db", `sqlite:${database}`),
+    );
+  return there;
 }
 
 let counter = 0;

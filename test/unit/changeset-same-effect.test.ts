@@ -85,6 +85,41 @@ test.each<[string, Change[], Change[], string[], string[]]>([
     ["dice"],
     ["differs"],
   ],
+  [
+    "other keys, which may differ",
+    [insert(row(1n, "a", 1n)), insert(row(2n, "b", 1n))],
+    [insert(row(7n, "a", 1n)), insert(row(8n, "b", 1n))],
+    ["id"],
+    ["settle", "settle"],
+  ],
+  [
+    "other keys that may differ, of other rows",
+    [insert(row(1n, "a", 1n)), insert(row(2n, "b", 1n))],
+    [insert(row(7n, "b", 1n)), insert(row(8n, "a", 1n))],
+    ["id"],
+    ["differs", "differs"],
+  ],
+  [
+    "a key that both gave out, to different rows",
+    [insert(row(1n, "a", 1n)), insert(row(2n, "b", 1n))],
+    [insert(row(2n, "a", 1n)), insert(row(3n, "b", 1n))],
+    ["id"],
+    ["settle", "differs"],
+  ],
+  [
+    "a row more where keys may differ",
+    [insert(row(1n, "a", 1n))],
+    [insert(row(7n, "a", 1n)), insert(row(8n, "a", 1n))],
+    ["id"],
+    ["settle", "differs"],
+  ],
+  [
+    "an update where keys may differ",
+    [update(row(1n, "a", 1n), row(1n, "b", 1n))],
+    [update(row(2n, "a", 1n), row(2n, "b", 1n))],
+    ["id"],
+    ["differs", "differs"],
+  ],
 ])("%s", (_, signed, found, volatile, expected) => {
   expect(kinds(signed, found, volatile)).toEqual(expected);
 });
@@ -114,12 +149,32 @@ test("law: a capture equals itself, and one that differs in volatile columns bec
         });
         expect([...partings(SHAPE, signed.changes, signed.changes, new Set())]).toEqual([]);
         const settled = [...partings(SHAPE, signed.changes, found.changes, new Set(["dice"]))].flatMap((p) =>
-          p.kind === "settle" ? [p.change] : [],
+          p.kind === "settle" ? p.changes : [],
         );
         expect(settled).toHaveLength(signedRows.length);
         const both = compose(found, { tables: found.tables, changes: settled });
         expect(collect(sourceOf(both))).toEqual(signed);
       },
     ),
+  );
+});
+
+test("law: rows whose keys differ from run to run become the signed ones once settled", () => {
+  fc.assert(
+    fc.property(rows, (signedRows) => {
+      // Keys of a sequence: others in each run, in one order.
+      const inOrder = [...signedRows].sort((a, b) => (a.id < b.id ? -1 : 1));
+      const run = (first: bigint): ReturnType<typeof collect> =>
+        collect({
+          tables: [SHAPE],
+          changes: () => inOrder.map((r, i) => insert(row(first + BigInt(i), r.said, r.dice))),
+        });
+      const [signed, found] = [run(100n), run(200n)];
+      const settled = [...partings(SHAPE, signed.changes, found.changes, new Set(["id"]))].flatMap((p) =>
+        p.kind === "settle" ? p.changes : [],
+      );
+      const both = compose(found, collect(sourceOf({ tables: found.tables, changes: settled })));
+      expect(collect(sourceOf(both))).toEqual(signed);
+    }),
   );
 });

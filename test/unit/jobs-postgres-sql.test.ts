@@ -77,7 +77,9 @@ describe("an SQL file for PostgreSQL", () => {
     ["PREPARE TRANSACTION 'x'", "job.sql:1", "PREPARE is refused"],
     ["COPY a FROM PROGRAM 'x'", "job.sql:1", "COPY is refused"],
     ["SET search_path = x", "job.sql:1", "SET is refused"],
-    ["ALTER TABLE a ADD b text", "job.sql:1", "ALTER is refused"],
+    ["REINDEX TABLE a", "job.sql:1", "REINDEX is refused"],
+    ["\\copy a from 'x'", "job.sql:1", "psql"],
+    ["\\set x 1\nSELECT 1", "job.sql:1", "psql"],
     ["PRAGMA x", "job.sql:1", "begins no statement"],
     ["DELETE FROM a -- x\u2028 WHERE id = 1", "job.sql:1", "line break"],
   ])("%j is refused at %s: %s", async (sql, at, why) => {

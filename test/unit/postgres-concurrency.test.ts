@@ -4,6 +4,7 @@
  */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import { StorageCapture, type Beginning, type Views } from "../../src/adapters/postgres/capture.js";
+import { countersAreProof, countersOf } from "../../src/adapters/postgres/counters.js";
 import { parseAddress } from "../../src/adapters/postgres/address.js";
 import {
   loadDriver,
@@ -11,33 +12,31 @@ import {
   type Connecting,
   type Session,
 } from "../../src/adapters/postgres/driver.js";
+import { writtenRows, type RehearsalLimits } from "../../src/adapters/postgres/limits.js";
 import { readCatalogue } from "../../src/adapters/postgres/schema.js";
 import { READING_SETTINGS } from "../../src/adapters/postgres/values.js";
 import type { Change } from "../../src/changeset/change.js";
 import type { Target } from "../../src/target/target.js";
-import { connect, startServer, whyNoServer, type TestClient, type TestServer } from "../support/postgres.js";
+import { onPostgres } from "../support/on-postgres.js";
+import { connect, type TestClient, type TestServer } from "../support/postgres.js";
 import { openPostgresTarget } from "../support/postgres-target.js";
-import { refusal } from "../support/refusal.js";
+import { refusal, refusalLine } from "../support/refusal.js";
 import { rehearseAll, sqlJob } from "../support/rehearsing.js";
 import { NOON } from "../support/sqlite.js";
-
-const missing = whyNoServer();
-const suite = missing === null ? describe : describe.skip;
-if (missing !== null) process.stderr.write(`skipped: ${missing}\n`);
 
 const SCHEMA = `DROP TABLE IF EXISTS child, item;
   CREATE TABLE item (id integer PRIMARY KEY, note text);
   CREATE TABLE child (id integer PRIMARY KEY, item integer REFERENCES item);
   INSERT INTO item SELECT i, 'n' || i FROM generate_series(1, 50) i`;
 
-suite("others at work", () => {
+onPostgres("others at work", "first", (ofRun) => {
   let server: TestServer;
   let url: string;
   let connecting: Connecting;
   let target: Target;
 
   beforeAll(async () => {
-    server = await startServer();
+    server = ofRun();
     url = await server.freshDatabase();
     const address = parseAddress(url, {}, "nobody");
     connecting = {
@@ -52,7 +51,6 @@ suite("others at work", () => {
   });
   afterAll(async () => {
     await target?.close();
-    await server?.stop();
   });
   beforeEach(async () => {
     await server.exec(url, SCHEMA);
@@ -124,6 +122,66 @@ suite("others at work", () => {
     });
   });
 
+  describe("what a rehearsal may cost the server", () => {
+    const within = async (limits: Partial<RehearsalLimits>, sql: string): Promise<readonly string[]> => {
+      const careful = await openPostgresTarget(url, { limits });
+      try {
+        return (await rehearseAll(careful, sqlJob(sql))).rehearsal.notices;
+      } finally {
+        await careful.close();
+      }
+    };
+
+    test.each([
+      [
+        "the planner's estimate",
+        { rows: 20 },
+        "DELETE FROM item",
+        /^ERR_REHEARSAL_LIMIT line 1 would write about 50 rows/,
+      ],
+      [
+        "the rows of a block",
+        { rows: 20 },
+        "DO $$ BEGIN DELETE FROM item; END $$",
+        /^ERR_REHEARSAL_LIMIT the job writes 50 rows/,
+      ],
+      [
+        "the write-ahead log, while the statement runs",
+        { walBytes: 2 ** 20 },
+        "DO $$ BEGIN FOR i IN 1..100000 LOOP UPDATE item SET note = repeat('x', 100) || i; END LOOP; END $$",
+        /^ERR_REHEARSAL_LIMIT \d+ MiB of write-ahead log were written/,
+      ],
+    ])("%s", async (_, limits, sql, line) => {
+      await server.exec(url, "ANALYZE item");
+      expect(await refusalLine(() => within(limits, sql))).toMatch(line);
+      await server.exec(url, "SET lock_timeout = 100; UPDATE item SET note = 'free'");
+    });
+
+    test("the plan says the limits, and what was used of them", async () => {
+      const [limits] = await within({ lagMs: 90_000 }, "DELETE FROM item WHERE id <= 4");
+      expect(limits).toMatch(
+        /^limits of the rehearsal: a lock is waited for 0.4 s, a statement runs 1 min, 1000000 rows, 1024 MiB of write-ahead log, replicas 1.5 min behind; it took 4 row writes and \d+ MiB of log$/,
+      );
+    });
+
+    test("only nodes that write are counted, and all of them", () => {
+      const scan = { "Node Type": "Seq Scan", "Parent Relationship": "Outer", "Plan Rows": 7 };
+      const child = {
+        "Node Type": "ModifyTable",
+        "Parent Relationship": "InitPlan",
+        "Plan Rows": 0,
+        Plans: [scan],
+      };
+      const plan = {
+        "Node Type": "ModifyTable",
+        "Plan Rows": 0,
+        Plans: [child, { ...scan, "Plan Rows": 5 }],
+      };
+      expect(writtenRows([{ Plan: plan }])).toBe(12);
+      expect(writtenRows([{ Plan: scan }])).toBe(0);
+    });
+  });
+
   test("a lock that is not to be had ends the rehearsal in time, and nothing is left locked", async () => {
     await withClient(async (other) => {
       await other.rows("BEGIN");
@@ -189,6 +247,22 @@ suite("others at work", () => {
         },
       ],
       [
+        "a row of the job gets a lock that others share, and so a multixact",
+        {
+          before: [],
+          afterCandidates: [],
+          afterSeen: ["BEGIN", "INSERT INTO child VALUES (7, 2)"],
+        },
+      ],
+      [
+        "others begin to lock and change rows that nobody had touched",
+        {
+          before: ["BEGIN", "DELETE FROM item WHERE id = 40"],
+          afterCandidates: ["SELECT 1 FROM item WHERE id = 41 FOR UPDATE", "DELETE FROM item WHERE id = 43"],
+          afterSeen: ["DELETE FROM item WHERE id = 42", "UPDATE item SET note = 'x' WHERE id = 44"],
+        },
+      ],
+      [
         "rows are deleted that nobody had touched",
         {
           before: [],
@@ -229,8 +303,8 @@ suite("others at work", () => {
         await outside.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
         await outside.value("SELECT pg_current_snapshot()");
         const views: Views = {
-          job: once(job, "rows", () => say(race.afterSeen)),
-          outside: onceCopied(outside, () => say(race.afterCandidates)),
+          job: onceCopied(job, () => say(race.afterSeen)),
+          outside: once(outside, "rows", () => say(race.afterCandidates)),
           fresh,
         };
         const changes: Change[] = [];
@@ -238,6 +312,7 @@ suite("others at work", () => {
           views,
           beginning,
           storage,
+          await countersOf(job, storage.oid, await countersAreProof(job)),
           (_shape, change) => void changes.push(change),
         ).run();
         expect(changes.map(inWords).sort()).toEqual(["delete 1", "insert 80", "update 2"]);
@@ -270,6 +345,125 @@ suite("others at work", () => {
     }
     stop.abort();
     await writer;
+  });
+
+  describe("where the server tells which pages hold nothing of the job", () => {
+    beforeEach(async () => {
+      await server.exec(
+        url,
+        "CREATE EXTENSION IF NOT EXISTS pg_visibility",
+        "INSERT INTO item SELECT i, 'many' FROM generate_series(1000, 30000) i",
+        "VACUUM item",
+      );
+    });
+
+    const contiguous = "id BETWEEN 1000 AND 1500";
+    const keys = (op: string, from: number, to: number): readonly string[] =>
+      Array.from({ length: to - from + 1 }, (_, i) => `${op} ${from + i}`);
+
+    /** Pages of the table that were read while `work` ran, by all sessions together. */
+    async function pagesRead(work: () => Promise<unknown>): Promise<number> {
+      const read = async (): Promise<number> =>
+        await withClient(async (client) => {
+          const sql = `SELECT pg_stat_force_next_flush(), heap_blks_read + heap_blks_hit FROM pg_statio_user_tables WHERE relname = 'item'`;
+          return Number((await client.rows(sql))[0]?.[1]);
+        });
+      const before = await read();
+      await work();
+      return (await read()) - before;
+    }
+
+    test.each([
+      ["rows that stand together", `DELETE FROM item WHERE ${contiguous}`, keys("delete", 1000, 1500)],
+      ["updates", `UPDATE item SET note = 'x' WHERE ${contiguous}`, keys("update", 1000, 1500)],
+      [
+        "inserts",
+        "INSERT INTO item SELECT i, 'new' FROM generate_series(70000, 70500) i",
+        keys("insert", 70000, 70500),
+      ],
+      [
+        "both ends",
+        "DELETE FROM item WHERE id IN (5, 1000, 30000)",
+        ["delete 1000", "delete 5", "delete 30000"],
+      ],
+      ["nothing", "DELETE FROM item WHERE id = -1", []],
+      ["no page at all", "UPDATE item SET note = note WHERE id = 1007", []],
+    ])("only the others are read: %s", async (_, sql, expected) => {
+      await withClient(async (other) => {
+        // Somebody else's open work makes pages of the table open, too, and is not the job's.
+        await other.rows("BEGIN");
+        await other.rows("DELETE FROM item WHERE id BETWEEN 29000 AND 29100");
+        await other.rows("UPDATE item SET note = 'theirs' WHERE id = 20000");
+        expect([...(await keysOf(sql))].sort()).toEqual([...expected].sort());
+        await other.rows("COMMIT");
+      });
+    });
+
+    test("the pages that are read follow the change, not the table", async () => {
+      const delete500 = (): Promise<unknown> => keysOf(`DELETE FROM item WHERE ${contiguous}`);
+      const few = await pagesRead(delete500);
+      await server.exec(url, "VACUUM item", "DROP EXTENSION pg_visibility");
+      const all = await pagesRead(delete500);
+      const pages = await withClient(async (client) =>
+        Number((await client.rows("SELECT pg_relation_size('item') / 8192"))[0]?.[0]),
+      );
+      // The same job, with three scans of nearly all pages less.
+      expect(all - few).toBeGreaterThan(2.5 * pages);
+    });
+
+    test.each([
+      [
+        "a row that is written twice",
+        ["UPDATE item SET note = 'a' WHERE id = 1000", "UPDATE item SET note = 'b' WHERE id = 1000"],
+        ["update 1000"],
+      ],
+      [
+        "a savepoint that is rolled back, beside a row that is only locked",
+        [
+          `DO $$ BEGIN BEGIN DELETE FROM item WHERE id = 1000; RAISE 'no'; EXCEPTION WHEN raise_exception THEN NULL; END;
+             PERFORM 1 FROM item WHERE id = 1001 FOR UPDATE; UPDATE item SET note = 'x' WHERE id = 1002; END $$`,
+        ],
+        ["update 1002"],
+      ],
+      [
+        "a row that is only locked, beside one that is written twice",
+        [
+          "SELECT 1 FROM item WHERE id = 1001 FOR UPDATE",
+          "UPDATE item SET note = 'a' WHERE id = 1000",
+          "UPDATE item SET note = 'b' WHERE id = 1000",
+        ],
+        ["update 1000"],
+      ],
+      [
+        "hundreds of savepoints",
+        [
+          `DO $$ BEGIN FOR i IN 1000..1300 LOOP BEGIN UPDATE item SET note = 'x' WHERE id = i; IF i % 3 = 0 THEN RAISE 'no'; END IF;
+            EXCEPTION WHEN raise_exception THEN NULL; END; END LOOP; END $$`,
+        ],
+        Array.from({ length: 301 }, (_, i) => 1000 + i)
+          .filter((i) => i % 3 !== 0)
+          .map((i) => `update ${i}`),
+      ],
+      [
+        "many rows that are only locked",
+        ["SELECT 1 FROM item WHERE id BETWEEN 1000 AND 9000 FOR UPDATE", "DELETE FROM item WHERE id = 9000"],
+        ["delete 9000"],
+      ],
+    ])("what the counts cannot prove is read whole: %s", async (_, job, expected) => {
+      const { effect } = await rehearseAll(target, sqlJob(...job));
+      expect(effect.changes.map(inWords)).toEqual(expected);
+    });
+
+    test("rows of the job that others hold with a shared lock, before it and while it is read", async () => {
+      await withClient(async (other) => {
+        await other.rows("BEGIN");
+        await other.rows("INSERT INTO child SELECT i, i FROM generate_series(1000, 1400) i");
+        expect(await keysOf("UPDATE item SET note = 'x' WHERE id BETWEEN 1300 AND 1500")).toEqual(
+          keys("update", 1300, 1500),
+        );
+        await other.rows("COMMIT");
+      });
+    });
   });
 
   test("many rows, and a frozen table", async () => {

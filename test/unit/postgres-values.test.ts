@@ -1,18 +1,15 @@
 /** Every type of a real server goes into a plan and comes back exactly, as does every name that is allowed. */
-import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import fc from "fast-check";
 import { compareKeys } from "../../src/changeset/key.js";
 import { invert } from "../../src/changeset/invert.js";
 import type { Target } from "../../src/target/target.js";
 import { decodeCopy } from "../../src/adapters/postgres/values.js";
-import { startServer, whyNoServer, type TestServer } from "../support/postgres.js";
+import { onPostgres } from "../support/on-postgres.js";
+import { type TestServer } from "../support/postgres.js";
 import { dumpPostgres, openPostgresTarget } from "../support/postgres-target.js";
 import { refusal } from "../support/refusal.js";
 import { applyAll, rehearseAll, sqlJob } from "../support/rehearsing.js";
-
-const missing = whyNoServer();
-const suite = missing === null ? describe : describe.skip;
-if (missing !== null) process.stderr.write(`skipped: ${missing}\n`);
 
 const TYPES = `
   CREATE TYPE mood AS ENUM ('sad', 'ok', 'it''s "fine", \\n');
@@ -102,20 +99,19 @@ const VALUES: readonly (readonly [string, ...string[]])[] = [
   ["pg_lsn", "'16/B374D848'"],
 ];
 
-suite("values on PostgreSQL", () => {
+onPostgres("values on PostgreSQL", "first", (ofRun) => {
   let server: TestServer;
   let url: string;
   let target: Target;
 
   beforeAll(async () => {
-    server = await startServer();
+    server = ofRun();
     url = await server.freshDatabase();
     await server.exec(url, TYPES, "CREATE TABLE shown (id integer PRIMARY KEY)");
     target = await openPostgresTarget(url);
   });
   afterAll(async () => {
     await target?.close();
-    await server?.stop();
   });
 
   test.each(VALUES.map((row) => [row[0], row.slice(1)] as const))(
@@ -250,7 +246,7 @@ suite("values on PostgreSQL", () => {
     const latin = await server.freshDatabase("LATIN1");
     await server.exec(
       latin,
-      "ALTER DATABASE db3 SET DateStyle = 'German'".replace("db3", /\/(db\d+)\?/.exec(latin)?.[1] ?? ""),
+      "ALTER DATABASE db3 SET DateStyle = 'German'".replace("db3", /\/(db\w+)\?/.exec(latin)?.[1] ?? ""),
       "CREATE TABLE t (k text PRIMARY KEY, d date, b bytea, f double precision)",
       "INSERT INTO t SELECT chr(i), '2026-12-31', '\\x00', 0.1 FROM generate_series(160, 255) i",
     );

@@ -9,22 +9,28 @@
  *
  * | step | session | what |
  * | --- | --- | --- |
- * | 1 | outside | candidates: rows whose `xmax` may be the job's. A superset, it only keeps old garbage out |
- * | 2 | job | of these, those that it still sees were only locked, or touched by somebody else |
- * | 3 | fresh | of the rest, those that are gone were deleted by another session between 1 and 2 |
- * | 4 | outside, job | what is left, and the rows with a writer in progress, in key order, side by side |
+ * | 1 | job | what the server itself counted: a side of which it counted nothing is not read |
+ * | 2 | fresh | pages that can hold something of the job, where the server can tell (`pages.ts`) |
+ * | 3 | outside, job, fresh | which rows went away (`gone.ts`) |
+ * | 4 | outside, job | these, and the rows with a writer in progress, in key order, side by side |
+ *
+ * What was found on some pages only is believed when it is exactly what the server counted. Where that cannot be (a row
+ * that was written twice, a savepoint that was rolled back), all pages are read.
  *
  * Why not `xmax = txid`: savepoints and exception blocks have transaction ids of their own that no view lists once they
  * ended, shared row locks put a multixact number there, and a lock alone puts the id there without any change.
  *
  * `outside` also keeps every version that it sees from being removed, so a place (`ctid`) stays the same row throughout.
  */
-import { codeOf } from "../../base/errors.js";
 import { changeBetween, keyOf, type Change, type RowKey, type TableShape } from "../../changeset/change.js";
 import { compareKeys } from "../../changeset/key.js";
 import type { Row } from "../../changeset/value.js";
+import type { Counters } from "./counters.js";
 import { type Session, unsupported } from "./driver.js";
+import { findGone, Writers, type Gone } from "./gone.js";
 import { literal } from "./names.js";
+import { pagesToRead, tableAs, type PageRange } from "./pages.js";
+import { PLACES, placeNumber, placeText } from "./places.js";
 import { keyOrder, selectList } from "./read.js";
 import type { Storage } from "./schema.js";
 import { toRow, type Cell } from "./values.js";
@@ -55,10 +61,10 @@ export interface Seen {
   readonly after: number;
 }
 
-/** Places asked for in one query. */
-const PLACES = 20_000;
-/** Up to so many rows are fetched by place; for more the table is read once again. */
-const BY_PLACE = 200_000;
+/** Memory for putting the rows in key order, instead of a file of the server's. */
+const SORTING = { work_mem: "64MB" };
+/** In a transaction that has an id, ages are counted from that id: rows of its savepoints are younger than none. */
+const AFTER = "age(t.xmin) <= 0";
 /** Rows whose other end is looked for, at most: they are held in memory. */
 const HELD = 100_000;
 /** Rows that a table may have after it was locked whole; they are held until the lock is given back. */
@@ -69,27 +75,30 @@ export class StorageCapture {
   readonly #views: Views;
   readonly #beginning: Beginning;
   readonly #storage: Storage;
+  readonly #counted: Counters;
   readonly #emit: Emit;
 
-  constructor(views: Views, beginning: Beginning, storage: Storage, emit: Emit) {
+  constructor(views: Views, beginning: Beginning, storage: Storage, counted: Counters, emit: Emit) {
     this.#views = views;
     this.#beginning = beginning;
     this.#storage = storage;
+    this.#counted = counted;
     this.#emit = emit;
   }
 
-  /** Finds the net effect and emits it. */
+  /**
+   * Finds the net effect and emits it.
+   * @throws TargetError ERR_TARGET_UNSUPPORTED when it cannot be read whole, or is more than the server counted.
+   */
   async run(): Promise<Seen> {
-    const gone = await this.#placesGone();
-    const pairs = new Pairs(this.#shape, await this.#mayMoveKeys(), this.#emit);
-    const seen = await mergeSides(this.#shape, this.#before(gone), this.#after(), (b, a) => pairs.take(b, a));
+    for (const session of [this.#views.job, this.#views.outside]) await session.set(SORTING, true);
+    const { pages, gone } = await this.#whereToRead();
+    const pairs = new Pairs(this.#shape, this.#mayMoveKeys(), this.#emit);
+    const seen = await mergeSides(this.#shape, this.#before(gone, pages), this.#after(pages), (b, a) =>
+      pairs.take(b, a),
+    );
     await pairs.finish((deleted) => this.#successors(deleted));
-    if (seen.before !== gone.size) {
-      throw unsupported(
-        `${this.#storage.shown} could not be captured: ${gone.size} rows went away, and ${seen.before} of them could be read`,
-        "what cannot be shown whole is not signed",
-      );
-    }
+    this.#refuseDifference(gone, seen);
     return seen;
   }
 
@@ -97,63 +106,86 @@ export class StorageCapture {
     return this.#storage.table.shape;
   }
 
+  get #removed(): number {
+    return this.#counted.updated + this.#counted.deleted;
+  }
+
+  get #made(): number {
+    return this.#counted.updated + this.#counted.inserted;
+  }
+
   // ---- steps 1 to 3
 
-  async #placesGone(): Promise<ReadonlySet<number>> {
-    const { job, outside, fresh } = this.#views;
-    const places = new Set<number>();
-    for await (const [place] of outside.copy(
-      `SELECT ctid FROM ${this.#storage.from} WHERE ${this.#touched()}`,
-    ))
-      places.add(placeNumber(place ?? null));
-    for (const seen of await this.#visible(job, [...places])) places.delete(seen);
-    if (places.size === 0 || (await sameMoment(outside, fresh))) return places;
-    return await this.#visible(fresh, [...places]);
+  async #whereToRead(): Promise<{ readonly pages: readonly PageRange[] | null; readonly gone: Gone }> {
+    const pages = this.#counted.areProof ? await pagesToRead(this.#views.fresh, this.#storage) : null;
+    const gone = await this.#gone(pages);
+    if (pages === null) return { pages, gone };
+    const isAll = gone.count === this.#removed && (await this.#countAfter(pages)) === this.#made;
+    return isAll ? { pages, gone } : { pages: null, gone: await this.#gone(null) };
   }
 
-  /** Rows whose `xmax` may be the job's, as a transaction or inside a multixact. Ages are asked once, not for every row. */
-  #touched(): string {
-    const { transaction, multixact } = this.#beginning;
-    const xid = literal(String(BigInt.asUintN(32, transaction)));
-    return `xmax <> 0 AND (age(xmax) <= (SELECT age(${xid}::xid))
-      OR mxid_age(xmax) BETWEEN 0 AND (SELECT mxid_age(${literal(multixact)}::xid)))`;
+  async #gone(pages: readonly PageRange[] | null): Promise<Gone> {
+    if (this.#counted.areProof && this.#removed === 0)
+      return { count: 0, condition: "false", has: async () => false };
+    return await findGone(this.#views, this.#beginning, this.#storage, pages);
   }
 
-  async #visible(session: Session, places: readonly number[]): Promise<Set<number>> {
-    const seen = new Set<number>();
-    for (let at = 0; at < places.length; at += PLACES) {
-      const asked = places.slice(at, at + PLACES).map(placeText);
-      const sql = `SELECT ctid FROM ${this.#storage.from} WHERE ctid = ANY ($1::tid[])`;
-      for (const [place] of await session.rows(sql, asked)) seen.add(placeNumber(place ?? null));
+  async #countAfter(pages: readonly PageRange[]): Promise<number> {
+    if (this.#made === 0) return 0;
+    const writers = this.#writers();
+    const sql = `SELECT t.xmin, count(*) FROM ${tableAs(this.#storage, pages)} WHERE ${AFTER} GROUP BY 1`;
+    let count = 0;
+    for (const [xmin, rows] of await this.#views.job.rows(sql))
+      if (await writers.isOpen(xmin ?? "")) count += Number(rows);
+    return count;
+  }
+
+  #refuseDifference(gone: Gone, seen: Seen): void {
+    const { shown } = this.#storage;
+    if (seen.before !== gone.count) {
+      throw unsupported(
+        `${shown} could not be captured: ${gone.count} rows went away, and ${seen.before} of them could be read`,
+        "what cannot be shown whole is not signed; others may have locked the same rows meanwhile",
+        "Plan it again.",
+      );
     }
-    return seen;
+    if (seen.before <= this.#removed && seen.after <= this.#made) return;
+    const { inserted, updated, deleted } = this.#counted;
+    throw unsupported(
+      `the effect on ${shown} cannot be proven: ${seen.before} rows before and ${seen.after} after were found`,
+      `the server counted ${inserted} inserts, ${updated} updates and ${deleted} deletes; ` +
+        "track_counts may be off for this role",
+    );
   }
 
   // ---- step 4
 
-  async *#before(gone: ReadonlySet<number>): AsyncGenerator<Located, undefined> {
-    if (gone.size === 0) return;
-    const byPlace = gone.size <= BY_PLACE;
-    const list = byPlace ? [...gone].map(placeText).map((p) => `"${p}"`) : [];
-    const condition = byPlace ? `ctid = ANY ('{${list.join(",")}}'::tid[])` : this.#touched();
-    for await (const cells of this.#views.outside.copy(this.#rowsWhere(condition))) {
+  async *#before(gone: Gone, pages: readonly PageRange[] | null): AsyncGenerator<Located, undefined> {
+    if (gone.count === 0) return;
+    for await (const cells of this.#views.outside.copy(this.#rowsWhere(pages, "xmax", gone.condition))) {
       const located = this.#located(cells);
-      if (gone.has(located.place)) yield located;
+      if (await gone.has(cells[1] ?? "", located.place)) yield located;
     }
   }
 
-  /** In a transaction that has an id, ages are counted from that id: rows of its savepoints are younger than none. */
-  async *#after(): AsyncGenerator<Located, undefined> {
-    const writers = new Writers(this.#views.fresh, this.#beginning.transaction);
-    for await (const cells of this.#views.job.copy(this.#rowsWhere("age(xmin) <= 0"))) {
-      if (await writers.isJob(cells[1] ?? "")) yield this.#located(cells);
+  async *#after(pages: readonly PageRange[] | null): AsyncGenerator<Located, undefined> {
+    if (this.#counted.areProof && this.#made === 0) return;
+    const writers = this.#writers();
+    for await (const cells of this.#views.job.copy(this.#rowsWhere(pages, "xmin", AFTER))) {
+      if (await writers.isOpen(cells[1] ?? "")) yield this.#located(cells);
     }
   }
 
-  #rowsWhere(condition: string): string {
-    const { table, from } = this.#storage;
+  /** What the job's session sees and others hold to be in progress is its own. */
+  #writers(): Writers {
+    return new Writers(this.#views.fresh, this.#beginning.transaction);
+  }
+
+  #rowsWhere(pages: readonly PageRange[] | null, column: "xmin" | "xmax", condition: string): string {
+    const { table } = this.#storage;
     const order = keyOrder(table, this.#shape, "t", this.#beginning.isUtf8);
-    return `SELECT t.ctid, t.xmin, ${selectList(table, "t")} FROM ${from} AS t WHERE ${condition} ORDER BY ${order}`;
+    return `SELECT t.ctid, t.${column}, ${selectList(table, "t")} FROM ${tableAs(this.#storage, pages)}
+      WHERE ${condition} ORDER BY ${order}`;
   }
 
   #located(cells: readonly Cell[]): Located {
@@ -163,11 +195,8 @@ export class StorageCapture {
   // ---- changed keys
 
   /** An update of a key column cannot be a heap-only one; most updates are, and then no key has moved. */
-  async #mayMoveKeys(): Promise<boolean> {
-    if (this.#shape.keyKind === "none") return false;
-    const sql =
-      "SELECT pg_stat_get_xact_tuples_updated($1::oid) > pg_stat_get_xact_tuples_hot_updated($1::oid)";
-    return (await this.#views.job.value(sql, this.#storage.oid)) === "t";
+  #mayMoveKeys(): boolean {
+    return this.#shape.keyKind !== "none" && this.#counted.updated > this.#counted.hotUpdated;
   }
 
   /** Where the versions at these places were updated to, as the engine itself chains them; the same place for deleted ones. */
@@ -188,53 +217,6 @@ export class StorageCapture {
 export interface Located {
   readonly place: number;
   readonly row: Row;
-}
-
-/** A place as a number: block × 2¹⁶ + line, exact up to 2⁴⁸. */
-function placeNumber(place: Cell): number {
-  const [, block, line] = /^\((\d+),(\d+)\)$/.exec(place ?? "") ?? [];
-  return Number(block) * 65_536 + Number(line);
-}
-
-function placeText(place: number): string {
-  return `(${Math.floor(place / 65_536)},${place % 65_536})`;
-}
-
-/** Whether no transaction with an id began or ended between the two sessions' snapshots. */
-async function sameMoment(outside: Session, fresh: Session): Promise<boolean> {
-  const sql = "SELECT pg_current_snapshot()";
-  return (await outside.value(sql)) === (await fresh.value(sql));
-}
-
-/** Tells the job's own transaction ids from others: what its session sees and others hold to be in progress is its own. */
-class Writers {
-  readonly #fresh: Session;
-  readonly #transaction: bigint;
-  readonly #known = new Map<string, boolean>();
-
-  constructor(fresh: Session, transaction: bigint) {
-    this.#fresh = fresh;
-    this.#transaction = transaction;
-  }
-
-  async isJob(xmin: string): Promise<boolean> {
-    const known = this.#known.get(xmin);
-    if (known !== undefined) return known;
-    const later = BigInt.asUintN(32, BigInt(xmin) - this.#transaction);
-    const is = later < 2n ** 31n && (await this.#inProgress(this.#transaction + later));
-    this.#known.set(xmin, is);
-    return is;
-  }
-
-  async #inProgress(transaction: bigint): Promise<boolean> {
-    try {
-      return (await this.#fresh.value(`SELECT pg_xact_status('${transaction}'::xid8)`)) === "in progress";
-    } catch (e) {
-      // A frozen row may carry a number that looks like one of the future, which the server refuses to judge.
-      if (codeOf(e) === "22023") return false;
-      throw e;
-    }
-  }
 }
 
 // ---- side by side

@@ -3,21 +3,25 @@ import { userInfo } from "node:os";
 import type { Clock, Random } from "../../base/clock.js";
 import type { Digest } from "../../base/digest.js";
 import type { ChangeSink, ChangeSource, RowKey, TableShape } from "../../changeset/change.js";
-import type { Row } from "../../changeset/value.js";
-import type { BatchMark, Marker, Note, SpentMark } from "../../target/marker.js";
+import type { Row, Value } from "../../changeset/value.js";
+import type { AnchoredHead, BatchMark, MarkedHistory, Marker, Note, SpentMark } from "../../target/marker.js";
 import type {
   Capabilities,
   Identification,
   NoteSession,
   ReadRow,
   Rehearsal,
+  RehearsalKind,
   RunnableJob,
+  SchemaChange,
   SchemaFacts,
+  SchemaUndo,
   SqlStatement,
   Target,
   UndoRehearsal,
   WriteSession,
 } from "../../target/target.js";
+import type { VitalColumn, Vitals } from "../../target/vitals.js";
 import { parseAddress } from "./address.js";
 import {
   asTargetError,
@@ -27,13 +31,24 @@ import {
   type Connecting,
   type Session,
 } from "./driver.js";
-import { identify } from "./identify.js";
-import { markerSql, readBatches, readMarker, readNotes, readSpent } from "./marker.js";
+import { identify, serverTime } from "./identify.js";
+import { CAREFUL, type RehearsalLimits } from "./limits.js";
+import {
+  markerSql,
+  readAnchoredHead,
+  readBatches,
+  readHistory,
+  readMarker,
+  readNotes,
+  readSpent,
+} from "./marker.js";
 import { beginMoment, countRows, joinMoment, readRows, scan } from "./read.js";
 import { rehearse } from "./rehearse.js";
 import { rehearseUndo } from "./rehearse-undo.js";
 import { readCatalogue, schemaFacts, tableFor } from "./schema.js";
+import { changesSchema, rehearseScript, undoSchema } from "./script.js";
 import { maySilence } from "./silence.js";
+import { countByValue, vitals } from "./vitals.js";
 import { openNoteSession, openWriteSession, settingsOfJobs } from "./write.js";
 
 /** How a PostgreSQL target is opened. */
@@ -50,6 +65,8 @@ export interface PostgresOptions {
   readonly lockTimeoutMs?: number;
   /** How long one statement may run, in milliseconds; 5 minutes when absent. */
   readonly statementTimeoutMs?: number;
+  /** What a rehearsal may cost, where it is not {@link CAREFUL}. */
+  readonly limits?: Partial<RehearsalLimits>;
   /** How long a server that went away during a commit is asked what became of it, in milliseconds; 30 seconds when absent. */
   readonly settleMs?: number;
 }
@@ -75,7 +92,11 @@ export async function openPostgres(options: PostgresOptions): Promise<Target> {
   const settings = await settingsOfJobs(connecting);
   const reader = await openSession(connecting, true);
   try {
-    const capabilities = { transactionalDdl: true, silentTriggers: await maySilence(reader) };
+    const capabilities = {
+      transactionalDdl: true,
+      silentTriggers: await maySilence(reader),
+      sequencesRollBack: false,
+    };
     return new PostgresTarget(options, connecting, reader, settings, capabilities);
   } catch (e) {
     await reader.close();
@@ -114,15 +135,24 @@ class PostgresTarget implements Target {
     this.#reading(() => identify(this.#reader, this.#connecting.address));
   schema = async (): Promise<SchemaFacts> => this.#reading(() => schemaFacts(this.#reader, this.#settings));
 
-  rehearse = async (job: RunnableJob, sink: ChangeSink): Promise<Rehearsal> =>
-    rehearse(
-      { connecting: this.#connecting, clock: this.#options.clock, random: this.#options.random },
-      job,
-      sink,
-    );
+  clock = async (): Promise<Date> => this.#reading(() => serverTime(this.#reader));
+
+  rehearse = async (job: RunnableJob, sink: ChangeSink, how?: RehearsalKind): Promise<Rehearsal> => {
+    const setting = {
+      connecting: this.#connecting,
+      clock: this.#options.clock,
+      random: this.#options.random,
+      limits: { ...CAREFUL, ...this.#options.limits },
+    };
+    const isScript = job.kind === "sql" && (how?.script === true || (await changesSchema(job.statements)));
+    return isScript ? rehearseScript(setting, job.statements, sink) : rehearse(setting, job, sink);
+  };
+
+  undoSchema = async (changes: readonly SchemaChange[]): Promise<SchemaUndo> =>
+    this.#reading(() => undoSchema(this.#reader, changes));
 
   rehearseUndo = async (source: ChangeSource, script: readonly SqlStatement[] = []): Promise<UndoRehearsal> =>
-    rehearseUndo(this.#connecting, source, script);
+    rehearseUndo(this.#connecting, this.#options.random, source, script);
 
   readRows = (shape: TableShape, keys: Iterable<RowKey>): AsyncIterable<ReadRow> => this.#rows(shape, keys);
 
@@ -168,11 +198,28 @@ class PostgresTarget implements Target {
         throw unsupported(`there is no table ${table}`, `on ${this.#connecting.address.shown}`);
       return await countRows(this.#reader, info);
     });
+  countByValue = async (
+    table: string,
+    column: string,
+    values: readonly Value[],
+  ): Promise<readonly number[]> =>
+    this.#reading(async () => {
+      const info = (await readCatalogue(this.#reader)).byName.get(table);
+      if (info === undefined)
+        throw unsupported(`there is no table ${table}`, `on ${this.#connecting.address.shown}`);
+      return await countByValue(this.#reader, info, column, values);
+    });
+  vitals = async (newest: readonly VitalColumn[]): Promise<Vitals> =>
+    this.#reading(() => vitals(this.#reader, newest));
   spentFor = async (planDigest: Digest): Promise<SpentMark | null> =>
     this.#reading(() => readSpent(this.#reader, planDigest));
   notes = async (): Promise<readonly Note[]> => this.#reading(() => readNotes(this.#reader));
   batches = async (run: string): Promise<readonly BatchMark[]> =>
     this.#reading(() => readBatches(this.#reader, run));
+  anchoredHead = async (ledger: string): Promise<AnchoredHead | null> =>
+    this.#reading(() => readAnchoredHead(this.#reader, ledger));
+  history = async (of: { readonly job: string; readonly since: string }): Promise<MarkedHistory> =>
+    this.#reading(() => readHistory(this.#reader, of));
 
   markerSql = (marker: Marker): readonly string[] => markerSql(marker);
 
@@ -189,8 +236,8 @@ class PostgresTarget implements Target {
     });
   };
 
-  openWriter = async (): Promise<WriteSession> => openWriteSession(this.#connecting);
-  openNotes = async (): Promise<NoteSession> => openNoteSession(this.#connecting);
+  openWriter = async (): Promise<WriteSession> => openWriteSession(this.#connecting, this.#options.random);
+  openNotes = async (): Promise<NoteSession> => openNoteSession(this.#connecting, this.#options.random);
 
   /** Nothing of a server is a path of this machine that could be named with certainty. */
   ownPaths = (): readonly string[] => [];

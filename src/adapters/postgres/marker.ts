@@ -5,7 +5,7 @@
 import { canonical } from "../../base/canonical.js";
 import type { Digest } from "../../base/digest.js";
 import { TargetError } from "../../base/errors.js";
-import type { BatchMark, Marker, Note, SpentMark } from "../../target/marker.js";
+import type { AnchoredHead, BatchMark, MarkedHistory, Marker, Note, SpentMark } from "../../target/marker.js";
 import {
   digestOfCell,
   environmentOf,
@@ -13,6 +13,7 @@ import {
   noncesOf,
   placeOf,
   textOf,
+  textOrNull,
   unreadable,
 } from "../../target/marker-cells.js";
 import type { Session } from "./driver.js";
@@ -27,7 +28,10 @@ const TABLES: readonly string[] = [
   ledger text NOT NULL, ledger_sequence bigint NOT NULL, ledger_head text NOT NULL,
   pinned_at text NOT NULL, pinned_by text NOT NULL)`,
   `CREATE TABLE IF NOT EXISTS public.holdpoint_spent (
-  plan_digest text PRIMARY KEY, plan text NOT NULL, run text NOT NULL, nonces text NOT NULL, "at" text NOT NULL)`,
+  plan_digest text PRIMARY KEY, plan text NOT NULL, run text NOT NULL, nonces text NOT NULL, "at" text NOT NULL,
+  ledger text NOT NULL, job text NOT NULL, "by" text, "rows" bigint NOT NULL, "commit" text)`,
+  `CREATE TABLE IF NOT EXISTS public.holdpoint_ledgers (
+  ledger text PRIMARY KEY, sequence bigint NOT NULL, head text NOT NULL)`,
   `CREATE TABLE IF NOT EXISTS public.holdpoint_batches (
   run text NOT NULL, wave bigint NOT NULL, batch bigint NOT NULL, "rows" bigint NOT NULL, "at" text NOT NULL,
   PRIMARY KEY (run, wave, batch))`,
@@ -71,6 +75,10 @@ export function markerSql(marker: Marker): readonly string[] {
   return [
     "BEGIN",
     ...TABLES,
+    // A pin by another ledger keeps what was anchored of the one before.
+    `INSERT INTO public.holdpoint_ledgers (ledger, sequence, head)
+  SELECT ledger, ledger_sequence, ledger_head FROM public.holdpoint_marker WHERE ledger <> ${literal(marker.ledger)}
+  ON CONFLICT (ledger) DO UPDATE SET sequence = excluded.sequence, head = excluded.head`,
     `INSERT INTO public.holdpoint_marker (${COLUMNS.join(", ")}) VALUES (${values.join(", ")})
   ON CONFLICT (one) DO UPDATE SET ${replaced.join(", ")}`,
     "COMMIT",
@@ -113,17 +121,22 @@ export async function readMarker(session: Session): Promise<Marker | null> {
 export async function readSpent(session: Session, planDigest: Digest): Promise<SpentMark | null> {
   if (!(await isPinned(session))) return null;
   const row = await session.row(
-    `SELECT plan, run, nonces, "at" FROM public.holdpoint_spent WHERE plan_digest = $1`,
+    `SELECT plan, run, nonces, "at", ledger, job, "by", "rows", "commit" FROM public.holdpoint_spent WHERE plan_digest = $1`,
     planDigest,
   );
   if (row === undefined) return null;
-  const [plan, run, nonces, at] = row;
+  const [plan, run, nonces, at, ledger, job, by, rows, commit] = row;
   return {
     plan: textOf(plan, "plan"),
     planDigest,
     run: textOf(run, "run"),
     nonces: noncesOf(nonces),
     at: textOf(at, "at"),
+    ledger: textOf(ledger, "ledger"),
+    job: textOf(job, "job"),
+    by: textOrNull(by, "by"),
+    rows: numberOf(rows, "rows"),
+    commit: textOrNull(commit, "commit"),
   };
 }
 
@@ -169,12 +182,18 @@ export async function readNotes(session: Session): Promise<readonly Note[]> {
 export async function writeSpent(session: Session, mark: SpentMark): Promise<void> {
   await assertPinned(session);
   await session.run(
-    `INSERT INTO public.holdpoint_spent (plan_digest, plan, run, nonces, "at") VALUES ($1, $2, $3, $4, $5)`,
+    `INSERT INTO public.holdpoint_spent (plan_digest, plan, run, nonces, "at", ledger, job, "by", "rows", "commit")
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
     mark.planDigest,
     mark.plan,
     mark.run,
     canonical(mark.nonces),
     mark.at,
+    mark.ledger,
+    mark.job,
+    mark.by,
+    String(mark.rows),
+    mark.commit,
   );
 }
 
@@ -211,15 +230,58 @@ export async function writeNote(session: Session, note: Note): Promise<void> {
   );
 }
 
-/** Anchors the ledger's head, so that a ledger without it is known to be another or cut short. */
-export async function writeAnchor(
-  session: Session,
-  ledger: { readonly sequence: number; readonly head: Digest },
-): Promise<void> {
+/** Anchors the ledger's head, so that a ledger without it is known to be another or cut short. Never goes back. */
+export async function writeAnchor(session: Session, { ledger, sequence, head }: AnchoredHead): Promise<void> {
   await assertPinned(session);
-  const sql =
-    "UPDATE public.holdpoint_marker SET ledger_sequence = $1, ledger_head = $2 WHERE ledger_sequence <= $1";
-  await session.run(sql, String(ledger.sequence), ledger.head);
+  const at = String(sequence);
+  if ((await session.value("SELECT ledger FROM public.holdpoint_marker")) === ledger) {
+    const sql =
+      "UPDATE public.holdpoint_marker SET ledger_sequence = $1, ledger_head = $2 WHERE ledger_sequence <= $1";
+    await session.run(sql, at, head);
+    return;
+  }
+  await session.run(
+    `INSERT INTO public.holdpoint_ledgers AS l (ledger, sequence, head) VALUES ($1, $2, $3)
+     ON CONFLICT (ledger) DO UPDATE SET sequence = excluded.sequence, head = excluded.head
+     WHERE l.sequence <= excluded.sequence`,
+    ledger,
+    at,
+    head,
+  );
+}
+
+/** The head of a ledger other than the one that pinned. */
+export async function readAnchoredHead(session: Session, ledger: string): Promise<AnchoredHead | null> {
+  if (!(await isPinned(session))) return null;
+  const row = await session.row(
+    "SELECT sequence, head FROM public.holdpoint_ledgers WHERE ledger = $1",
+    ledger,
+  );
+  if (row === undefined) return null;
+  const [sequence, head] = row;
+  return { ledger, sequence: numberOf(sequence, "sequence"), head: digestOfCell(head, "head") };
+}
+
+/** What the spent marks tell of a job's runs, and of everybody's rows since a time. */
+export async function readHistory(
+  session: Session,
+  of: { readonly job: string; readonly since: string },
+): Promise<MarkedHistory> {
+  if (!(await isPinned(session))) return { jobRuns: 0, lastCommit: null, recent: [] };
+  const runs = await session.value("SELECT count(*) FROM public.holdpoint_spent WHERE job = $1", of.job);
+  const last = await session.row(
+    'SELECT "commit" FROM public.holdpoint_spent WHERE job = $1 ORDER BY "at" COLLATE "C" DESC LIMIT 1',
+    of.job,
+  );
+  const recent = await session.rows(
+    'SELECT "by", sum("rows") FROM public.holdpoint_spent WHERE "at" COLLATE "C" > $1 GROUP BY "by" ORDER BY "by"',
+    of.since,
+  );
+  return {
+    jobRuns: numberOf(runs, "runs"),
+    lastCommit: textOrNull(last?.[0], "commit"),
+    recent: recent.map(([by, rows]) => ({ by: textOrNull(by, "by"), rows: numberOf(rows, "rows") })),
+  };
 }
 
 async function assertPinned(session: Session): Promise<void> {

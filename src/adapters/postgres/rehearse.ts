@@ -14,6 +14,7 @@ import { UsageError } from "../../base/errors.js";
 import type { Change, ChangeSink, TableShape } from "../../changeset/change.js";
 import type { Rehearsal, RunnableJob, SequenceMove, SqlStatement } from "../../target/target.js";
 import { StorageCapture, WholeCapture, type Beginning, type Emit, type Views } from "./capture.js";
+import { countersAreProof, countersOf } from "./counters.js";
 import {
   asJobError,
   asTargetError,
@@ -23,6 +24,7 @@ import {
   type Session,
 } from "./driver.js";
 import { isStandby } from "./identify.js";
+import { Watch, type RehearsalLimits } from "./limits.js";
 import { isOurs, qualified, quote, shownName } from "./names.js";
 import { countRows, storesUtf8 } from "./read.js";
 import {
@@ -45,12 +47,13 @@ export interface RehearsalSetting {
   readonly connecting: Connecting;
   readonly clock: Clock;
   readonly random: Random;
+  readonly limits: RehearsalLimits;
 }
 
 /**
  * `Target.rehearse`.
  * @throws UsageError ERR_JOB_STATEMENT, ERR_JOB_FAILED; RefusedError ERR_MARKER_TOUCHED; TargetError ERR_TARGET_BUSY when
- * a lock or the time runs out, ERR_TARGET_UNSUPPORTED for an effect that cannot be captured whole.
+ * a lock or the time runs out, ERR_REHEARSAL_LIMIT, ERR_TARGET_UNSUPPORTED for an effect that cannot be captured whole.
  */
 export async function rehearse(
   setting: RehearsalSetting,
@@ -85,7 +88,7 @@ async function prepareAll(statements: readonly SqlStatement[]): Promise<readonly
 }
 
 /** A relation that the job's transaction has locked for writing. */
-interface Locked {
+export interface Locked {
   readonly oid: string;
   readonly schema: string;
   readonly name: string;
@@ -100,6 +103,7 @@ class Run {
   readonly #views: Views;
   readonly #statements: readonly Prepared[];
   readonly #sink: ChangeSink;
+  readonly #watch: Watch;
   readonly #changed = new Set<string>();
 
   constructor(setting: RehearsalSetting, views: Views, statements: readonly Prepared[], sink: ChangeSink) {
@@ -107,6 +111,7 @@ class Run {
     this.#views = views;
     this.#statements = statements;
     this.#sink = sink;
+    this.#watch = new Watch(views.job, views.fresh, setting.limits, setting.connecting);
   }
 
   async rehearse(): Promise<Rehearsal> {
@@ -125,9 +130,10 @@ class Run {
     await job.set(READING_SETTINGS, true);
     await outside.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
     await outside.value("SELECT pg_current_snapshot()");
-    const locked = await this.#locked();
+    const locked = await lockedRelations(job);
     await this.#refuseSchemaChanges(locked, objects, written);
     const moves = sequenceMoves(sequences, await readSequences(job), used(locked));
+    const watched = await this.#watch.notices();
     const whole = await this.#capture(beginning, catalogue, locked);
     await job.rollback();
     const lockMs = this.#setting.clock.now().getTime() - started;
@@ -141,7 +147,11 @@ class Run {
       rowsBefore: await this.#rowsBefore(catalogue),
       origins: {},
       lockMs,
-      notices: [...noticesOf(locked, moves), ...(await silenceNotices(fresh, catalogue, this.#changed))],
+      notices: [
+        ...watched,
+        ...noticesOf(locked, moves),
+        ...(await silenceNotices(fresh, catalogue, this.#changed)),
+      ],
     };
   }
 
@@ -151,32 +161,16 @@ class Run {
     const { job, fresh } = this.#views;
     const multixact = (await fresh.value("SELECT next_multixact_id FROM pg_control_checkpoint()")) ?? "1";
     await job.run("BEGIN ISOLATION LEVEL READ COMMITTED");
-    await this.#plant();
+    await plant(job, this.#setting.random);
     const transaction = BigInt((await job.value("SELECT pg_catalog.pg_current_xact_id()")) ?? "0");
     return { transaction, multixact, isUtf8: await storesUtf8(fresh) };
-  }
-
-  /** A row that no COMMIT lets through. Its name is random, so that no job can mean it. */
-  async #plant(): Promise<void> {
-    const { job } = this.#views;
-    const name = `holdpoint_plant_${Buffer.from(this.#setting.random(8)).toString("hex")}`;
-    await job.run(`CREATE TEMP TABLE ${quote(`${name}_a`)} (id integer PRIMARY KEY)`);
-    await job.run(
-      `CREATE TEMP TABLE ${quote(name)} (id integer REFERENCES pg_temp.${quote(`${name}_a`)} DEFERRABLE INITIALLY DEFERRED)`,
-    );
-    await job.run(`INSERT INTO pg_temp.${quote(name)} VALUES (1)`);
   }
 
   async #runJob(): Promise<void> {
     const { job } = this.#views;
     const { shown } = this.#setting.connecting.address;
-    for (const { text, values, line } of this.#statements) {
-      try {
-        await job.runJob(text, values);
-      } catch (e) {
-        throw asJobError(e, line, shown);
-      }
-    }
+    await this.#watch.begin();
+    for (const statement of this.#statements) await this.#watch.run(statement);
     const deferred = await deferrable(this.#views.fresh);
     if (deferred.length === 0) return;
     try {
@@ -188,26 +182,6 @@ class Run {
   }
 
   // ---- what it touched
-
-  /** Relations that the transaction holds a writing lock on, and that exist for others. */
-  async #locked(): Promise<readonly Locked[]> {
-    const rows = await this.#views.job.rows(
-      `SELECT l.relation, n.nspname, c.relname, c.relkind, c.relpersistence, bool_or(l.mode = 'AccessExclusiveLock')
-       FROM pg_locks l LEFT JOIN pg_class c ON c.oid = l.relation LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
-       WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.granted
-         AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-         AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')
-       GROUP BY 1, 2, 3, 4, 5 ORDER BY 2, 3`,
-    );
-    return rows.map(([oid, schema, name, kind, persistence, whole]) => ({
-      oid: oid ?? "",
-      schema: schema ?? "",
-      name: name ?? "",
-      kind: kind ?? "",
-      isTemporary: persistence === "t",
-      isWhole: whole === "t",
-    }));
-  }
 
   /** @throws what names the first thing that cannot be shown as changes of rows. */
   async #refuseSchemaChanges(
@@ -255,15 +229,9 @@ class Run {
   }
 
   async #captureStorage(beginning: Beginning, storage: Storage): Promise<void> {
-    const seen = await new StorageCapture(this.#views, beginning, storage, this.#emit).run();
-    const counted = await counters(this.#views.job, storage.oid);
-    if (seen.before <= counted.updated + counted.deleted && seen.after <= counted.updated + counted.inserted)
-      return;
-    throw unsupported(
-      `the effect on ${storage.shown} cannot be proven: ${seen.before} rows before and ${seen.after} after were found`,
-      `the server counted ${counted.inserted} inserts, ${counted.updated} updates and ${counted.deleted} deletes; ` +
-        "track_counts may be off for this role",
-    );
+    const { job } = this.#views;
+    const counted = await countersOf(job, storage.oid, await countersAreProof(job));
+    await new StorageCapture(this.#views, beginning, storage, counted, this.#emit).run();
   }
 
   #emit: Emit = (shape: TableShape, change: Change): void => {
@@ -291,25 +259,38 @@ async function deferrable(session: Session): Promise<readonly string[]> {
   return rows.map(([schema, name]) => qualified(schema ?? "", name ?? ""));
 }
 
-interface Counters {
-  readonly inserted: number;
-  readonly updated: number;
-  readonly deleted: number;
+/** Relations that the transaction holds a writing lock on, and that exist for others. */
+export async function lockedRelations(job: Session): Promise<readonly Locked[]> {
+  const rows = await job.rows(
+    `SELECT l.relation, n.nspname, c.relname, c.relkind, c.relpersistence, bool_or(l.mode = 'AccessExclusiveLock')
+     FROM pg_locks l LEFT JOIN pg_class c ON c.oid = l.relation LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.granted
+       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+       AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')
+     GROUP BY 1, 2, 3, 4, 5 ORDER BY 2, 3`,
+  );
+  return rows.map(([oid, schema, name, kind, persistence, whole]) => ({
+    oid: oid ?? "",
+    schema: schema ?? "",
+    name: name ?? "",
+    kind: kind ?? "",
+    isTemporary: persistence === "t",
+    isWhole: whole === "t",
+  }));
 }
 
-/** What the server itself counted on that relation in this transaction; the session is fresh, so nothing older is in it. */
-async function counters(job: Session, oid: string): Promise<Counters> {
-  const row = await job.row(
-    `SELECT pg_stat_get_xact_tuples_inserted($1::oid), pg_stat_get_xact_tuples_updated($1::oid),
-       pg_stat_get_xact_tuples_deleted($1::oid)`,
-    oid,
+/** A row that no COMMIT lets through. Its name is random, so that no job can mean it. */
+export async function plant(job: Session, random: Random): Promise<void> {
+  const name = `holdpoint_plant_${Buffer.from(random(8)).toString("hex")}`;
+  await job.run(`CREATE TEMP TABLE ${quote(`${name}_a`)} (id integer PRIMARY KEY)`);
+  await job.run(
+    `CREATE TEMP TABLE ${quote(name)} (id integer REFERENCES pg_temp.${quote(`${name}_a`)} DEFERRABLE INITIALLY DEFERRED)`,
   );
-  const [inserted = 0, updated = 0, deleted = 0] = (row ?? []).map(Number);
-  return { inserted, updated, deleted };
+  await job.run(`INSERT INTO pg_temp.${quote(name)} VALUES (1)`);
 }
 
 /** How often each system catalogue was written in this transaction. */
-async function catalogueWrites(job: Session): Promise<ReadonlyMap<string, number>> {
+export async function catalogueWrites(job: Session): Promise<ReadonlyMap<string, number>> {
   const rows = await job.rows(
     `SELECT s.relname, s.n_tup_ins + s.n_tup_upd + s.n_tup_del FROM pg_catalog.pg_stat_xact_sys_tables s
      WHERE s.schemaname = 'pg_catalog' AND s.n_tup_ins + s.n_tup_upd + s.n_tup_del > 0`,
@@ -378,7 +359,7 @@ function firstDifference(was: readonly SchemaObject[], is: readonly SchemaObject
   return changed === undefined ? null : `${changed.kind} of ${changed.name}`;
 }
 
-function used(locked: readonly Locked[]): ReadonlySet<string> {
+export function used(locked: readonly Locked[]): ReadonlySet<string> {
   return new Set(locked.filter((l) => l.kind === "S" && !l.isTemporary).map((l) => l.oid));
 }
 
@@ -404,7 +385,7 @@ function needsCopy(): Error {
   );
 }
 
-function standbyRefused(shown: string): Error {
+export function standbyRefused(shown: string): Error {
   return unsupported(
     `${shown} is a standby`,
     "nothing can be rehearsed or written there",
@@ -416,17 +397,17 @@ function schemaChange(what: string): UsageError {
   return new UsageError({
     code: "ERR_TARGET_UNSUPPORTED",
     message: `the job changes the schema: ${what}`,
-    why: "a schema change cannot be written row by row",
+    why: "a schema change cannot be written row by row, and it does not stand in the statements themselves",
     next: [
       {
         actor: "requester",
-        text: "Take the schema change out of the job, or make it with your migration tool.",
+        text: "Plan it with --mode script: the statements then run again at apply, and stay only if they do the same.",
       },
     ],
   });
 }
 
-function largeObjects(): Error {
+export function largeObjects(): Error {
   return unsupported(
     "the job writes large objects",
     "they are no rows of a table, and cannot be held or taken back",

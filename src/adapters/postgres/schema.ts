@@ -67,6 +67,8 @@ export interface ForeignKey {
   readonly isDeferrable: boolean;
   /** It belongs to one partition, not to the whole table. */
   readonly isPartial: boolean;
+  /** `PERIOD`: the parent is not one row, but all that together cover a time. */
+  readonly isOverTime: boolean;
 }
 
 /** The tables of the database, ours left out. */
@@ -123,10 +125,14 @@ function operatorNames(oids: string): string {
        JOIN pg_namespace n ON n.oid = o.oprnamespace)`;
 }
 
+// Both columns are of version 18: what is NOT ENFORCED holds nothing together, and is nobody's violation.
 const FOREIGN_KEYS = `SELECT f.conname, f.conrelid, f.confrelid, array_to_json(f.conkey), array_to_json(f.confkey),
     ${operatorNames("f.conpfeqop")}, ${operatorNames("f.conppeqop")},
-    f.confdeltype IN ('c', 'n', 'd') OR f.confupdtype IN ('c', 'n', 'd'), f.confmatchtype = 'f', f.condeferrable
-  FROM pg_constraint f WHERE f.contype = 'f' AND f.conparentid = 0 ORDER BY f.conname COLLATE "C", f.oid`;
+    f.confdeltype IN ('c', 'n', 'd') OR f.confupdtype IN ('c', 'n', 'd'), f.confmatchtype = 'f', f.condeferrable,
+    coalesce(to_jsonb(f) ->> 'conperiod', 'false') = 'true'
+  FROM pg_constraint f WHERE f.contype = 'f' AND f.conparentid = 0
+    AND coalesce(to_jsonb(f) ->> 'conenforced', 'true') = 'true'
+  ORDER BY f.conname COLLATE "C", f.oid`;
 
 /** Reads the catalogue. The session must be one for reading: names come out qualified. */
 export async function readCatalogue(session: Session): Promise<Catalogue> {
@@ -279,7 +285,19 @@ function storagesOf(
 }
 
 function foreignKeyOf(
-  [name, child, parent, from, to, operators, parentOperators, acts, isFull, isDeferrable]: readonly Cell[],
+  [
+    name,
+    child,
+    parent,
+    from,
+    to,
+    operators,
+    parentOperators,
+    acts,
+    isFull,
+    isDeferrable,
+    isOverTime,
+  ]: readonly Cell[],
   relations: readonly Relation[],
   tables: ReadonlyMap<string, TableInfo>,
   columns: ReadonlyMap<string, readonly (readonly Cell[])[]>,
@@ -300,6 +318,7 @@ function foreignKeyOf(
       isFull: isFull === "t",
       isDeferrable: isDeferrable === "t",
       isPartial: childRoot !== child || parentRoot !== parent,
+      isOverTime: isOverTime === "t",
     },
   ];
 }
@@ -418,7 +437,8 @@ export async function schemaFacts(
     fingerprint: digestOf(JSON.stringify(objects.map((o) => [o.kind, o.name, o.meaning]))),
     settings,
     tables: catalogue.tables.map((t) => t.shape),
-    ties: tiesOf(catalogue),
+    // Which parents cover a time cannot be told from two rows: then all rows belong together.
+    ...(catalogue.foreignKeys.some((k) => k.isOverTime) ? {} : { ties: tiesOf(catalogue) }),
   };
 }
 

@@ -1,7 +1,9 @@
 /** Sequences: what a job moved, and moving them forward, never back. */
+import { afterOf, beforeOf, type Change, type ChangeSource } from "../../changeset/change.js";
 import type { SequenceMove } from "../../target/target.js";
 import { type Session, unsupported } from "./driver.js";
 import { isOurs, literal, qualified, shownName } from "./names.js";
+import type { Catalogue } from "./schema.js";
 import type { Cell } from "./values.js";
 
 /** A sequence as it stood at one moment. */
@@ -74,6 +76,96 @@ export async function moveForward(session: Session, moves: readonly SequenceMove
     if (isForward(state, BigInt(after), state.last)) continue;
     await session.run(`SELECT setval(${literal(state.relation)}::regclass, $1::bigint)`, after);
   }
+}
+
+/** A sequence and the value that it must have reached, because a row with it is written. */
+export interface Covered {
+  readonly relation: string;
+  readonly shown: string;
+  readonly value: bigint;
+}
+
+const FEEDING = `SELECT t.relid, t.column, n.nspname, c.relname, s.seqincrement
+  FROM (SELECT d.refobjid AS relid, a.attname AS column, d.objid AS sequence
+          FROM pg_depend d JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+          WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+        UNION SELECT f.adrelid, a.attname, d.refobjid
+          FROM pg_depend d JOIN pg_attrdef f ON f.oid = d.objid JOIN pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum
+          WHERE d.classid = 'pg_attrdef'::regclass AND d.refclassid = 'pg_class'::regclass) t
+    JOIN pg_sequence s ON s.seqrelid = t.sequence JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE t.relid = ANY ($1::oid[])`;
+
+/**
+ * The sequences that feed columns in which rows come, with the last value among those rows. A row that comes back with its
+ * number, by an undo or a rescue, must never meet that number given out once more.
+ */
+export async function coveredBy(
+  session: Session,
+  catalogue: Catalogue,
+  source: ChangeSource,
+): Promise<readonly Covered[]> {
+  const tables = source.tables.flatMap((t) => catalogue.byName.get(t.name) ?? []);
+  const covered: Covered[] = [];
+  for (const [oid, column, schema, name, increment] of await session.rows(
+    FEEDING,
+    tables.map((t) => t.oid),
+  )) {
+    const table = tables.find((t) => t.oid === oid);
+    const at = table?.columns.findIndex((c) => c.name === column) ?? -1;
+    const value =
+      table === undefined || at < 0
+        ? null
+        : furthest(source.changes(table.name), at, BigInt(increment ?? "1") > 0n);
+    if (value === null) continue;
+    const relation = qualified(schema ?? "", name ?? "");
+    covered.push({ relation, shown: shownName(schema ?? "", name ?? ""), value });
+  }
+  return covered;
+}
+
+function furthest(changes: Iterable<Change>, column: number, isRising: boolean): bigint | null {
+  let last: bigint | null = null;
+  for (const change of changes) {
+    const value = afterOf(change)?.[column] ?? null;
+    if (typeof value !== "bigint" || value === (beforeOf(change)?.[column] ?? null)) continue;
+    if (last === null || (isRising ? value > last : value < last)) last = value;
+  }
+  return last;
+}
+
+/**
+ * Moves sequences on to where the written rows are; those that are there or further stay. Right before the commit: a batch
+ * that is rolled back shall move nothing.
+ * @throws TargetError ERR_TARGET_UNSUPPORTED with the GRANT to ask for when the role may not read or move one.
+ */
+export async function cover(session: Session, covered: readonly Covered[]): Promise<void> {
+  for (const { relation, shown, value } of covered) {
+    const name = literal(relation);
+    const [readable, movable] =
+      (await session.row(
+        `SELECT has_sequence_privilege(${name}, 'SELECT, USAGE'), has_sequence_privilege(${name}, 'UPDATE')`,
+      )) ?? [];
+    if (readable !== "t") throw unreadable(shown);
+    const [last, increment, least, most] =
+      (await session.row(
+        `SELECT coalesce(pg_sequence_last_value(seqrelid), seqstart - seqincrement), seqincrement, seqmin, seqmax
+         FROM pg_sequence WHERE seqrelid = ${name}::regclass`,
+      )) ?? [];
+    const isBehind =
+      BigInt(increment ?? "1") > 0n ? BigInt(last ?? "0") < value : BigInt(last ?? "0") > value;
+    // A number that the sequence can never give out cannot be given out twice.
+    if (!isBehind || value < BigInt(least ?? "0") || value > BigInt(most ?? "0")) continue;
+    if (movable !== "t") throw immovable(shown, String(value));
+    await session.run(`SELECT setval(${name}::regclass, $1::bigint)`, String(value));
+  }
+}
+
+function immovable(name: string, value: string): Error {
+  return unsupported(
+    `the role may not move sequence ${name} on to ${value}`,
+    "rows with numbers up to that one are written, and the sequence would give them out again",
+    `Ask for: GRANT UPDATE ON SEQUENCE ${name} TO the role.`,
+  );
 }
 
 function unreadable(name: string): Error {

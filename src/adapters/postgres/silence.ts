@@ -77,9 +77,23 @@ export async function silence(
   const reactions = await reactionsOf(session, catalogue, tables);
   if (reactions.all.length === 0) return false;
   if (reactions.always.length > 0) throw firesAlways(reactions.always);
+  refuseOverTime(catalogue, tables);
   if (!(await maySilence(session))) throw notGranted(reactions.all, await roleOf(session));
   await session.set({ session_replication_role: "replica" }, true);
   return true;
+}
+
+/** In replica mode references are checked by ourselves, row against row, which these are not. */
+function refuseOverTime(catalogue: Catalogue, tables: ReadonlySet<string>): void {
+  const key = catalogue.foreignKeys.find(
+    (k) => k.isOverTime && (tables.has(k.child) || tables.has(k.parent)),
+  );
+  if (key === undefined) return;
+  throw unsupported(
+    `the foreign key ${key.name} on ${key.child} refers to a time (PERIOD) and could not be checked`,
+    "triggers must stay silent while these rows are written, and with them the engine's own check",
+    "Run this change with your migration tool.",
+  );
 }
 
 /** What a plan should say already, because another role may apply it. */

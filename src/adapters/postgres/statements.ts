@@ -15,6 +15,8 @@ export interface Prepared {
   readonly values: readonly Cell[];
   /** It makes a temporary table: scratch paper of the job, nobody's effect. */
   readonly isTemporary: boolean;
+  /** It changes the schema: the job runs again at apply, whole. */
+  readonly isSchema: boolean;
 }
 
 /** The parser: libpg-query, which is PostgreSQL's own grammar. */
@@ -56,9 +58,15 @@ export function prepare(parser: Parser, statement: SqlStatement): Prepared {
       nodes.length === 0 ? "nothing" : "several statements",
       "a job's statements are run one by one",
     );
-  const isTemporary = checkKind(statement, node);
+  const kind = checkKind(statement, node);
   checkCalls(statement, node);
-  return { line: statement.line, text, values, isTemporary };
+  return {
+    line: statement.line,
+    text,
+    values,
+    isTemporary: kind === "temporary",
+    isSchema: kind === "schema",
+  };
 }
 
 // ---- parameters
@@ -124,7 +132,10 @@ const DATA = new Set([
 const TRANSACTION = "holdpoint decides where a transaction begins and ends";
 const SETTINGS = "a setting changes what later statements mean; a plan states those of the role and database";
 const OUTSIDE = "its effect is outside the transaction, and cannot be shown or taken back";
-const DDL = "a schema change cannot be written row by row; make it with your migration tool";
+const ALONE = "it cannot run inside a transaction, so nothing could be compared before it stays";
+const SERVER =
+  "it changes the server or its roles, not this database's tables; make it with the server's own tools";
+const UNKNOWN = "its effect is none that a plan could show whole; make it with your migration tool";
 const WORDS: ReadonlyMap<string, readonly [string, string]> = new Map([
   ["TransactionStmt", ["a transaction command", TRANSACTION]],
   ["ConstraintsSetStmt", ["SET CONSTRAINTS", TRANSACTION]],
@@ -142,6 +153,22 @@ const WORDS: ReadonlyMap<string, readonly [string, string]> = new Map([
   ["UnlistenStmt", ["UNLISTEN", OUTSIDE]],
   ["LoadStmt", ["LOAD", OUTSIDE]],
   ["VacuumStmt", ["VACUUM or ANALYZE", "it changes no row that a plan could show"]],
+  ["CreatedbStmt", ["CREATE DATABASE", ALONE]],
+  ["DropdbStmt", ["DROP DATABASE", ALONE]],
+  ["AlterSystemStmt", ["ALTER SYSTEM", ALONE]],
+  ["CreateTableSpaceStmt", ["CREATE TABLESPACE", ALONE]],
+  ["DropTableSpaceStmt", ["DROP TABLESPACE", ALONE]],
+  ["CreateRoleStmt", ["CREATE ROLE", SERVER]],
+  ["AlterRoleStmt", ["ALTER ROLE", SERVER]],
+  ["AlterRoleSetStmt", ["ALTER ROLE … SET", SERVER]],
+  ["DropRoleStmt", ["DROP ROLE", SERVER]],
+  ["GrantRoleStmt", ["GRANT of a role", SERVER]],
+  ["AlterDatabaseStmt", ["ALTER DATABASE", SERVER]],
+  ["AlterDatabaseSetStmt", ["ALTER DATABASE … SET", SERVER]],
+  [
+    "CreateForeignTableStmt",
+    ["CREATE FOREIGN TABLE", "its rows are on another server, which is not rolled back"],
+  ],
   ["ReindexStmt", ["REINDEX", "it changes no row that a plan could show"]],
   ["ClusterStmt", ["CLUSTER", "it changes no row that a plan could show"]],
   ["CheckPointStmt", ["CHECKPOINT", OUTSIDE]],
@@ -155,30 +182,110 @@ const WORDS: ReadonlyMap<string, readonly [string, string]> = new Map([
   ],
 ]);
 
-/** Whether it makes a temporary table. */
-function checkKind(statement: SqlStatement, node: Node): boolean {
+/** Schema changes whose effect is captured whole, see `definitions.ts`. */
+const SCHEMA = new Set([
+  "CreateStmt",
+  "CreateTableAsStmt",
+  "IndexStmt",
+  "AlterTableStmt",
+  "RenameStmt",
+  "DropStmt",
+  "ViewStmt",
+  "CreateEnumStmt",
+  "CreateDomainStmt",
+  "CompositeTypeStmt",
+  "CreateRangeStmt",
+  "AlterEnumStmt",
+  "AlterDomainStmt",
+  "CreateFunctionStmt",
+  "AlterFunctionStmt",
+  "CreateTrigStmt",
+  "CreateSeqStmt",
+  "AlterSeqStmt",
+  "CreatePolicyStmt",
+  "AlterPolicyStmt",
+  "CommentStmt",
+  "GrantStmt",
+  "CreateSchemaStmt",
+  "AlterObjectSchemaStmt",
+  "RuleStmt",
+]);
+
+/** What only looks like one of them, by what its parse tree has. */
+const EXCEPTIONS: readonly {
+  readonly kind: string;
+  readonly matches: (body: Node) => boolean;
+  readonly what: string;
+  readonly why: string;
+}[] = [
+  {
+    kind: "IndexStmt",
+    matches: (b) => b["concurrent"] === true,
+    what: "CREATE INDEX CONCURRENTLY",
+    why: ALONE,
+  },
+  { kind: "DropStmt", matches: (b) => b["concurrent"] === true, what: "DROP INDEX CONCURRENTLY", why: ALONE },
+  {
+    kind: "AlterTableStmt",
+    matches: (b) => mentions(b, "concurrent", true),
+    what: "ALTER TABLE … DETACH PARTITION CONCURRENTLY",
+    why: ALONE,
+  },
+  {
+    kind: "AlterTableStmt",
+    matches: (b) => mentions(b, "subtype", "AT_SetTableSpace"),
+    what: "ALTER TABLE … SET TABLESPACE",
+    why: "it moves files and changes nothing that a plan could show",
+  },
+  {
+    kind: "CreateTableAsStmt",
+    matches: (b) => b["objtype"] === "OBJECT_MATVIEW",
+    what: "CREATE MATERIALIZED VIEW",
+    why: "its rows follow from other tables and are no effect of their own",
+  },
+  {
+    kind: "AlterSeqStmt",
+    matches: (b) => mentions(b, "defname", "restart"),
+    what: "ALTER SEQUENCE … RESTART",
+    why: "sequences only ever move forward: ids would be given out again",
+  },
+  {
+    kind: "AlterTableStmt",
+    matches: (b) => mentions(b, "defname", "restart"),
+    what: "ALTER TABLE … RESTART",
+    why: "sequences only ever move forward: ids would be given out again",
+  },
+];
+
+/** Whether the statement changes rows, the schema, or only makes scratch paper. */
+function checkKind(statement: SqlStatement, node: Node): "data" | "schema" | "temporary" {
   const kind = Object.keys(node)[0] ?? "";
-  const body = node[kind];
-  if (kind === "TruncateStmt" && isNode(body) && body["restart_seqs"] === true) {
+  const found = node[kind];
+  const body = isNode(found) ? found : {};
+  if (kind === "TruncateStmt" && body["restart_seqs"] === true) {
     throw refused(
       statement,
       "TRUNCATE … RESTART IDENTITY",
       "sequences only ever move forward: ids would be given out again",
     );
   }
-  if (
-    kind === "SelectStmt" &&
-    isNode(body) &&
-    body["intoClause"] !== undefined &&
-    !isTemporary(body["intoClause"])
-  )
-    throw refused(statement, "SELECT INTO", DDL);
-  if (DATA.has(kind)) return kind === "SelectStmt" && isNode(body) && body["intoClause"] !== undefined;
-  const makes = kind === "CreateTableAsStmt" || kind === "CreateStmt";
-  if (makes && isNode(body) && isTemporary(kind === "CreateStmt" ? { rel: body["relation"] } : body["into"]))
-    return true;
-  const [what, why] = WORDS.get(kind) ?? [wordsOf(kind), DDL];
+  if (kind === "SelectStmt" && body["intoClause"] !== undefined)
+    return isTemporary(body["intoClause"]) ? "temporary" : "schema";
+  if (DATA.has(kind)) return "data";
+  if (kind === "CreateStmt" && isTemporary({ rel: body["relation"] })) return "temporary";
+  if (kind === "CreateTableAsStmt" && isTemporary(body["into"])) return "temporary";
+  const exception = EXCEPTIONS.find((e) => e.kind === kind && e.matches(body));
+  if (exception !== undefined) throw refused(statement, exception.what, exception.why);
+  if (SCHEMA.has(kind)) return "schema";
+  const [what, why] = WORDS.get(kind) ?? [wordsOf(kind), UNKNOWN];
   throw refused(statement, what, why);
+}
+
+/** Whether anywhere in the tree a property has that value. */
+function mentions(value: unknown, name: string, wanted: unknown): boolean {
+  if (Array.isArray(value)) return value.some((item) => mentions(item, name, wanted));
+  if (!isNode(value)) return false;
+  return value[name] === wanted || Object.values(value).some((inner) => mentions(inner, name, wanted));
 }
 
 function isTemporary(into: unknown): boolean {

@@ -473,8 +473,12 @@ export function isAsAfter(shape: TableShape, change: Change, now: Row | null): b
 
 function problemOf(chunk: Chunk, failure: unknown): WriteProblem {
   const change = chunk.due[0]?.change;
-  if (codeOf(failure) === "23503" || change === undefined)
-    return { kind: "foreign-key", table: tableOf(failure) ?? chunk.shape.name, message: messageOf(failure) };
+  if (codeOf(failure) === "23503" || change === undefined) {
+    // What waits is one row: the one that refers to nothing, or the one that something still refers to.
+    const table = tableOf(failure) ?? chunk.shape.name;
+    const message = messageOf(failure);
+    return { kind: "foreign-key", table, message, ...(change === undefined ? {} : { change }) };
+  }
   return { kind: "constraint", change, message: messageOf(failure) };
 }
 

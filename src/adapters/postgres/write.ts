@@ -2,14 +2,17 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Digest } from "../../base/digest.js";
 import { HoldpointError, messageOf, RefusedError, TargetError } from "../../base/errors.js";
-import type { ChangeSource, RowKey, TableShape } from "../../changeset/change.js";
-import type { BatchMark, Marker, Note, SpentMark } from "../../target/marker.js";
+import type { Random } from "../../base/clock.js";
+import type { ChangeSink, ChangeSource, RowKey, TableShape } from "../../changeset/change.js";
+import type { AnchoredHead, BatchMark, Marker, Note, SpentMark } from "../../target/marker.js";
 import type {
   BatchOutcome,
   NoteSession,
   ReadRow,
   SchemaFacts,
+  ScriptOutcome,
   SequenceMove,
+  SqlStatement,
   WriteProblem,
   WriteSession,
 } from "../../target/target.js";
@@ -25,8 +28,9 @@ import { brokenReferences } from "./foreign-keys.js";
 import { isStandby } from "./identify.js";
 import * as marks from "./marker.js";
 import { batches, readRows, rowsByKey } from "./read.js";
-import { jobSettings, readCatalogue, schemaFacts, tableFor } from "./schema.js";
-import { moveForward } from "./sequences.js";
+import { jobSettings, readCatalogue, schemaFacts, tableFor, type Catalogue } from "./schema.js";
+import { nextMultixact, runScript } from "./script.js";
+import { cover, coveredBy, moveForward, type Covered } from "./sequences.js";
 import { silence } from "./silence.js";
 import { checkDeferred, isAsAfter, writeChanges } from "./table-writer.js";
 
@@ -43,19 +47,20 @@ const PAUSE_MS = 100;
  * Opens the session and takes the lock that keeps a second run out. The server gives it back when the session ends.
  * @throws TargetError ERR_TARGET_BUSY while another run has the target, ERR_TARGET_UNSUPPORTED on a standby.
  */
-export async function openWriteSession(connecting: Connecting): Promise<WriteSession> {
-  return await open(connecting, true);
+export async function openWriteSession(connecting: Connecting, random: Random): Promise<WriteSession> {
+  return await open(connecting, true, random);
 }
 
 /** Opens a session for notes, which waits for no run and keeps none out. */
-export async function openNoteSession(connecting: Connecting): Promise<NoteSession> {
-  return await open(connecting, false);
+export async function openNoteSession(connecting: Connecting, random: Random): Promise<NoteSession> {
+  return await open(connecting, false, random);
 }
 
-async function open(connecting: Connecting, isRun: boolean): Promise<PostgresWriteSession> {
+async function open(connecting: Connecting, isRun: boolean, random: Random): Promise<PostgresWriteSession> {
   const { session, settings } = await connect(connecting, isRun);
   try {
-    return new PostgresWriteSession(connecting, isRun, session, settings, await placeOf(session));
+    const [place, multixact] = [await placeOf(session), await nextMultixact(session)];
+    return new PostgresWriteSession({ connecting, isRun, random, settings, place, multixact }, session);
   } catch (e) {
     await session.close();
     throw asTargetError(e, connecting.address.shown);
@@ -108,7 +113,19 @@ type Answer = "committed" | "not committed" | "another place" | "no answer";
 /** Whether something that the transaction wrote is there. */
 type Proof = (session: Session) => Promise<boolean>;
 
+/** What a session was opened with. */
+interface Opened {
+  readonly connecting: Connecting;
+  readonly isRun: boolean;
+  readonly random: Random;
+  readonly settings: Readonly<Record<string, string>>;
+  readonly place: string;
+  /** From before its first transaction. */
+  readonly multixact: string;
+}
+
 class PostgresWriteSession implements WriteSession {
+  readonly #opened: Opened;
   readonly #connecting: Connecting;
   readonly #isRun: boolean;
   readonly #settings: Readonly<Record<string, string>>;
@@ -119,25 +136,22 @@ class PostgresWriteSession implements WriteSession {
   #isOpen = false;
   #isClosed = false;
   #proof: Proof | null = null;
+  /** Sequences that must have reached the written rows when this batch is committed. */
+  #covered: readonly Covered[] = [];
 
-  constructor(
-    connecting: Connecting,
-    isRun: boolean,
-    session: Session,
-    settings: Readonly<Record<string, string>>,
-    place: string,
-  ) {
-    this.#connecting = connecting;
-    this.#isRun = isRun;
+  constructor(opened: Opened, session: Session) {
+    this.#opened = opened;
+    this.#connecting = opened.connecting;
+    this.#isRun = opened.isRun;
     this.#session = session;
-    this.#settings = settings;
-    this.#place = place;
+    this.#settings = opened.settings;
+    this.#place = opened.place;
   }
 
   begin = async (): Promise<void> =>
     this.#guard(async () => {
       await this.#session.run("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE");
-      [this.#isOpen, this.#problems, this.#proof] = [true, 0, null];
+      [this.#isOpen, this.#problems, this.#proof, this.#covered] = [true, 0, null, []];
       if (this.#isRun) await this.#session.run(`SELECT pg_advisory_xact_lock(${LOCK}, ${BATCH})`);
     });
 
@@ -172,9 +186,10 @@ class PostgresWriteSession implements WriteSession {
       if (problems.length === 0 && isSilent)
         problems.push(...(await brokenReferences(this.#session, catalogue, source)));
       if (isSilent) await this.#session.set({ session_replication_role: "origin" }, true);
-      if (problems.length === 0) problems.push(...(await checkDeferred(this.#session, source)));
+      if (problems.length === 0) problems.push(...(await this.#deferred(catalogue, source)));
       this.#problems += problems.length;
       await moveForward(this.#session, sequences);
+      this.#covered = [...this.#covered, ...(await coveredBy(this.#session, catalogue, source))];
       return { ...outcome, problems };
     });
 
@@ -197,6 +212,13 @@ class PostgresWriteSession implements WriteSession {
       }
       this.#problems += problems.length;
       return problems;
+    });
+
+  runScript = async (statements: readonly SqlStatement[], sink: ChangeSink): Promise<ScriptOutcome> =>
+    this.#guard(() => {
+      this.#assertInTransaction();
+      const { random, multixact } = this.#opened;
+      return runScript(this.#connecting, this.#session, multixact, random, statements, sink);
     });
 
   spend = async (mark: SpentMark): Promise<void> =>
@@ -227,12 +249,13 @@ class PostgresWriteSession implements WriteSession {
             n.reason === note.reason,
         ),
     );
-  anchor = async (ledger: { readonly sequence: number; readonly head: Digest }): Promise<void> =>
+  anchor = async (head: AnchoredHead): Promise<void> =>
     this.#mark(
-      () => marks.writeAnchor(this.#session, ledger),
+      () => marks.writeAnchor(this.#session, head),
       async (s) => {
         const marker = await marks.readMarker(s);
-        return marker?.ledgerSequence === ledger.sequence && marker.ledgerHead === ledger.head;
+        if (marker?.ledger === head.ledger) return marker.ledgerHead === head.head;
+        return (await marks.readAnchoredHead(s, head.ledger))?.head === head.head;
       },
     );
 
@@ -246,9 +269,10 @@ class PostgresWriteSession implements WriteSession {
         why: "a batch is written whole or not at all",
       });
     }
-    const transaction = await this.#guard(() =>
-      this.#session.value("SELECT pg_current_xact_id_if_assigned()"),
-    );
+    const transaction = await this.#guard(async () => {
+      await cover(this.#session, this.#covered);
+      return await this.#session.value("SELECT pg_current_xact_id_if_assigned()");
+    });
     try {
       await this.#session.run("COMMIT");
       this.#isOpen = false;
@@ -293,6 +317,14 @@ class PostgresWriteSession implements WriteSession {
       await write();
       if (isNew) this.#proof = proof;
     });
+  }
+
+  /** The server names one table of a reference that waited; which rows they are is looked up. */
+  async #deferred(catalogue: Catalogue, source: ChangeSource): Promise<readonly WriteProblem[]> {
+    const found = await checkDeferred(this.#session, source);
+    if (!found.some((p) => p.kind === "foreign-key")) return found;
+    const rows = await brokenReferences(this.#session, catalogue, source);
+    return rows.length > 0 ? rows : found;
   }
 
   #assertInTransaction(): void {

@@ -24,11 +24,15 @@
  */
 import { keyOf, type Change, type Origin, type RowKey, type TableShape } from "../../changeset/change.js";
 import { sameRow, type Row } from "../../changeset/value.js";
+import { type CaptureFile, type Filed, realZero } from "./capture-file.js";
 import type { Cell, Connection, Driver } from "./driver.js";
 import { LooseRows } from "./loose-rows.js";
 import { main, quote } from "./names.js";
-import { unsupported, withoutKey, type Catalogue, type TableInfo } from "./schema.js";
+import { affinityOf, unsupported, withoutKey, type Catalogue, type TableInfo } from "./schema.js";
 import { exactly, fromExact, isSuspect, type Encoding } from "./values.js";
+
+/** `keyBytes` of a slot that is an integer: its sign bit flipped, big-endian, behind the tag. */
+const KEY_OF_SLOT = `unhex('10' || printf('%016x', CASE WHEN s.s0 >= 0 THEN s.s0 - 9223372036854775807 - 1 ELSE s.s0 + 9223372036854775807 + 1 END))`;
 
 /** The SQL function that every recording trigger calls once a row; it throws to stop the job. */
 export const TICK = "holdpoint_tick";
@@ -139,6 +143,33 @@ export class CapturedTable {
     if (shape.keyKind === "none") yield* this.#countedChanges(shape, origin);
     else if (this.#slotIsKey() || !this.#keysMayCross()) yield* this.#slotChanges(shape, origin);
     else yield* this.#keyedChanges(shape, origin);
+  }
+
+  /**
+   * The net effect into a file, by the engine alone; null where it has to be told change by change: keys that are not the
+   * rowid, or moved, and cells that only seem to be what they are.
+   */
+  file(file: CaptureFile, shape: TableShape, origin: Origin): Filed | null {
+    const { alias } = this.info;
+    if (this.#exact || alias === null || shape.key.length !== 1 || shape.key[0] !== alias) return null;
+    if (this.#someMoves()) return null;
+    const now = shape.columns.map((c) => `t.${quote(c.name)}`);
+    const was = shape.columns.map((_, i) => `s.c${i}`);
+    const source = `t.${this.#slot[0]?.source ?? ""}`;
+    // A zero that may hide its sign is told, so that the file notices it.
+    const differs = now.map(
+      (n, i) =>
+        `typeof(${n}) <> typeof(s.c${i}) OR +${n} IS NOT s.c${i} COLLATE BINARY OR ${
+          affinityOf(shape.columns[i]?.type ?? "") === "REAL" ? "0" : realZero(n)
+        }`,
+    );
+    const op = `CASE WHEN NOT s.was THEN 'insert' WHEN ${source} IS NULL THEN 'delete' ELSE 'update' END`;
+    return file.take(
+      shape,
+      `SELECT ${op}, '${origin}', NULL, 1, ${KEY_OF_SLOT}, NULL, ${was.join(", ")}, ${now.join(", ")}
+       FROM temp.${this.#slots} AS s LEFT JOIN ${main(this.info.name)} AS t ON ${this.#sameSlot("s", "t")}
+       WHERE s.was <> (${source} IS NOT NULL) OR (s.was AND (${differs.join(" OR ")})) ORDER BY s.s0`,
+    );
   }
 
   // ---- making tables and triggers

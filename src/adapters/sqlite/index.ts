@@ -4,8 +4,8 @@ import type { Clock, Random } from "../../base/clock.js";
 import type { Digest } from "../../base/digest.js";
 import { HoldpointError, RefusedError } from "../../base/errors.js";
 import type { ChangeSink, ChangeSource, RowKey, TableShape } from "../../changeset/change.js";
-import type { Row } from "../../changeset/value.js";
-import type { BatchMark, Marker, Note, SpentMark } from "../../target/marker.js";
+import type { AnchoredHead, BatchMark, MarkedHistory, Marker, Note, SpentMark } from "../../target/marker.js";
+import type { Row, Value } from "../../changeset/value.js";
 import type {
   Identification,
   NoteSession,
@@ -20,17 +20,29 @@ import type {
   UndoRehearsal,
   WriteSession,
 } from "../../target/target.js";
+import type { VitalColumn, Vitals } from "../../target/vitals.js";
 import { copyDatabase } from "./copy.js";
 import { asTargetError, loadDriver, locate, openFile, type Connection, type Driver } from "./driver.js";
 import { identify } from "./identify.js";
-import { markerSql, readBatches, readMarker, readNotes, readSpent } from "./marker.js";
+import {
+  markerSql,
+  readAnchoredHead,
+  readBatches,
+  readHistory,
+  readMarker,
+  readNotes,
+  readSpent,
+} from "./marker.js";
 import { main } from "./names.js";
+import { largestOf } from "./largest.js";
 import { prepareForReading, readerFor, readRows } from "./read.js";
 import { rehearse } from "./rehearse.js";
 import { rehearseUndo } from "./rehearse-undo.js";
 import { runLockPath } from "./run-lock.js";
 import { readCatalogue, schemaFacts, tableFor } from "./schema.js";
 import { undoSchema } from "./script.js";
+import { StoredRows } from "./stored-rows.js";
+import { countByValue, vitals } from "./vitals.js";
 import { openNoteSession, openWriteSession, type WriteSetting } from "./write.js";
 
 /** How an SQLite target is opened. */
@@ -49,6 +61,8 @@ export interface SqliteOptions {
   readonly readonly?: boolean;
   /** How long a lock is waited for, in milliseconds; 5 seconds when absent. */
   readonly busyMs?: number;
+  /** Asks a database file in a process that can be ended: the driver cannot interrupt an endless question. */
+  readonly ask?: (path: string, sql: string, maxMs: number) => Promise<Value>;
 }
 
 const BUSY_MS = 5_000;
@@ -65,7 +79,7 @@ export async function openSqlite(options: SqliteOptions): Promise<Target> {
 
 class SqliteTarget implements Target {
   readonly adapter = "sqlite";
-  readonly capabilities = { transactionalDdl: true, silentTriggers: true };
+  readonly capabilities = { transactionalDdl: true, silentTriggers: true, sequencesRollBack: true };
   readonly name: string;
   readonly #driver: Driver;
   readonly #path: string;
@@ -78,6 +92,7 @@ class SqliteTarget implements Target {
    * process that died stays there until somebody writes.
    */
   readonly #reader: Connection;
+  readonly ask?: (sql: string, maxMs: number) => Promise<Value>;
   #closed = false;
 
   constructor(driver: Driver, path: string, options: SqliteOptions) {
@@ -90,6 +105,8 @@ class SqliteTarget implements Target {
     const { foreignKeys } = options;
     this.#reader = openFile(driver, path, { readonly: true, busyMs: this.#busyMs, foreignKeys });
     prepareForReading(this.#reader);
+    const { ask } = options;
+    if (ask !== undefined) this.ask = async (sql, maxMs) => ask(path, sql, maxMs);
   }
 
   identify = async (): Promise<Identification> => this.#reading(() => identify(this.#reader));
@@ -127,6 +144,19 @@ class SqliteTarget implements Target {
     yield* readRows(readerFor(this.#reader, catalogue, tableFor(catalogue, shape)), shape, keys);
   }
 
+  holdsAll = async (source: ChangeSource, image: "before" | "after"): Promise<boolean> =>
+    this.#reading(() => {
+      const catalogue = readCatalogue(this.#reader);
+      const rows = new StoredRows(this.#reader);
+      try {
+        return source.tables.every(
+          (shape) => rows.join(catalogue, tableFor(catalogue, shape), source, shape)?.stand(image) === true,
+        );
+      } finally {
+        rows.detach();
+      }
+    });
+
   scan = (shape: TableShape): AsyncIterable<Row> => this.#scan(shape);
 
   async *#scan(shape: TableShape): AsyncGenerator<Row, undefined> {
@@ -151,13 +181,26 @@ class SqliteTarget implements Target {
     }
   };
 
+  largestOf = async (shape: TableShape, column: number): Promise<Value> =>
+    this.#reading(() => largestOf(this.#reader, shape, column));
   countRows = async (table: string): Promise<number> =>
     this.#reading(() => Number(this.#reader.value(`SELECT count(*) FROM ${main(table)}`)));
+  countByValue = async (
+    table: string,
+    column: string,
+    values: readonly Value[],
+  ): Promise<readonly number[]> => this.#reading(() => countByValue(this.#reader, table, column, values));
+  vitals = async (newest: readonly VitalColumn[]): Promise<Vitals> =>
+    this.#reading(() => vitals(this.#reader, newest));
   spentFor = async (planDigest: Digest): Promise<SpentMark | null> =>
     this.#reading(() => readSpent(this.#reader, planDigest));
   notes = async (): Promise<readonly Note[]> => this.#reading(() => readNotes(this.#reader));
   batches = async (run: string): Promise<readonly BatchMark[]> =>
     this.#reading(() => readBatches(this.#reader, run));
+  anchoredHead = async (ledger: string): Promise<AnchoredHead | null> =>
+    this.#reading(() => readAnchoredHead(this.#reader, ledger));
+  history = async (of: { readonly job: string; readonly since: string }): Promise<MarkedHistory> =>
+    this.#reading(() => readHistory(this.#reader, of));
 
   markerSql = (marker: Marker): readonly string[] => markerSql(marker);
 

@@ -5,7 +5,7 @@
 import { canonical } from "../../base/canonical.js";
 import type { Digest } from "../../base/digest.js";
 import { TargetError } from "../../base/errors.js";
-import type { BatchMark, Marker, Note, SpentMark } from "../../target/marker.js";
+import type { AnchoredHead, BatchMark, MarkedHistory, Marker, Note, SpentMark } from "../../target/marker.js";
 import {
   digestOfCell,
   environmentOf,
@@ -13,6 +13,7 @@ import {
   noncesOf,
   placeOf,
   textOf,
+  textOrNull,
   unreadable,
 } from "../../target/marker-cells.js";
 import type { Cell, Connection } from "./driver.js";
@@ -26,7 +27,10 @@ const TABLES: readonly string[] = [
   ledger TEXT NOT NULL, ledger_sequence INTEGER NOT NULL, ledger_head TEXT NOT NULL,
   pinned_at TEXT NOT NULL, pinned_by TEXT NOT NULL)`,
   `CREATE TABLE IF NOT EXISTS holdpoint_spent (
-  plan_digest TEXT NOT NULL PRIMARY KEY, plan TEXT NOT NULL, run TEXT NOT NULL, nonces TEXT NOT NULL, at TEXT NOT NULL)`,
+  plan_digest TEXT NOT NULL PRIMARY KEY, plan TEXT NOT NULL, run TEXT NOT NULL, nonces TEXT NOT NULL, at TEXT NOT NULL,
+  ledger TEXT NOT NULL, job TEXT NOT NULL, by TEXT, rows INTEGER NOT NULL, "commit" TEXT)`,
+  `CREATE TABLE IF NOT EXISTS holdpoint_ledgers (
+  ledger TEXT NOT NULL PRIMARY KEY, sequence INTEGER NOT NULL, head TEXT NOT NULL)`,
   `CREATE TABLE IF NOT EXISTS holdpoint_batches (
   run TEXT NOT NULL, wave INTEGER NOT NULL, batch INTEGER NOT NULL, rows INTEGER NOT NULL, at TEXT NOT NULL,
   PRIMARY KEY (run, wave, batch))`,
@@ -56,6 +60,9 @@ export function markerSql(marker: Marker): readonly string[] {
   return [
     "BEGIN IMMEDIATE",
     ...TABLES,
+    // A pin by another ledger keeps what was anchored of the one before.
+    `INSERT OR REPLACE INTO holdpoint_ledgers (ledger, sequence, head)
+  SELECT ledger, ledger_sequence, ledger_head FROM holdpoint_marker WHERE ledger <> ${literal(marker.ledger)}`,
     `INSERT OR REPLACE INTO holdpoint_marker VALUES (${values.join(", ")})`,
     "COMMIT",
   ];
@@ -100,17 +107,22 @@ export function readMarker(connection: Connection): Marker | null {
 export function readSpent(connection: Connection, planDigest: Digest): SpentMark | null {
   if (!isPinned(connection)) return null;
   const row = connection.row(
-    "SELECT plan, run, nonces, at FROM main.holdpoint_spent WHERE plan_digest = ?",
+    'SELECT plan, run, nonces, at, ledger, job, by, rows, "commit" FROM main.holdpoint_spent WHERE plan_digest = ?',
     planDigest,
   );
   if (row === undefined) return null;
-  const [plan, run, nonces, at] = row;
+  const [plan, run, nonces, at, ledger, job, by, rows, commit] = row;
   return {
     plan: textOf(plan, "plan"),
     planDigest,
     run: textOf(run, "run"),
     nonces: noncesOf(nonces),
     at: textOf(at, "at"),
+    ledger: textOf(ledger, "ledger"),
+    job: textOf(job, "job"),
+    by: textOrNull(by, "by"),
+    rows: numberOf(rows, "rows"),
+    commit: textOrNull(commit, "commit"),
   };
 }
 
@@ -153,12 +165,18 @@ export function readNotes(connection: Connection): readonly Note[] {
 export function writeSpent(connection: Connection, mark: SpentMark): void {
   assertPinned(connection);
   connection.run(
-    "INSERT INTO main.holdpoint_spent (plan_digest, plan, run, nonces, at) VALUES (?, ?, ?, ?, ?)",
+    `INSERT INTO main.holdpoint_spent (plan_digest, plan, run, nonces, at, ledger, job, by, rows, "commit")
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     mark.planDigest,
     mark.plan,
     mark.run,
     canonical(mark.nonces),
     mark.at,
+    mark.ledger,
+    mark.job,
+    mark.by,
+    BigInt(mark.rows),
+    mark.commit,
   );
 }
 
@@ -192,14 +210,54 @@ export function writeNote(connection: Connection, note: Note): void {
  * Anchors the ledger's head, so that a ledger without it is known to be another or cut short. Never goes back: a
  * note and a batch may be written at the same time, and their entries in another order.
  */
-export function writeAnchor(
-  connection: Connection,
-  ledger: { readonly sequence: number; readonly head: Digest },
-): void {
+export function writeAnchor(connection: Connection, { ledger, sequence, head }: AnchoredHead): void {
   assertPinned(connection);
-  const sql =
-    "UPDATE main.holdpoint_marker SET ledger_sequence = ?, ledger_head = ? WHERE ledger_sequence <= ?";
-  connection.run(sql, BigInt(ledger.sequence), ledger.head, BigInt(ledger.sequence));
+  const at = BigInt(sequence);
+  if (connection.value("SELECT ledger FROM main.holdpoint_marker") === ledger) {
+    const sql =
+      "UPDATE main.holdpoint_marker SET ledger_sequence = ?, ledger_head = ? WHERE ledger_sequence <= ?";
+    connection.run(sql, at, head, at);
+    return;
+  }
+  connection.run(
+    `INSERT INTO main.holdpoint_ledgers (ledger, sequence, head) VALUES (?, ?, ?)
+     ON CONFLICT (ledger) DO UPDATE SET sequence = excluded.sequence, head = excluded.head
+     WHERE sequence <= excluded.sequence`,
+    ledger,
+    at,
+    head,
+  );
+}
+
+/** The head of a ledger other than the one that pinned. */
+export function readAnchoredHead(connection: Connection, ledger: string): AnchoredHead | null {
+  if (!isPinned(connection)) return null;
+  const row = connection.row("SELECT sequence, head FROM main.holdpoint_ledgers WHERE ledger = ?", ledger);
+  if (row === undefined) return null;
+  const [sequence, head] = row;
+  return { ledger, sequence: numberOf(sequence, "sequence"), head: digestOfCell(head, "head") };
+}
+
+/** What the spent marks tell of a job's runs, and of everybody's rows since a time. */
+export function readHistory(
+  connection: Connection,
+  of: { readonly job: string; readonly since: string },
+): MarkedHistory {
+  if (!isPinned(connection)) return { jobRuns: 0, lastCommit: null, recent: [] };
+  const runs = connection.value("SELECT count(*) FROM main.holdpoint_spent WHERE job = ?", of.job);
+  const last = connection.row(
+    'SELECT "commit" FROM main.holdpoint_spent WHERE job = ? ORDER BY at DESC, rowid DESC LIMIT 1',
+    of.job,
+  );
+  const recent = connection.rows(
+    "SELECT by, sum(rows) FROM main.holdpoint_spent WHERE at > ? GROUP BY by ORDER BY by",
+    of.since,
+  );
+  return {
+    jobRuns: numberOf(runs, "runs"),
+    lastCommit: textOrNull(last?.[0], "commit"),
+    recent: recent.map(([by, rows]) => ({ by: textOrNull(by, "by"), rows: numberOf(rows, "rows") })),
+  };
 }
 
 function assertPinned(connection: Connection): void {

@@ -5,16 +5,9 @@
 import { join } from "node:path";
 import type { Random } from "../../base/clock.js";
 import { HoldpointError } from "../../base/errors.js";
-import { type ChangeSource, countOf } from "../../changeset/change.js";
-import { invertSource } from "../../changeset/invert.js";
-import { sameShape } from "../../changeset/well-formed.js";
-import type {
-  BatchOutcome,
-  SqlStatement,
-  UndoRehearsal,
-  WriteProblem,
-  WriteSession,
-} from "../../target/target.js";
+import type { ChangeSource } from "../../changeset/change.js";
+import type { SqlStatement, UndoRehearsal } from "../../target/target.js";
+import { rowsOf, thereAndBack } from "../../target/there-and-back.js";
 import { copyDatabase, makeScratch } from "./copy.js";
 import type { Connection, Driver } from "./driver.js";
 import { openWriteSession } from "./write.js";
@@ -45,8 +38,7 @@ export async function rehearseUndo(
     const path = await copyDatabase(setting.reader, join(scratch.path, "undo"));
     const session = openWriteSession({ ...setting, path });
     try {
-      if (script.length === 0) return await thereAndBack(session, source);
-      return await scriptAndBack(session, source, script, rowsOf(source));
+      return await thereAndBack(session, source, script);
     } finally {
       await session.close();
     }
@@ -57,79 +49,4 @@ export async function rehearseUndo(
   } finally {
     scratch.remove();
   }
-}
-
-async function thereAndBack(session: WriteSession, source: ChangeSource): Promise<UndoRehearsal> {
-  const inverse = invertSource(source);
-  await session.begin();
-  try {
-    const there = await session.write(source, []);
-    if (there.problems.length > 0)
-      return stuck("the changes could not be written to a copy", there, rowsOf(source));
-    const of = there.written + there.alreadyDone;
-    const back = await session.write(inverse, []);
-    if (back.problems.length > 0) return stuck("the changes could not be taken back on a copy", back, of);
-    const wrong = await session.verify(inverse);
-    const identical = of - wrong.length;
-    return { rehearsed: "all", identical, of, why: wrong[0] === undefined ? null : differs(wrong[0]) };
-  } finally {
-    await session.rollback();
-  }
-}
-
-async function scriptAndBack(
-  session: WriteSession,
-  source: ChangeSource,
-  script: readonly SqlStatement[],
-  of: number,
-): Promise<UndoRehearsal> {
-  await session.begin({ script: true });
-  try {
-    await session.runScript?.(script, { table: () => undefined, add: () => undefined });
-    const { tables } = await session.schema();
-    const kept = source.tables.filter((shape) => tables.some((t) => sameShape(t, shape)));
-    const inverse = invertSource({ ...source, tables: kept });
-    const back = await session.write(inverse, []);
-    if (back.problems.length > 0) return stuck("the changes could not be taken back on a copy", back, of);
-    const wrong = await session.verify(inverse);
-    const lost = source.tables.filter((shape) => !kept.includes(shape)).map((t) => t.name);
-    const identical = rowsOf({ ...source, tables: kept }) - wrong.length;
-    const why =
-      lost.length > 0
-        ? `rows of ${lost.join(", ")} have no place to come back to`
-        : wrong[0] === undefined
-          ? null
-          : differs(wrong[0]);
-    return { rehearsed: "all", identical, of, why };
-  } finally {
-    await session.rollback();
-  }
-}
-
-function stuck(what: string, outcome: BatchOutcome, of: number): UndoRehearsal {
-  const [first] = outcome.problems;
-  const why = first === undefined ? what : `${what}: ${inWords(first)}`;
-  return { rehearsed: "not", identical: 0, of, why };
-}
-
-function differs(problem: WriteProblem): string {
-  return `not as before: ${inWords(problem)}`;
-}
-
-/** Without row values: this stands in the plan's statement. */
-function inWords(problem: WriteProblem): string {
-  switch (problem.kind) {
-    case "drift":
-      return `a row of ${problem.change.table} is not as it was`;
-    case "constraint":
-      return `a row of ${problem.change.table} breaks a constraint`;
-    case "foreign-key":
-      return `a reference of ${problem.table} is broken`;
-  }
-}
-
-function rowsOf(source: ChangeSource): number {
-  let rows = 0;
-  for (const { name } of source.tables) for (const c of source.changes(name)) rows += countOf(c);
-  return rows;
 }

@@ -20,12 +20,28 @@ import { sameRow, type Row } from "../../changeset/value.js";
 import type { Rehearsal, RunnableJob, SchemaFacts, SqlStatement } from "../../target/target.js";
 import { sharedShape, tableNames, type Side } from "./compare.js";
 import { attachBefore, compareCopies } from "./compare-copies.js";
+import { CaptureFile } from "./capture-file.js";
 import { cloneFile, copyDatabase, makeScratch } from "./copy.js";
 import { asTargetError, isBusy, openFile, type Connection, type Driver } from "./driver.js";
-import { JobRun, markerObjects, markerTouched, type Bounds, type Emit, type RunFacts } from "./job-run.js";
+import {
+  JobRun,
+  markerObjects,
+  markerTouched,
+  type Bounds,
+  type Emit,
+  type Filing,
+  type RunFacts,
+} from "./job-run.js";
 import { fold, isOurs, main, quote } from "./names.js";
 import { prepareForReading, readerFor } from "./read.js";
-import { assertSupported, readCatalogue, readObjects, schemaFacts, unsupported } from "./schema.js";
+import {
+  assertSupported,
+  encodingOf,
+  readCatalogue,
+  readObjects,
+  schemaFacts,
+  unsupported,
+} from "./schema.js";
 import { readSequences, schemaChanges, sequenceMoves } from "./schema-changes.js";
 import { checkTexts } from "./statements.js";
 
@@ -194,12 +210,13 @@ async function rehearseOnCopy(
       before.exec("BEGIN");
       const side: Side = { connection: before, catalogue: readCatalogue(before) };
       const schema = schemaFacts(before, setting.foreignKeys);
+      const filing = filingInto(sink, writer, scratch.path);
       writer.exec("BEGIN IMMEDIATE");
       const run = new JobRun(setting.driver, writer, side, statements, {
         row: () => undefined,
         statement: () => undefined,
       });
-      const facts = run.rehearse(setting.clock.now(), into(sink), () => undefined);
+      const facts = run.rehearse(setting.clock.now(), into(sink), () => undefined, filing);
       return { where: "copy", schema, ...facts, notices: [...notices, ...facts.notices], lockMs: 0 };
     } finally {
       writer.rollback();
@@ -210,6 +227,14 @@ async function rehearseOnCopy(
   } finally {
     scratch.remove();
   }
+}
+
+/** Null for a sink that takes changes one by one, and for text that no file of ours holds as it is. */
+function filingInto(sink: ChangeSink, writer: Connection, folder: string): Filing | null {
+  const { addStored } = sink;
+  if (addStored === undefined || encodingOf(writer) !== "UTF-8") return null;
+  const file = new CaptureFile(writer, folder);
+  return { file, take: (shape) => addStored(shape, file.stored()) };
 }
 
 async function timedCopy(

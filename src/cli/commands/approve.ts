@@ -1,7 +1,7 @@
 /** `approve`: a second person looks, and signs exactly this effect. Human by design; nothing here has a default. */
 import { readFile, writeFile } from "node:fs/promises";
 import { parseDuration, formatDuration } from "../../base/clock.js";
-import { codeOf, RefusedError, UsageError } from "../../base/errors.js";
+import { codeOf, type NextStep, RefusedError, UsageError } from "../../base/errors.js";
 import type { PlannedUndo } from "../../approval/plan-statement.js";
 import {
   APPROVAL_LIFETIME_SECONDS,
@@ -10,11 +10,10 @@ import {
   type ApproveOptions,
   prepareApproval,
   refuseDenied,
-  type Review,
-  review,
   signApproval,
   takeInApproval,
 } from "../../operations/approve.js";
+import { requireSeen, type Review, review } from "../../operations/consent/review.js";
 import { rejectionInWords } from "../../operations/recall/rejections.js";
 import { requireSameEffect } from "../../operations/replan.js";
 import { rejectPlan } from "../../operations/reject.js";
@@ -119,7 +118,7 @@ async function approve(cx: Context, plan: string, flags: ApproveFlags): Promise<
   }
   return review(tools, plan, async (reviewed) => {
     if (flags.replan === true) await requireSameEffect(tools, reviewed);
-    if (flags.prepare !== undefined) return prepare(cx, tools, reviewed, flags, options);
+    if (flags.prepare !== undefined) return prepare(cx, tools, { reviewed, ref: plan }, flags, options);
     if (flags.prepared !== undefined) return takeIn(cx, tools, reviewed, flags);
     return atTerminal(cx, tools, reviewed, flags, options);
   });
@@ -128,7 +127,7 @@ async function approve(cx: Context, plan: string, flags: ApproveFlags): Promise<
 async function prepare(
   cx: Context,
   tools: Toolbox,
-  reviewed: Review,
+  { reviewed, ref }: { readonly reviewed: Review; readonly ref: string },
   flags: ApproveFlags,
   options: ApproveOptions,
 ): Promise<Outcome> {
@@ -150,7 +149,7 @@ async function prepare(
         },
         {
           actor: "anyone",
-          argv: ["holdpoint", "approve", id, "--prepared", file, "--signature", `${file}.sig`],
+          argv: ["holdpoint", "approve", ref, "--prepared", file, "--signature", `${file}.sig`],
         },
       ],
     }),
@@ -237,19 +236,25 @@ function factsOf(tools: Toolbox, reviewed: Review): PlanFactsView {
     summary: reviewed.summary,
     shapes: plan.changes.tables,
     decision: reviewed.decision,
-    verdict: examined.verdict,
-    identity: examined.marker?.identity ?? null,
+    verdict: examined?.verdict ?? null,
+    identity: examined?.marker?.identity ?? null,
     odd: reviewed.odd,
-    undo: reviewed.undo ?? untried(reviewed.moved),
-    description: examined.identification.description,
+    facts: reviewed.facts,
+    undo: reviewed.undo ?? untried(reviewed),
+    description: examined?.identification.description ?? null,
     how: showing(masked),
     next: [],
   };
 }
 
 /** Only what this machine tried itself is believed of the way back. */
-function untried(moved: number): PlannedUndo {
-  const why = moved > 0 ? `${moved} rows moved since the plan` : "this kind of target has no place to try it";
+function untried({ moved, examined }: Review): PlannedUndo {
+  const why =
+    examined === null
+      ? "the target cannot be read from here"
+      : moved !== null && moved > 0
+        ? `${moved} rows moved since the plan`
+        : "this kind of target has no place to try it";
   return { rehearsed: "not", identical: 0, of: 0, why };
 }
 
@@ -272,14 +277,14 @@ function showReviewer(cx: Context, tools: Toolbox, { plan }: Review, person: str
 
 function showReview(cx: Context, reviewed: Review, facts: PlanFactsView): void {
   const { streams } = cx;
-  const { plan, examined } = reviewed;
+  const { plan } = reviewed;
   streams.err(
     renderReview(
       {
         banner: {
-          verdict: examined.verdict.name,
+          verdict: reviewed.examined?.verdict.name ?? plan.statement.target.verdict,
           target: plan.statement.target.name,
-          note: `${agreement(examined.verdict.evidence)}; ${reviewed.moved === 0 ? "re-read now, no drift" : `${reviewed.moved} rows moved since`}`,
+          note: readNote(reviewed),
         },
         card: planCard(facts),
         odd: oddViews(reviewed.odd, facts.shapes, facts.how),
@@ -292,6 +297,13 @@ function showReview(cx: Context, reviewed: Review, facts: PlanFactsView): void {
       streams.width,
     ),
   );
+}
+
+/** What this machine itself read of the target before showing the plan. */
+function readNote({ examined, moved, unseen }: Review): string {
+  if (examined === null) return `not read here: ${unseen ?? "out of reach"}`;
+  const drift = moved === 0 ? "re-read now, no drift" : `${moved} rows moved since`;
+  return `${agreement(examined.verdict.evidence)}; ${drift}`;
 }
 
 /** What others have said already: to this plan, and to the same effect under another one. */
@@ -400,7 +412,7 @@ function showSigning(cx: Context, tools: Toolbox, s: Signing, options: ApproveOp
   const view = {
     planDigest: s.reviewed.plan.digest,
     target: statement.target.name,
-    environment: s.reviewed.examined.verdict.guardedAs,
+    environment: s.reviewed.guardedAs,
     requester: statement.requester.person ?? "an unknown person",
     expiresAt: `${ends.toISOString().slice(0, 19)}Z`,
     coverUndo: options.coverUndoSeconds === null ? null : formatDuration(options.coverUndoSeconds),
@@ -429,12 +441,14 @@ async function rejectHere(
   reviewed: Review,
   flags: ApproveFlags,
 ): Promise<Outcome> {
+  // A rejection is anchored in the target; where that cannot be read, it is said before a reason is typed.
+  requireSeen(reviewed);
   const reason = await cx.prompter.ask({
     message: "Reason (the requester sees this): ",
     needs: "a rejection needs a reason",
     flag: null,
   });
-  const rejected = await rejectPlan(tools, { ref: reviewed.plan.id, reason, key: flags.key });
+  const rejected = await rejectPlan(tools, { ref: reviewed.plan.path, reason, key: flags.key });
   const end = { kind: "rejected" as const, plan: rejected.plan, by: rejected.by, reason: reason.trim() };
   cx.say(renderApprovalEnd({ end, next: [] }, cx.streams.errPalette, cx.streams.width));
   return { result: { plan: rejected.plan, person: rejected.by, token: null, rejected: true }, text: "" };
@@ -456,14 +470,9 @@ async function approvedOutcome(
           plan: approved.plan,
           approver: approved.person,
           ...how,
-          where: toFile ? `in ${flags.out ?? ""} and in the ledger` : "on stdout and in the ledger",
+          where: whereKept(toFile ? `in ${flags.out ?? ""}` : "on stdout", approved),
         },
-        next: [
-          {
-            actor: "requester",
-            argv: ["holdpoint", "apply", approved.plan, "--confirm", approved.statement.target],
-          },
-        ],
+        next: [applyNext(approved, toFile ? (flags.out ?? "") : null)],
       },
       cx.streams.errPalette,
       cx.streams.width,
@@ -478,9 +487,24 @@ async function approvedOutcome(
       expires_at: statement.expiresAt,
       cover_undo: statement.coverUndo === "no" ? null : statement.coverUndo,
       reviewed: statement.reviewed,
+      recorded: approved.recorded,
     },
     text: toFile ? "" : `${approved.token}\n`,
   };
+}
+
+function whereKept(where: string, { recorded }: Approved): string {
+  return recorded
+    ? `${where} and in the ledger`
+    : `${where}, and nowhere else: this machine has no ledger of it`;
+}
+
+/** Where the ledger has the token, apply finds it; a token that only its text holds has to be handed over. */
+function applyNext({ plan, statement, recorded }: Approved, file: string | null): NextStep {
+  const apply = ["holdpoint", "apply", plan, "--confirm", statement.target];
+  if (recorded) return { actor: "requester", argv: apply };
+  const given = { actor: "requester" as const, argv: [...apply, "--approval", file ?? "FILE"] };
+  return file === null ? { ...given, text: "FILE holds the token above" } : given;
 }
 
 function optionsOf(flags: ApproveFlags): ApproveOptions {

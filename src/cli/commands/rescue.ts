@@ -12,11 +12,13 @@ import { valueJson } from "../../render/json.js";
 import { renderRescue } from "../../render/rescue.js";
 import { collect, type Context, type Outcome, type Register } from "../command.js";
 import { describeCommand } from "../help.js";
+import { type PacingFlags, pacingOf, pacingOptions } from "../pacing.js";
 import { CONFLICTS_SHOWN, conflictsJson, conflictViews, maskOf, rowsToDecide } from "../views/conflicts.js";
 import { patternViews, type Showing } from "../views/rows.js";
 import { textOf } from "./plan.js";
 
-interface RescueFlags {
+interface RescueFlags extends PacingFlags {
+  readonly putBack?: boolean;
   readonly on: string;
   readonly from?: string;
   readonly damage: readonly string[];
@@ -31,8 +33,8 @@ interface RescueFlags {
 }
 
 export const registerRescue: Register = (program, run) => {
-  const command = program
-    .command("rescue")
+  const command = pacingOptions(program.command("rescue"))
+    .option("--put-back", "put a wave back when a check fails after it; else the run just stops")
     .requiredOption("--on <target>", "the target, named")
     .option("--from <snapshot>", "a snapshot's id; without it the newest one that can be verified")
     .option(
@@ -68,6 +70,10 @@ export const registerRescue: Register = (program, run) => {
         what: "rows were deleted",
       },
       {
+        line: "holdpoint rescue --on elb-prod --damage deleted --waves balancer:1,8,100% --put-back",
+        what: "one balancer first, then seven, then the rest, with checks between",
+      },
+      {
         line: 'holdpoint rescue --on elb-prod --table back_ends --where "balancer IN (7, 9)"',
         what: "everything in these rows",
       },
@@ -78,6 +84,7 @@ export const registerRescue: Register = (program, run) => {
 
 async function rescueTarget(cx: Context, flags: RescueFlags): Promise<Outcome> {
   const damage = flags.damage.map(parseDamage);
+  const pacing = pacingOf(flags);
   const tools = await cx.tools();
   const how = maskOf(tools.project.config.targets[flags.on]?.mask);
   const rescued = await rescue(tools, {
@@ -92,6 +99,8 @@ async function rescueTarget(cx: Context, flags: RescueFlags): Promise<Outcome> {
     key: flags.key,
     out: flags.out,
     reason: textOf("--reason", flags.reason),
+    pacing,
+    putBack: flags.putBack === true,
     born: bornWriter(cx, flags.born, how),
   });
   return outcomeOf(cx, rescued, flags, how);

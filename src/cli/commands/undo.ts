@@ -8,12 +8,14 @@ import { commandLine } from "../../render/command.js";
 import { renderUndo, type UndoEnd } from "../../render/undo.js";
 import { collect, type Context, type Outcome, type Register } from "../command.js";
 import { describeCommand } from "../help.js";
+import { type PacingFlags, pacingOf, pacingOptions } from "../pacing.js";
 import { CONFLICTS_SHOWN, conflictsJson, conflictViews, maskOf, rowsToDecide } from "../views/conflicts.js";
 import type { Showing } from "../views/rows.js";
 import { confirmer } from "./apply.js";
 import { textOf } from "./plan.js";
 
-interface UndoFlags {
+interface UndoFlags extends PacingFlags {
+  readonly putBack?: boolean;
   readonly onConflict: OnConflict;
   readonly resolutions?: string;
   readonly table: readonly string[];
@@ -26,8 +28,8 @@ interface UndoFlags {
 }
 
 export const registerUndo: Register = (program, run) => {
-  const command = program
-    .command("undo")
+  const command = pacingOptions(program.command("undo"))
+    .option("--put-back", "put a wave back when a check fails after it; else the run just stops")
     .argument("<run...>", "a run's id, or the beginning of one; several are taken back newest first")
     .addOption(
       new Option("--on-conflict <how>", "what to do where the same cell was changed since")
@@ -72,6 +74,7 @@ export const registerUndo: Register = (program, run) => {
 };
 
 async function undo(cx: Context, refs: readonly string[], flags: UndoFlags): Promise<Outcome> {
+  const pacing = pacingOf(flags);
   const tools = await cx.tools();
   const confirm = confirmer(cx, flags.confirm, "undo");
   const narrowing: Narrowing = {
@@ -89,6 +92,8 @@ async function undo(cx: Context, refs: readonly string[], flags: UndoFlags): Pro
       key: flags.key,
       out: flags.out,
       reason: textOf("--reason", flags.reason),
+      pacing,
+      putBack: flags.putBack === true,
       confirm,
     });
     return undoneOutcome(cx, undone, maskOf(tools.project.config.targets[undone.target]?.mask));
@@ -185,14 +190,18 @@ function countsOf(c: Undone["counts"]): {
   readonly merged: number;
   readonly conflict: number;
   readonly gone: number;
+  readonly reversed: number;
+  readonly left: number;
   readonly outside: number;
 } {
   return {
     put_back: c.putBack,
-    nothing_to_do: c.nothingToDo + c.gone,
+    nothing_to_do: c.nothingToDo + c.gone + c.left,
     merged: c.merged,
     conflict: c.conflict,
     gone: c.gone,
+    reversed: c.reversed,
+    left: c.left,
     outside: c.outside,
   };
 }

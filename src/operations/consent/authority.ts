@@ -16,6 +16,8 @@ export interface Authority {
   readonly approvers: readonly string[];
   readonly nonces: readonly string[];
   readonly coverUndoSeconds: number | null;
+  /** Approvals that count and that this machine's ledger does not have: made elsewhere and handed in. */
+  readonly brought: readonly Token[];
   /** Set where one person broke the glass instead of a quorum: its debt goes into the run's first transaction. */
   readonly breakGlass?: BreakGlass;
 }
@@ -35,9 +37,9 @@ export async function requireAuthority(
     readonly breakGlass?: BreakGlassRequest;
   },
 ): Promise<Authority> {
-  if (decision.kind === "allow") return { approvers: [], nonces: [], coverUndoSeconds: null };
+  if (decision.kind === "allow") return { approvers: [], nonces: [], coverUndoSeconds: null, brought: [] };
   if (request.under !== undefined) {
-    return { approvers: request.under.approvers, nonces: [], coverUndoSeconds: null };
+    return { approvers: request.under.approvers, nonces: [], coverUndoSeconds: null, brought: [] };
   }
   const given = request.tokens.flatMap(takeIn);
   const count = await countFor(tools, plan, examined, decision, given);
@@ -45,11 +47,13 @@ export async function requireAuthority(
     return underBreakGlass(tools, { plan, examined, decision, request: request.breakGlass, count });
   }
   if (!count.satisfied) throw refusalOf(count, planFacts(plan));
+  const known = new Set((await approvalsInLedger(tools, plan.id)).map((t) => t.statement.nonce));
   tools.progress.check(`approved by ${count.counted.map((c) => c.person).join(", ")}`);
   return {
     approvers: count.counted.map((c) => c.person),
     nonces: count.counted.map((c) => c.token.statement.nonce),
     coverUndoSeconds: count.coverUndoSeconds,
+    brought: count.counted.map((c) => c.token).filter((t) => !known.has(t.statement.nonce)),
   };
 }
 
@@ -74,7 +78,7 @@ async function underBreakGlass(
     );
   if (glass === null) throw refusalOf(b.count, planFacts(plan));
   tools.progress.check(`BREAK-GLASS by ${glass.person}: ${glass.reason}`);
-  return { approvers: [], nonces: [glass.nonce], coverUndoSeconds: null, breakGlass: glass };
+  return { approvers: [], nonces: [glass.nonce], coverUndoSeconds: null, brought: [], breakGlass: glass };
 }
 
 async function countFor(

@@ -1,8 +1,9 @@
 /** Tokens as somebody hands them in: from a file, from standard input, from the environment. */
-import type { Token } from "../../approval/approval-statement.js";
+import type { ApprovalStatement, Token } from "../../approval/approval-statement.js";
 import { parseSshsig, verifySshsig } from "../../approval/sshsig.js";
 import { parseToken, splitTokens } from "../../approval/token.js";
 import { IntegrityError } from "../../base/errors.js";
+import type { NewEntry } from "../../ledger/entry.js";
 
 /**
  * The tokens in a text that somebody handed in. Tokens found in the ledger may be worthless and are passed over;
@@ -19,6 +20,24 @@ export function takeIn(text: string): readonly Token[] {
     if (!check.ok) throw altered(check.why);
   }
   return tokens;
+}
+
+/** What the ledger keeps of an approval, wherever it was made: the token itself, so that a covered undo finds it. */
+export function approvedEntry(statement: ApprovalStatement, token: string): NewEntry {
+  return {
+    kind: "approved",
+    target: statement.target,
+    plan: statement.plan,
+    facts: {
+      digest: statement.planDigest,
+      by: statement.approver,
+      act: statement.act,
+      expires_at: statement.expiresAt,
+      cover_undo: statement.coverUndo,
+      reviewed: statement.reviewed,
+      token,
+    },
+  };
 }
 
 function altered(why: string): IntegrityError {

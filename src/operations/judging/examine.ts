@@ -5,15 +5,17 @@
 import { bundleDigest, diffBundles, type TrustBundle } from "../../approval/bundle.js";
 import type { Digest } from "../../base/digest.js";
 import { shortDigest } from "../../base/digest.js";
-import { IntegrityError, RefusedError } from "../../base/errors.js";
+import { HoldpointError, IntegrityError, RefusedError } from "../../base/errors.js";
 import { targetConfigOf } from "../../config/config.js";
 import type { Verdict } from "../../environment/evidence.js";
 import { judge } from "../../environment/verdict.js";
 import type { Anchor, LedgerStore } from "../../ledger/entry.js";
 import type { Marker } from "../../target/marker.js";
 import type { Identification, Target } from "../../target/target.js";
+import { liveSignals } from "./live-signals.js";
 import { timeOf } from "./time.js";
 import type { SystemPin } from "../../config/system-pins.js";
+import { sharesTarget } from "../recall/history.js";
 import type { Toolbox, ValueOrigin } from "../toolbox.js";
 
 /** An open target with what it said about itself. */
@@ -43,6 +45,46 @@ export async function withTarget<T>(
   }
 }
 
+/** A target as far as this machine gets: examined, or why it could not be opened. */
+export type Reached =
+  | { readonly examined: Examined; readonly why: null }
+  | { readonly examined: null; readonly why: string };
+
+/**
+ * {@link withTarget} where the target can be opened from this machine; else `work` is told why not. Only what says
+ * that this machine has no way there counts; a target that answers and contradicts is never out of reach.
+ */
+export async function withTargetIfReached<T>(
+  tools: Toolbox,
+  name: string,
+  work: (reached: Reached) => Promise<T>,
+): Promise<T> {
+  let examined: Examined;
+  try {
+    const { target, origins } = await tools.openTarget(name);
+    try {
+      examined = await examine(tools, target, origins);
+    } catch (e) {
+      await target.close();
+      throw e;
+    }
+  } catch (e) {
+    if (!isOutOfReach(e)) throw e;
+    return work({ examined: null, why: e.message });
+  }
+  try {
+    return await work({ examined, why: null });
+  } finally {
+    await examined.target.close();
+  }
+}
+
+function isOutOfReach(e: unknown): e is HoldpointError {
+  return (
+    e instanceof HoldpointError && (e.code === "ERR_TARGET_UNREACHABLE" || e.code === "ERR_CONFIG_VARIABLE")
+  );
+}
+
 async function examine(tools: Toolbox, target: Target, origins: readonly ValueOrigin[]): Promise<Examined> {
   const configured = targetConfigOf(tools.project.config, target.name);
   const identification = await target.identify();
@@ -52,8 +94,11 @@ async function examine(tools: Toolbox, target: Target, origins: readonly ValueOr
     targetName: target.name,
     marker: identification.marker,
     place: identification.place,
-    signals: identification.signals,
-    machine: tools.machineEvidence(),
+    signals: [
+      ...identification.signals,
+      ...(await liveSignals(tools, target, identification.marker, configured)),
+    ],
+    machine: tools.machineEvidence(target.name),
   });
   const bundle = tools.project.bundleFor(target.name);
   return {
@@ -68,6 +113,18 @@ async function examine(tools: Toolbox, target: Target, origins: readonly ValueOr
   };
 }
 
+/** How long an inherited value has been set, in words; nothing where nobody can tell. */
+export function ageInWords({ age }: ValueOrigin): readonly string[] {
+  switch (age ?? null) {
+    case "before-parent":
+      return ["set before the process that started this command"];
+    case "since":
+      return ["set in the shell that started this command, or for it alone"];
+    case null:
+      return [];
+  }
+}
+
 /** Refuses (33) when strong signals of the target contradict each other or the configuration. */
 export function refuseContradiction(examined: Examined): void {
   const { verdict, target, origins } = examined;
@@ -79,7 +136,9 @@ export function refuseContradiction(examined: Examined): void {
     why: [
       ...against.map((e) => `${e.source}: expected ${e.expected ?? "?"}, found ${e.found ?? "?"}`),
       // An address that nobody typed here is the first thing to look at.
-      ...origins.filter((o) => o.inherited).map((o) => `${o.part} was inherited: ${o.from}`),
+      ...origins
+        .filter((o) => o.inherited)
+        .map((o) => `${o.part} was inherited: ${[o.from, ...ageInWords(o)].join(", ")}`),
     ].join("; "),
     next: [{ actor: "anyone", argv: ["holdpoint", "env", "check", target.name] }],
     details: against.map((e) => ({ source: e.source, expected: e.expected ?? null, found: e.found ?? null })),
@@ -123,6 +182,7 @@ function refuseOtherThanSystem({ marker, target }: Examined, systemPin: SystemPi
 export async function requireHistory(tools: Toolbox, examined: Examined): Promise<LedgerStore> {
   const ledger = await tools.ledger();
   const { marker, target } = examined;
+  if (marker !== null && sharesTarget(tools, target.name)) return requireOwnHistory(tools, examined, marker);
   if (marker === null) {
     if (ledger.head() === null) ledger.create();
     else requireIntact(ledger, []);
@@ -158,6 +218,27 @@ export async function requireHistory(tools: Toolbox, examined: Examined): Promis
   return ledger;
 }
 
+/**
+ * Where machines keep ledgers of their own, each must have what the target anchors of it. One that the target does not
+ * know has nothing to answer for: what others' runs left is in the target's marks. It is begun here, and anchored by
+ * its first run.
+ */
+async function requireOwnHistory(tools: Toolbox, examined: Examined, marker: Marker): Promise<LedgerStore> {
+  const ledger = await tools.ledger();
+  if (ledger.head() === null) ledger.create();
+  const id = ledger.head()?.ledger ?? "";
+  requireIntact(ledger, await anchorsFor(examined.target, marker, id));
+  await timeOf(tools, examined);
+  return ledger;
+}
+
+/** What a target anchors of one ledger: of the one that pinned it, or of one that joined. */
+export async function anchorsFor(target: Target, marker: Marker, ledger: string): Promise<readonly Anchor[]> {
+  if (marker.ledger === ledger) return [anchorOf(marker, target.name)];
+  const joined = await target.anchoredHead(ledger);
+  return joined === null ? [] : [{ ...joined, where: `the marker of ${target.name}` }];
+}
+
 /** The head that a marker anchors, in the form the ledger checks. */
 export function anchorOf(marker: Marker, targetName: string): Anchor {
   return {
@@ -168,7 +249,8 @@ export function anchorOf(marker: Marker, targetName: string): Anchor {
   };
 }
 
-function requireIntact(ledger: LedgerStore, anchors: readonly Anchor[]): void {
+/** Refuses (35) a ledger whose chain does not hold, or that lacks an anchored head. */
+export function requireIntact(ledger: LedgerStore, anchors: readonly Anchor[]): void {
   const verification = ledger.verify(anchors);
   if (verification.ok) return;
   throw new IntegrityError({

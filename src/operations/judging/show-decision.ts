@@ -1,6 +1,8 @@
 /** What policy here says about a plan that is only shown: the target is not asked, so its own figures are used. */
 import type { Decision } from "../../policy/decision.js";
-import type { Verdict } from "../../environment/evidence.js";
+import type { PlanStatement } from "../../approval/plan-statement.js";
+import type { Environment, Verdict } from "../../environment/evidence.js";
+import { moreDangerous } from "../../environment/verdict.js";
 import { claimsOf, decisionOn, type Effect, type Judgement, judgementOf } from "./judge-plan.js";
 import type { Shown } from "../show.js";
 import type { Toolbox } from "../toolbox.js";
@@ -15,16 +17,22 @@ export async function judgementShown(tools: Toolbox, shown: Shown): Promise<Judg
   return judgementOf(tools, effectShown(shown, tools.clock.now()));
 }
 
-function effectShown(shown: Shown, now: Date): Effect {
-  const { statement } = shown;
-  const name = statement.target.verdict;
-  const verdict: Verdict = {
+/** The verdict that a plan names, raised to what this checkout's configuration claims; never below either. */
+export function verdictClaimed(statement: PlanStatement, claim: Environment | null): Verdict {
+  const { verdict } = statement.target;
+  const name = verdict === "unproven" || claim === null ? verdict : moreDangerous(verdict, claim);
+  return {
     name,
     guardedAs: name === "unproven" ? "production" : name,
     contradicted: false,
     because: [],
     evidence: [],
   };
+}
+
+function effectShown(shown: Shown, now: Date): Effect {
+  const { statement } = shown;
+  const verdict = verdictClaimed(statement, null);
   return {
     now,
     act: "plan",

@@ -8,7 +8,7 @@
  * | 2 | production |
  * | 3 | production, and rows are deleted, many, protected or of several tenants, or the way back was not rehearsed whole |
  */
-import type { Review } from "../approve.js";
+import type { Review } from "../consent/review.js";
 
 /** See the table above. */
 export type Tier = 0 | 1 | 2 | 3;
@@ -18,8 +18,8 @@ const LARGE_SHARE = 0.1;
 const LARGE_ROWS = 1_000;
 
 /** The tier of one review; everything in it was computed on this machine. */
-export function tierOf(review: Pick<Review, "summary" | "examined" | "odd" | "undo" | "plan">): Tier {
-  const { guardedAs } = review.examined.verdict;
+export function tierOf(review: Pick<Review, "summary" | "guardedAs" | "odd" | "undo" | "plan">): Tier {
+  const { guardedAs } = review;
   if (review.summary.rows === 0 || guardedAs === "development") return 0;
   if (guardedAs === "staging") return 1;
   return isGrave(review) ? 3 : 2;

@@ -1,6 +1,6 @@
 /** Facts that are kept in the target itself, outside a run, each with the ledger's head in one transaction. */
 import { codeOf, HoldpointError } from "../../base/errors.js";
-import type { SealedEntry } from "../../ledger/entry.js";
+import { headOf, type SealedEntry } from "../../ledger/entry.js";
 import type { Note } from "../../target/marker.js";
 import type { Examined } from "../judging/examine.js";
 
@@ -33,7 +33,7 @@ export async function writeNotes(
   try {
     await session.begin();
     for (const note of notes) await session.addNote(note);
-    await session.anchor({ sequence: sealed.entry.sequence, head: sealed.digest });
+    await session.anchor(headOf(sealed));
     await session.commit();
   } catch (e) {
     await session.rollback();

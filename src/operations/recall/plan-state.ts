@@ -6,7 +6,7 @@ import { parseStamp, stamp } from "../../base/clock.js";
 import { RefusedError } from "../../base/errors.js";
 import { textFact, textsFact } from "../../ledger/facts.js";
 import type { Examined } from "../judging/examine.js";
-import { timeOf } from "../judging/time.js";
+import type { SpentMark } from "../../target/marker.js";
 import type { LoadedPlan, Toolbox } from "../toolbox.js";
 
 /** Tokens for a plan that this ledger recorded. They are verified like any other before they count. */
@@ -23,9 +23,9 @@ export async function approvalsInLedger(tools: Toolbox, planId: string): Promise
 export async function rejectionOf(
   tools: Toolbox,
   plan: LoadedPlan,
-  examined: Examined,
+  examined: Examined | null,
 ): Promise<{ readonly by: string; readonly reason: string } | null> {
-  for (const note of await examined.target.notes()) {
+  for (const note of (await examined?.target.notes()) ?? []) {
     if (note.kind === "rejected" && note.subject === plan.digest) return { by: note.by, reason: note.reason };
   }
   for (const { entry } of (await tools.ledger()).entries({ plan: plan.id, kinds: ["rejected"] })) {
@@ -34,8 +34,16 @@ export async function rejectionOf(
   return null;
 }
 
-/** Refuses a plan that can no longer be approved or applied: expired, rejected. */
-export async function refuseClosedPlan(tools: Toolbox, plan: LoadedPlan, examined: Examined): Promise<void> {
+/**
+ * Refuses a plan that can no longer be approved or applied: rejected, applied, expired. Without the target, as far as
+ * plan and ledger tell.
+ */
+export async function refuseClosedPlan(
+  tools: Toolbox,
+  plan: LoadedPlan,
+  examined: Examined | null,
+  now: Date,
+): Promise<void> {
   const rejected = await rejectionOf(tools, plan, examined);
   if (rejected !== null) {
     throw new RefusedError({
@@ -45,8 +53,9 @@ export async function refuseClosedPlan(tools: Toolbox, plan: LoadedPlan, examine
       next: [{ actor: "requester", text: "Mend the job and make a new plan." }],
     });
   }
-  const spent = await examined.target.spentFor(plan.digest);
+  const spent = (await examined?.target.spentFor(plan.digest)) ?? null;
   if (spent === null) await refuseForgotten(tools, plan);
+  if (spent !== null) await refuseOthersRun(tools, plan, spent);
   if (spent !== null && (await isFinished(tools, spent.run))) {
     throw new RefusedError({
       code: "ERR_APPROVAL_SPENT",
@@ -56,7 +65,6 @@ export async function refuseClosedPlan(tools: Toolbox, plan: LoadedPlan, examine
     });
   }
   const ends = parseStamp(plan.statement.expires_at);
-  const now = await timeOf(tools, examined);
   if (ends === undefined || ends.getTime() <= now.getTime()) {
     throw new RefusedError({
       code: "ERR_PLAN_EXPIRED",
@@ -65,6 +73,24 @@ export async function refuseClosedPlan(tools: Toolbox, plan: LoadedPlan, examine
       next: [{ actor: "requester", text: "Make the plan again: the rows may have moved since." }],
     });
   }
+}
+
+/** A run of another machine: its entries are there, so only that machine can tell how it ended, or go on with it. */
+async function refuseOthersRun(tools: Toolbox, plan: LoadedPlan, spent: SpentMark): Promise<void> {
+  const here = (await tools.ledger()).head()?.ledger ?? null;
+  if (spent.ledger === here) return;
+  throw new RefusedError({
+    code: "ERR_APPROVAL_SPENT",
+    message: `${plan.id} was applied already, by ${spent.run}`,
+    why: `begun ${spent.at} and recorded in ledger ${spent.ledger}; here is ${here ?? "none"}`,
+    next: [
+      {
+        actor: "anyone",
+        argv: ["holdpoint", "log", "show", spent.run],
+        text: `on the machine that keeps ${spent.ledger}`,
+      },
+    ],
+  });
 }
 
 /** A target that was put back to before the plan was applied has lost its mark; the ledger has not. */
@@ -154,9 +180,11 @@ export function requestersOf(
 export async function revokedNonces(
   tools: Toolbox,
   planId: string,
-  examined: Examined,
+  examined: Examined | null,
 ): Promise<ReadonlySet<string>> {
-  const nonces = (await examined.target.notes()).filter((n) => n.kind === "revoked").map((n) => n.subject);
+  const nonces = ((await examined?.target.notes()) ?? [])
+    .filter((n) => n.kind === "revoked")
+    .map((n) => n.subject);
   for (const { entry } of (await tools.ledger()).entries({ plan: planId, kinds: ["revoked"] })) {
     nonces.push(...textsFact(entry, "nonces"));
   }

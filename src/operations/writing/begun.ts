@@ -36,7 +36,9 @@ export async function begunRun(
   examined: Examined,
 ): Promise<BegunRun | null> {
   const spent = await examined.target.spentFor(plan.digest);
-  if (spent === null || (await isFinished(tools, spent.run))) return null;
+  // Another machine's run is that machine's to finish; here its plan is spent.
+  const isOurs = spent?.ledger === (await tools.ledger()).head()?.ledger;
+  if (spent === null || !isOurs || (await isFinished(tools, spent.run))) return null;
   const { run } = spent;
   const undone = (await examined.target.notes()).find((n) => n.kind === "undone" && n.subject === run);
   if (undone !== undefined) throw takenBack(run, undone);
@@ -69,7 +71,9 @@ function cutOf(started: Entry): Cut | null {
   const { ends } = started.facts;
   const batchRows = numberFact(started, "batch_rows");
   if (!Array.isArray(ends) || batchRows === null) return null;
-  return { bounds: ends.filter((n) => typeof n === "number"), batchRows };
+  const by = textFact(started, "by_column");
+  const bounds = ends.filter((n) => typeof n === "number");
+  return { bounds, batchRows, ...(by === null ? {} : { by }) };
 }
 
 function unknownRun(run: string, target: string): IntegrityError {

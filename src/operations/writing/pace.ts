@@ -1,18 +1,16 @@
 /**
- * How fast a run goes: a rate in rows per second, and the collectors that the trust bundle names, asked before
- * every batch. A collector prints one number; above its first threshold the run pauses, above its second it stops.
- * One that cannot be read pauses too. Any one reason is enough, it is named, and nothing overrides it.
+ * How fast a run goes: a rate in rows per second, and what `collectors.ts` read beside it, looked at before every
+ * batch.
  */
 import { TargetError } from "../../base/errors.js";
-import type { PauseRule } from "../../config/config.js";
-import { targetConfigOf } from "../../config/config.js";
 import type { Examined } from "../judging/examine.js";
 import type { Toolbox } from "../toolbox.js";
-import { guardData } from "./wave-checks.js";
+import { Collectors } from "./collectors.js";
 
-/** How long one wait lasts before signals and collectors are asked again. */
+/** How long one wait lasts before signals and readings are looked at again. */
 const SLICE_MS = 200;
-const ASK_AGAIN_MS = 1_000;
+/** A pause that goes on for the same reason is told again after this time. */
+const TELL_AGAIN_MS = 1_000;
 /** A pause that lasts longer stops the run, which can be resumed: approvals and snapshots do not wait for ever. */
 const LONGEST_PAUSE_MS = 3_600_000;
 
@@ -20,12 +18,6 @@ interface Place {
   readonly wave: number;
   readonly rows: number;
 }
-
-/** Why the run waits, or that it must stop. */
-type Reading =
-  | { readonly kind: "go" }
-  | { readonly kind: "pause"; readonly why: string }
-  | { readonly kind: "stop"; readonly why: string };
 
 /** What a run is held to, and what its progress counts. */
 export interface PaceLimits {
@@ -35,10 +27,10 @@ export interface PaceLimits {
   readonly maxRowsPerSecond: number | null;
 }
 
-/** Holds a run to its pace. */
+/** Holds a run to its pace. Close it in `finally`. */
 export class Pacer {
   readonly #tools: Toolbox;
-  readonly #examined: Examined;
+  readonly #collectors: Collectors;
   readonly #limits: PaceLimits;
   readonly #startedAt: number;
   #written = 0;
@@ -47,9 +39,14 @@ export class Pacer {
 
   constructor(tools: Toolbox, examined: Examined, limits: PaceLimits) {
     this.#tools = tools;
-    this.#examined = examined;
+    this.#collectors = new Collectors(tools, examined);
     this.#limits = limits;
     this.#startedAt = this.#now();
+  }
+
+  /** Ends the collectors. */
+  async close(): Promise<void> {
+    await this.#collectors.close();
   }
 
   /** Waits until the next batch may begin. `stop` is asked all the while and throws. */
@@ -78,41 +75,21 @@ export class Pacer {
 
   async #pause(place: Place, stop: () => void): Promise<void> {
     const until = this.#now() + LONGEST_PAUSE_MS;
-    for (let reading = await this.#read(); reading.kind !== "go"; reading = await this.#read()) {
+    let told = { why: "", at: 0 };
+    for (let reading = this.#collectors.reading(); reading.kind !== "go";) {
       if (reading.kind === "stop") throw pausedTooFar(reading.why);
-      if (this.#now() > until) throw pausedTooFar(`${reading.why}, for more than an hour`);
-      this.#show(place, reading.why, false);
-      for (let waited = 0; waited < ASK_AGAIN_MS; waited += SLICE_MS) {
-        await this.#tools.wait(SLICE_MS);
-        stop();
+      if (reading.kind === "pause") {
+        const { why } = reading;
+        if (this.#now() > until) throw pausedTooFar(`${why}, for more than an hour`);
+        if (why !== told.why || this.#now() - told.at >= TELL_AGAIN_MS) {
+          told = { why, at: this.#now() };
+          this.#show(place, why, false);
+        }
       }
+      await this.#tools.wait(SLICE_MS);
+      stop();
+      reading = this.#collectors.reading();
     }
-  }
-
-  async #read(): Promise<Reading> {
-    const rules = targetConfigOf(this.#tools.project.config, this.#examined.target.name).pauseWhile;
-    let worst: Reading = { kind: "go" };
-    for (const [name, rule] of Object.entries(rules)) {
-      const reading = await this.#readOne(name, rule);
-      if (reading.kind === "stop") return reading;
-      if (worst.kind === "go") worst = reading;
-    }
-    return worst;
-  }
-
-  async #readOne(name: string, rule: PauseRule): Promise<Reading> {
-    const outcome = await this.#tools.guard(rule, {
-      ...guardData(null, this.#examined),
-      HOLDPOINT_COLLECTOR: name,
-    });
-    if (outcome.kind !== "passed") return { kind: "pause", why: `${name} cannot be read: ${outcome.why}` };
-    const text = outcome.output.trim();
-    const value = /^-?\d+(\.\d+)?$/.test(text) ? Number(text) : Number.NaN;
-    if (Number.isNaN(value)) return { kind: "pause", why: `${name} printed no number` };
-    if (rule.stopOver !== null && value > rule.stopOver)
-      return { kind: "stop", why: `${name} is ${value}, and stops above ${rule.stopOver}` };
-    if (value > rule.pauseOver) return { kind: "pause", why: `${name} is ${value}, above ${rule.pauseOver}` };
-    return { kind: "go" };
   }
 
   #show(place: Place, paused: string | null, done: boolean): void {
@@ -125,7 +102,7 @@ export class Pacer {
       rows: place.rows,
       ofRows: this.#limits.rows,
       rate: seconds < 5 ? null : this.#written / seconds,
-      lagSeconds: null,
+      lagSeconds: this.#collectors.lagSeconds,
       paused,
       checks: null,
       done,

@@ -14,6 +14,8 @@ import {
   mergeBounds,
   ONE_TRANSACTION_ROWS,
   outlineOf,
+  valuesOf,
+  waveColumn,
 } from "../../changeset/waves.js";
 import type { WorkingChanges } from "../toolbox.js";
 
@@ -59,11 +61,11 @@ export function plannedWaves(effect: Effect, pacing: Pacing): readonly string[] 
   if (wanted === null || effect.rows === 0) return null;
   if (pacing.waves === undefined) {
     const ties = tiesOf(effect.source, effect.tables, effect.ties);
-    return ties === null || runCut(effect, ties, cutAt([effect.rows], undefined)).batchCount <= 1
+    return ties === null || runCut(effect, ties, cutAt({ bounds: [effect.rows] }, undefined)).batchCount <= 1
       ? null
       : wanted;
   }
-  cutInWaves(effect, boundsOf(wanted, effect.rows), undefined);
+  cutInWaves(effect, askedCut(effect, wanted), undefined);
   return wanted;
 }
 
@@ -73,16 +75,39 @@ export function plannedWaves(effect: Effect, pacing: Pacing): readonly string[] 
  */
 export function cutForRun(effect: Effect, statement: PlanStatement, pacing: Pacing): RunCut {
   if (statement.mode === "script") return wholeScript(effect, pacing);
-  const planned = statement.waves === null ? null : boundsOf(statement.waves, effect.rows);
+  const planned = statement.waves === null ? null : askedCut(effect, statement.waves);
   if (pacing.atomic === true) {
     if (pacing.waves !== undefined) throw bothAsked();
-    if (planned !== null && planned.length > 1) throw checksBetween(statement.waves ?? []);
+    if (planned !== null && planned.bounds.length > 1) throw checksBetween(statement.waves ?? []);
     return oneTransaction(effect);
   }
-  const added = pacing.waves === undefined ? [] : boundsOf(pacing.waves, effect.rows);
-  const bounds = mergeBounds(planned ?? [], added);
-  if (bounds.length === 0 || effect.rows === 0) return oneTransaction(effect);
-  return cutInWaves(effect, bounds, pacing.maxRowsPerSecond);
+  const added = pacing.waves === undefined ? null : askedCut(effect, pacing.waves);
+  const asked = bothCuts(planned, added, statement.waves ?? []);
+  if (asked.bounds.length === 0 || effect.rows === 0) return oneTransaction(effect);
+  return cutInWaves(effect, asked, pacing.maxRowsPerSecond);
+}
+
+/** Where waves end, and what is counted: rows, or values of a column. */
+type Asked = Pick<Cut, "bounds" | "by">;
+
+function askedCut(effect: Effect, waves: readonly string[]): Asked {
+  const by = waveColumn(waves);
+  if (by === null) return { bounds: boundsOf(waves, effect.rows) };
+  return { bounds: boundsOf(waves, valuesOf(effect.source, by).length), by };
+}
+
+/** Both together; ends that are counted in different things have no order among them. */
+function bothCuts(planned: Asked | null, added: Asked | null, waves: readonly string[]): Asked {
+  if (planned === null || added === null) return planned ?? added ?? { bounds: [] };
+  if (planned.by === added.by) return { ...planned, bounds: mergeBounds(planned.bounds, added.bounds) };
+  // One wave is no more than batches: whatever is asked for only adds to it.
+  if (planned.bounds.length === 1) return added;
+  throw new UsageError({
+    code: "ERR_USAGE",
+    message: "--waves counts something else than the waves that were approved",
+    why: `the plan is written in the waves ${waves.join(", ")}; flags at apply only tighten`,
+    next: [{ actor: "requester", text: "Make the plan again with these waves." }],
+  });
 }
 
 function wholeScript(effect: Effect, { waves, maxRowsPerSecond }: Pacing): RunCut {
@@ -101,11 +126,12 @@ export function cutAgain(effect: Effect, recorded: Cut | null): RunCut {
   return ties === null ? oneTransaction(effect) : runCut(effect, ties, recorded);
 }
 
-function cutInWaves(effect: Effect, bounds: readonly number[], rate: number | undefined): RunCut {
+function cutInWaves(effect: Effect, asked: Asked, rate: number | undefined): RunCut {
+  const { bounds } = asked;
   const ties = tiesOf(effect.source, effect.tables, effect.ties);
   if (ties === null) throw splits(bounds, effect.rows, "all of its rows hang together");
-  const made = runCut(effect, ties, cutAt(bounds, rate));
-  const written = new Set([...outline(effect, ties, cutAt(bounds, rate))].map((b) => b.wave));
+  const made = runCut(effect, ties, cutAt(asked, rate));
+  const written = new Set([...outline(effect, ties, cutAt(asked, rate))].map((b) => b.wave));
   const empty = bounds.findIndex((_, i) => !written.has(i + 1));
   if (empty === -1) return made;
   const largest = Math.max(...[...ties.groups.values()].map((g) => g.reduce((n, m) => n + m.rows, 0)));
@@ -117,8 +143,8 @@ function cutInWaves(effect: Effect, bounds: readonly number[], rate: number | un
 }
 
 /** No batch may be larger than what a second allows, or the rate would only be kept on average. */
-function cutAt(bounds: readonly number[], rate: number | undefined): Cut {
-  return { bounds, batchRows: Math.max(1, Math.min(BATCH_ROWS, rate ?? BATCH_ROWS)) };
+function cutAt(asked: Asked, rate: number | undefined): Cut {
+  return { ...asked, batchRows: Math.max(1, Math.min(BATCH_ROWS, rate ?? BATCH_ROWS)) };
 }
 
 function runCut(effect: Effect, ties: Ties, cut: Cut): RunCut {
@@ -128,14 +154,34 @@ function runCut(effect: Effect, ties: Ties, cut: Cut): RunCut {
     cut,
     waves: cut.bounds.length,
     batchCount,
-    batches: () => batchesOf(effect.source, ties, cut, finder(effect.source)),
+    batches: () =>
+      slicedBatches(effect, ties, cut) ?? batchesOf(effect.source, ties, cut, finder(effect.source)),
   };
 }
 
-/** Where every row stands for itself and counts once, the outline is arithmetic. */
+/** Every row stands for itself and counts once: then the outline is arithmetic, and batches are parts of the file. */
+function standAlone(effect: Effect, ties: Ties, cut: Cut): boolean {
+  return (
+    cut.by === undefined && ties.groups.size === 0 && effect.source.tables.every((t) => t.keyKind !== "none")
+  );
+}
+
+/** Batches that are not held in memory: the same ones as {@link batchesOf}. */
+function slicedBatches(effect: Effect, ties: Ties, cut: Cut): Iterable<Batch> | null {
+  const { slices } = effect.source;
+  if (slices === undefined || !standAlone(effect, ties, cut)) return null;
+  const batches = [...outline(effect, ties, cut)];
+  return (function* () {
+    let at = 0;
+    for (const source of slices(batches.map((b) => b.rows))) {
+      const batch = batches[at++];
+      if (batch !== undefined) yield { ...batch, source };
+    }
+  })();
+}
+
 function* outline(effect: Effect, ties: Ties, cut: Cut): Iterable<BatchOutline> {
-  const counted = effect.source.tables.some((t) => t.keyKind === "none");
-  if (counted || ties.groups.size > 0) {
+  if (!standAlone(effect, ties, cut)) {
     yield* outlineOf(effect.source, ties, cut, finder(effect.source));
     return;
   }

@@ -3,13 +3,14 @@
  * write lock, rows are written each against its before-image and read back, and the marks from which a restart
  * knows that this batch is done lie in the same commit. Anything unexpected rolls all of it back.
  */
+import { CI_CLAIMS } from "../../approval/requesters.js";
 import { stamp } from "../../base/clock.js";
 import { HoldpointError, RefusedError, TargetError } from "../../base/errors.js";
 import type { Change, ChangeSource, TableShape } from "../../changeset/change.js";
 import { invertSource } from "../../changeset/invert.js";
 import type { Batch } from "../../changeset/waves.js";
 import type { LedgerStore } from "../../ledger/entry.js";
-import type { BatchMark, Note } from "../../target/marker.js";
+import type { BatchMark, Note, SpentMark } from "../../target/marker.js";
 import type { BatchKind, WriteProblem, WriteSession } from "../../target/target.js";
 import type { Authority } from "../consent/authority.js";
 import type { Cover } from "../consent/cover.js";
@@ -66,8 +67,7 @@ export async function writeBatch(
     const outcome = script ? await scriptWritten(tools, of) : await rowsWritten(of, batch, step);
     const at = stamp(tools.clock.now());
     if (isFirst) {
-      const { nonces } = of.authority;
-      await session.spend({ plan: plan.id, planDigest: plan.digest, run: of.run, nonces, at });
+      await session.spend(spentMark(of, at));
       for (const note of of.notes) await session.addNote({ ...note, at });
     }
     await session.markBatch({ run: of.run, wave: batch.wave, batch: batch.batch, rows: outcome.written, at });
@@ -125,8 +125,8 @@ async function rowsWritten(
   return outcome;
 }
 
-async function scriptWritten(tools: Toolbox, { session, plan }: BatchOf): Promise<BatchWritten> {
-  await writeScript(tools, plan, session);
+async function scriptWritten(tools: Toolbox, { session, plan, examined }: BatchOf): Promise<BatchWritten> {
+  await writeScript(tools, plan, session, examined.target.capabilities);
   return { written: plan.statement.changeset.rows, alreadyDone: 0 };
 }
 
@@ -142,10 +142,27 @@ async function inTransaction<T>(session: WriteSession, kind: BatchKind, work: ()
   }
 }
 
+/** What stays in the target of a plan that was used: everything that another machine has to know of it. */
+function spentMark({ plan, run, authority, ledger }: BatchOf, at: string): SpentMark {
+  const { statement } = plan;
+  return {
+    plan: plan.id,
+    planDigest: plan.digest,
+    run,
+    nonces: authority.nonces,
+    at,
+    ledger: ledger.head()?.ledger ?? "none",
+    job: statement.job?.name ?? statement.from?.kind ?? "",
+    by: statement.requester.person,
+    rows: statement.changeset.rows,
+    commit: statement.requester.claims[CI_CLAIMS.commit] ?? null,
+  };
+}
+
 /** The newest head: asked under the target's write lock, so that no anchor ever goes back. */
 async function anchorHead({ ledger, session }: BatchOf): Promise<void> {
   const head = ledger.head();
-  if (head !== null) await session.anchor({ sequence: head.sequence, head: head.head });
+  if (head !== null) await session.anchor(head);
 }
 
 /** Rows that a run's marks say are written. */

@@ -1,0 +1,244 @@
+/**
+ * A plan as its approver sees it, every figure computed on the approver's machine. Where that machine can read the
+ * target, place, rows and the way back are read and tried again here; where it cannot, the plan file and this
+ * checkout are enough to look and to sign: what only the requester's machine read is then shown as such, never as OK.
+ */
+import type { Environment, Verdict } from "../../environment/evidence.js";
+import { bundleDigest } from "../../approval/bundle.js";
+import { shortDigest } from "../../base/digest.js";
+import { RefusedError, TargetError } from "../../base/errors.js";
+import { targetConfigOf } from "../../config/config.js";
+import type { Odd } from "../../changeset/odd.js";
+import type { Summary } from "../../changeset/summarise.js";
+import type { Decision } from "../../policy/decision.js";
+import type { UndoRehearsal } from "../../target/target.js";
+import { countMoved } from "../judging/drift.js";
+import {
+  type Examined,
+  refuseContradiction,
+  refuseOtherBundle,
+  requireHistory,
+  requireIntact,
+  withTargetIfReached,
+} from "../judging/examine.js";
+import { claimsOf, decideEffect, summaryOf } from "../judging/judge-plan.js";
+import { type EffectFacts, effectFacts } from "../judging/effect-facts.js";
+import { oddOf } from "../judging/odd.js";
+import { presentRows } from "../judging/script.js";
+import { verdictClaimed } from "../judging/show-decision.js";
+import { timeOf, timeUnseen } from "../judging/time.js";
+import { rehearsedUndo } from "../plan.js";
+import {
+  approvalsInLedger,
+  refuseClosedPlan,
+  refusePlanOfOtherPlace,
+  revokedNonces,
+  rowsNow,
+} from "../recall/plan-state.js";
+import { type EarlierRejection, rejectionsOfEffect } from "../recall/rejections.js";
+import { loadPlan, requireKnownRequester } from "../recall/stored-plan.js";
+import type { LoadedPlan, Toolbox } from "../toolbox.js";
+
+/** A plan under review. */
+export interface Review {
+  readonly plan: LoadedPlan;
+  readonly summary: Summary;
+  readonly decision: Decision;
+  readonly odd: Odd;
+  readonly facts: EffectFacts;
+  /** The target as this machine read it; null where it could not. */
+  readonly examined: Examined | null;
+  /** Why the target was not read here; null where it was. */
+  readonly unseen: string | null;
+  /** Whose rules the plan stands under: as read here, else as planned and never below what the checkout claims. */
+  readonly guardedAs: Environment;
+  /** The time by which this review is judged. */
+  readonly now: Date;
+  /** How many of the plan's rows are no longer as the plan saw them; null where the target was not read. */
+  readonly moved: number | null;
+  /** The way back, tried again by the reader's own machine; null where it cannot. */
+  readonly undo: UndoRehearsal | null;
+  /** Approvals already given, by person, as far as this machine's ledger knows. */
+  readonly given: readonly string[];
+  /** Rejections of other plans with the same effect. */
+  readonly rejected: readonly EarlierRejection[];
+}
+
+/**
+ * Loads and checks a plan for review and hands it to `work`; the target is re-read where it can be reached.
+ * @throws RefusedError when the plan expired, was rejected, was applied, is denied or stands on another bundle.
+ */
+export async function review<T>(
+  tools: Toolbox,
+  ref: string,
+  work: (review: Review) => Promise<T>,
+): Promise<T> {
+  // A stranger's bytes are first read where there is nothing to reach; only what holds is read here.
+  await tools.verifyApart(ref);
+  const plan = await loadPlan(tools, ref);
+  try {
+    return await withTargetIfReached(tools, plan.statement.target.name, async (reached) =>
+      work(
+        reached.examined === null
+          ? await reviewUnseen(tools, plan, reached.why)
+          : await reviewSeen(tools, plan, reached.examined),
+      ),
+    );
+  } finally {
+    plan.close();
+  }
+}
+
+async function reviewSeen(tools: Toolbox, plan: LoadedPlan, examined: Examined): Promise<Review> {
+  refuseContradiction(examined);
+  await refuseOtherBundle(tools, examined);
+  requireKnownRequester(plan, tools.project.people);
+  if (!(await isVisitor(tools))) await requireHistory(tools, examined);
+  refusePlanOfOtherPlace(plan, examined);
+  const now = await timeOf(tools, examined);
+  await refuseClosedPlan(tools, plan, examined, now);
+  const summary = summaryOf(plan.changes, plan.statement.changeset.digest);
+  const decision = await decideEffect(tools, {
+    now,
+    act: "apply",
+    verdict: examined.verdict,
+    target: {
+      name: examined.target.name,
+      adapter: examined.target.adapter,
+      pinned: examined.marker !== null,
+    },
+    reach: examined.target,
+    changes: plan.changes,
+    summary,
+    rowsBefore: await rowsNow(examined, plan),
+    claims: claimsOf(plan.statement),
+  });
+  const there = presentRows(plan.statement, plan.changes, await examined.target.schema());
+  const moved = await countMoved(examined.target, there);
+  // A plan whose rows moved can no more be rehearsed than applied; it is shown with what moved.
+  const undo = moved > 0 ? null : await rehearsedUndo(tools, examined, plan.changes, plan.statement);
+  const { guardedAs } = examined.verdict;
+  return {
+    ...(await reviewed(tools, plan, summary, examined)),
+    plan,
+    summary,
+    decision,
+    examined,
+    unseen: null,
+    guardedAs,
+    now,
+    moved,
+    undo,
+  };
+}
+
+/**
+ * Everything that the plan's bytes and this checkout tell without the target. What is checked against the target's
+ * marker elsewhere is checked here against what the plan says of it: a signature on a false claim opens nothing, because
+ * apply reads the marker.
+ */
+async function reviewUnseen(tools: Toolbox, plan: LoadedPlan, why: string): Promise<Review> {
+  const { statement } = plan;
+  await refuseOtherThanPlanned(tools, plan);
+  requireKnownRequester(plan, tools.project.people);
+  const ledger = await tools.ledger();
+  if (ledger.head() !== null) requireIntact(ledger, []);
+  const now = await timeUnseen(tools, plan);
+  await refuseClosedPlan(tools, plan, null, now);
+  const summary = summaryOf(plan.changes, statement.changeset.digest);
+  const verdict = verdictClaimed(
+    statement,
+    targetConfigOf(tools.project.config, statement.target.name).environment,
+  );
+  const decision = await decideEffect(tools, {
+    now,
+    act: "apply",
+    verdict,
+    target: {
+      name: statement.target.name,
+      adapter: statement.target.adapter,
+      pinned: statement.target.identity !== null,
+    },
+    reach: null,
+    changes: plan.changes,
+    summary,
+    rowsBefore: Object.fromEntries(statement.changeset.tables.map((t) => [t.name, t.rows_before])),
+    claims: claimsOf(statement),
+  });
+  return {
+    ...(await reviewed(tools, plan, summary, null)),
+    plan,
+    summary,
+    decision,
+    examined: null,
+    unseen: why,
+    guardedAs: verdict.guardedAs,
+    now,
+    moved: null,
+    undo: null,
+  };
+}
+
+/** What this machine's ledger knows of others' answers, and the rows unlike the rest. */
+async function reviewed(
+  tools: Toolbox,
+  plan: LoadedPlan,
+  summary: Summary,
+  examined: Examined | null,
+): Promise<Pick<Review, "given" | "rejected" | "odd" | "facts">> {
+  const { name } = plan.statement.target;
+  const gone = await revokedNonces(tools, plan.id, examined);
+  const given = (await approvalsInLedger(tools, plan.id))
+    .filter(({ statement: s }) => s.act === "approve" && !gone.has(s.nonce))
+    .map((t) => t.statement.approver);
+  const rejected = await rejectionsOfEffect(tools, name, plan.statement.changeset.digest);
+  const facts = await effectFacts(tools, plan.statement, summary, plan.changes);
+  return { given, rejected, facts, odd: oddOf(tools, name, plan.changes) };
+}
+
+/**
+ * A store in which nothing ever was: the machine of an approver who only looks and signs. Negative facts lie in the
+ * target, so nothing is lost by it; a store with plans and no ledger has lost one, and is refused.
+ */
+async function isVisitor(tools: Toolbox): Promise<boolean> {
+  return (await tools.ledger()).head() === null && (await tools.plans.ids()).length === 0;
+}
+
+/** The checkout must be the one that the plan was made under, and mean the same target. */
+async function refuseOtherThanPlanned(tools: Toolbox, plan: LoadedPlan): Promise<void> {
+  const { target, bundle } = plan.statement;
+  const here = bundleDigest(tools.project.bundleFor(target.name));
+  const pin = await tools.systemPin(target.name);
+  const pinned = pin?.bundle ?? bundle;
+  if (pinned !== here || bundle !== here) {
+    throw new RefusedError({
+      code: "ERR_TRUST_BUNDLE",
+      message: `the people, policies or guarding configuration here are not those that ${plan.id} stands on`,
+      why: `${pin === null ? "the plan" : "this system"} names ${shortDigest(pin === null || bundle !== here ? bundle : pinned)}, here is ${shortDigest(here)}`,
+      state: "Nothing was signed.",
+      next: [{ actor: "anyone", argv: ["holdpoint", "trust", "show"] }],
+    });
+  }
+  const known = pin?.identity ?? targetConfigOf(tools.project.config, target.name).identity;
+  if (known === null || known === target.identity) return;
+  throw new RefusedError({
+    code: "ERR_TARGET_NOT_PLANNED",
+    message: `${plan.id} was not made on the ${target.name} that is known here`,
+    why: `planned on ${target.identity ?? "an unpinned target"}, here ${target.name} is ${known}`,
+    state: "Nothing was signed.",
+    next: [{ actor: "requester", text: "Make the plan again, on the target that the configuration names." }],
+  });
+}
+
+/** The open target of a review; `approve --replan` and a debt's review cannot do without it. */
+export function requireSeen(reviewed: Review): { readonly examined: Examined; readonly verdict: Verdict } {
+  const { examined, unseen, plan } = reviewed;
+  if (examined !== null) return { examined, verdict: examined.verdict };
+  throw new TargetError({
+    code: "ERR_TARGET_UNREACHABLE",
+    message: `${plan.statement.target.name} cannot be read from here`,
+    why: unseen ?? "",
+    state: "Nothing was signed.",
+    next: [{ actor: "approver", argv: ["holdpoint", "approve", plan.id] }],
+  });
+}
