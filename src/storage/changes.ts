@@ -53,6 +53,8 @@ const OTHER = "other";
 /** `hpcs`, in the file's header: it is a complete working ChangeSet. */
 const APPLICATION_ID = 0x68_70_63_73;
 
+const SHAPE_SQL = `CREATE TABLE ${SHAPE_TABLE} (position INTEGER PRIMARY KEY, layout TEXT NOT NULL) STRICT`;
+
 /** A ChangeSet in its working form. Close it in `finally`. */
 export interface ChangesFile extends ChangeSource {
   readonly path: string;
@@ -140,9 +142,7 @@ class Writer implements ChangesWriter {
     this.#db.pragma("journal_mode = OFF");
     this.#db.pragma("synchronous = OFF");
     this.#db.pragma("locking_mode = EXCLUSIVE");
-    this.#db.exec(
-      `BEGIN; CREATE TABLE ${SHAPE_TABLE} (position INTEGER PRIMARY KEY, layout TEXT NOT NULL) STRICT`,
-    );
+    this.#db.exec(`BEGIN; ${SHAPE_SQL}`);
   }
 
   table = (shape: TableShape): void => {
@@ -531,14 +531,23 @@ function readExact(
 function layoutsOf(db: Database, path: string): readonly TableLayout[] {
   if (db.pragma("application_id", { simple: true }) !== APPLICATION_ID)
     return refuse(path, "it was not finished, or is another kind of file");
+  // Before any row is asked for: a view in a table's place could answer without an end.
+  const made = new Set(
+    db.prepare("SELECT type || ' ' || coalesce(sql, '') FROM sqlite_schema").pluck().all() as string[],
+  );
+  const requireMade = (sql: string): void => {
+    if (!made.delete(`table ${sql}`)) refuse(path, "a table is not as it was made");
+  };
+  requireMade(SHAPE_SQL);
   const texts = db.prepare(`SELECT layout FROM ${SHAPE_TABLE} ORDER BY position`).pluck().all();
-  return texts.map((text) => {
+  const layouts = texts.map((text) => {
     const json = typeof text === "string" ? parseCanonical(text) : undefined;
-    return (
-      (json === undefined ? undefined : layoutFromJson(json)) ??
-      refuse(path, "a table's layout cannot be read")
-    );
+    const layout = json === undefined ? undefined : layoutFromJson(json);
+    return layout ?? refuse(path, "a table's layout cannot be read");
   });
+  for (const layout of layouts) requireMade(createSql(layout));
+  if (made.size > 0) refuse(path, "it holds more than tables of changes");
+  return layouts;
 }
 
 function keyTextOf(key: Value): string {

@@ -13,4 +13,4 @@ test("24 plans and runs by six processes: one run for each approval, and a ledge
     "every end is accounted for, the ledger verifies, each approval opened one run",
   );
   expect(done.status).toBe(0);
-});
+}, 300_000);
