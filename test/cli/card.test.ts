@@ -116,7 +116,7 @@ const FAULTS: Readonly<Record<string, Fault>> = {
   },
   "an undo that loses a row": {
     sql: "UPDATE stock SET level = level + 10",
-    slots: [["BACK", "STOP", /could not be taken back on a copy: a row of stock breaks a constraint/]],
+    slots: [["BACK", "STOP", /could not be taken back: a row of stock breaks a constraint/]],
   },
   "a job file that is in no commit": {
     sql: "UPDATE orders SET status = 'gone' WHERE id = 29",

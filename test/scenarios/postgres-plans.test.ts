@@ -59,6 +59,7 @@ onPostgres("plans", "first", (servers) => {
         part: "${DATABASE_URL}",
         from: expect.stringContaining("environment variable DATABASE_URL"),
         inherited: true,
+        age: expect.stringMatching(/^(since|before-parent)$/),
       },
     ]);
     const apply = project.json(["apply", String(made.result["plan"]), "--confirm", "elb"], { env });

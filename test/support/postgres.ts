@@ -94,13 +94,13 @@ export async function startServer(
   const runsOn = initialise(kind, folder);
   const flags = flagsFor(folder, settings);
   let child = launch(runsOn, kind, folder, flags);
-  await untilReady(urlIn(folder)("postgres"));
+  await untilReady(urlIn(folder, settings["port"])("postgres"));
   return {
-    ...(await serverIn(folder)),
+    ...(await serverIn(folder, settings["port"])),
     restart: async (mode) => {
       await ended(child, mode);
       child = launch(runsOn, kind, folder, flags);
-      await untilReady(urlIn(folder)("postgres"));
+      await untilReady(urlIn(folder, settings["port"])("postgres"));
     },
     stop: async () => {
       await ended(child, "immediate");
@@ -167,12 +167,13 @@ function flagsFor(folder: string, settings: Readonly<Record<string, string>> = {
   return Object.entries(options).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
 }
 
-function urlIn(folder: string): TestServer["url"] {
-  return (database, user = SUPERUSER) => `postgres://${user}@/${database}?host=${encodeURIComponent(folder)}`;
+function urlIn(folder: string, port?: string): TestServer["url"] {
+  const at = `host=${encodeURIComponent(folder)}${port === undefined ? "" : `&port=${port}`}`;
+  return (database, user = SUPERUSER) => `postgres://${user}@/${database}?${at}`;
 }
 
-async function serverIn(folder: string): Promise<Omit<TestServer, "restart" | "stop">> {
-  const url = urlIn(folder);
+async function serverIn(folder: string, port?: string): Promise<Omit<TestServer, "restart" | "stop">> {
+  const url = urlIn(folder, port);
   return {
     folder,
     version: (await query(url("postgres"), "SHOW server_version"))[0]?.[0] ?? "",
@@ -298,8 +299,8 @@ interface Owner {
   readonly ids?: readonly [number, number];
 }
 
-/** Who runs the server; the folder becomes theirs. */
-function ownerOf(folder: string): Owner {
+/** Who runs servers; the file or folder becomes theirs. */
+export function ownerOf(folder: string): Owner {
   const owner = runner();
   if (owner.ids !== undefined) chownSync(folder, ...owner.ids);
   return owner;

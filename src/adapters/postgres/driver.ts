@@ -3,6 +3,7 @@
  * {@link Session}: cells as text, rows as arrays, one statement per message.
  */
 import { Socket } from "node:net";
+import { type PeerCertificate, TLSSocket } from "node:tls";
 import type pg from "pg";
 import type { CopyToStreamQuery } from "pg-copy-streams";
 import type { Clock } from "../../base/clock.js";
@@ -105,6 +106,14 @@ export class Session {
     const client: unknown = this.#client;
     const id = typeof client === "object" && client !== null && "processID" in client ? client.processID : "";
     return String(id);
+  }
+
+  /** The certificate that the server showed when the connection was made; null without TLS. */
+  get certificate(): PeerCertificate | null {
+    const client: unknown = this.#client;
+    const connection = isRecord(client) ? client["connection"] : undefined;
+    const stream = isRecord(connection) ? connection["stream"] : undefined;
+    return stream instanceof TLSSocket ? stream.getPeerCertificate() : null;
   }
 
   /** All rows of a query. Errors of the server are thrown as they are, with their SQLSTATE in `code`. */
@@ -263,6 +272,10 @@ async function connectWith(
     // Whatever goes wrong here (name, route, TLS, password), there is no connection.
     throw unreachable(e, address.shown);
   }
+}
+
+function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null;
 }
 
 /** What cannot be a target at all, whatever is asked of it. */

@@ -2,6 +2,7 @@
 import type { Evidence } from "../../environment/evidence.js";
 import type { Identification } from "../../target/target.js";
 import type { Address } from "./address.js";
+import type { PeerCertificate } from "node:tls";
 import type { Session } from "./driver.js";
 import { readMarker } from "./marker.js";
 import type { Cell } from "./values.js";
@@ -13,7 +14,7 @@ export async function identify(session: Session, address: Address): Promise<Iden
     marker: await readMarker(session),
     place: { system: facts.system, database: facts.database, oid: facts.oid },
     instance: `${facts.system} ${facts.oid} ${facts.started}`,
-    signals: signalsOf(facts, address),
+    signals: [...signalsOf(facts, address), ...certificateSignal(session.certificate, address)],
     description: `PostgreSQL ${facts.version}, ${address.shown}, ${facts.isStandby ? "standby" : "primary"}, ${facts.size}`,
   };
 }
@@ -43,7 +44,10 @@ interface Facts {
   readonly clients: number;
   readonly tls: string | null;
   readonly server: string | null;
-  readonly commits: string;
+  /** Row versions written since statistics began. */
+  readonly writes: number;
+  /** Minutes since then; null where the server does not say. */
+  readonly minutes: number | null;
   /** When the server was started, to the microsecond: no two that run have it in common. */
   readonly started: string;
 }
@@ -61,7 +65,8 @@ async function readFacts(session: Session): Promise<Facts> {
     clients,
     tls,
     server,
-    commits,
+    writes,
+    minutes,
     started,
   ] =
     (await session.row(
@@ -72,7 +77,9 @@ async function readFacts(session: Session): Promise<Facts> {
          (SELECT count(*) FROM pg_stat_activity a WHERE a.datid = d.oid AND a.pid <> pg_backend_pid()
             AND a.application_name <> 'holdpoint' AND a.backend_type = 'client backend'),
          (SELECT s.version FROM pg_stat_ssl s WHERE s.pid = pg_backend_pid() AND s.ssl),
-         host(inet_server_addr()), (SELECT s.xact_commit FROM pg_stat_database s WHERE s.datid = d.oid),
+         host(inet_server_addr()),
+         (SELECT s.tup_inserted + s.tup_updated + s.tup_deleted FROM pg_stat_database s WHERE s.datid = d.oid),
+         (SELECT extract(epoch FROM now() - s.stats_reset) / 60 FROM pg_stat_database s WHERE s.datid = d.oid),
          extract(epoch FROM pg_postmaster_start_time())
        FROM pg_database d WHERE d.datname = current_database()`,
     )) ?? [];
@@ -88,7 +95,8 @@ async function readFacts(session: Session): Promise<Facts> {
     clients: Number(clients),
     tls: tls ?? null,
     server: server ?? null,
-    commits: text(commits),
+    writes: Number(writes ?? 0),
+    minutes: minutes === null || minutes === undefined ? null : Number(minutes),
     started: text(started),
   };
 }
@@ -100,7 +108,7 @@ function signalsOf(facts: Facts, address: Address): readonly Evidence[] {
     informs("timeline", facts.timeline),
     informs("replication", facts.standbys === 0 ? "no standby attached" : `${facts.standbys} attached`),
     informs("other clients", String(facts.clients)),
-    informs("commits since statistics began", facts.commits),
+    informs("write traffic", trafficOf(facts)),
     informs("data size", facts.size),
     informs("TLS", address.host.startsWith("/") ? "none, a socket of this machine" : protection),
     ...(address.origins.length === 0
@@ -110,12 +118,43 @@ function signalsOf(facts: Facts, address: Address): readonly Evidence[] {
   ];
 }
 
+const CHECKED: Readonly<Record<Address["tls"], string>> = {
+  disable: "nothing checked",
+  prefer: "nothing checked",
+  require: "nothing checked",
+  "verify-ca": "issuer checked, name not",
+  "verify-full": "issuer and name checked",
+};
+
+/** The names that the server's certificate stands for, as `subjectAltName` lists them (RFC 6125), else its common name. */
+function certificateSignal(
+  certificate: PeerCertificate | null,
+  { tls }: Pick<Address, "tls">,
+): readonly Evidence[] {
+  if (certificate === null) return [];
+  const names = certificate.subjectaltname ?? certificate.subject.CN;
+  const issuer = certificate.issuer.CN ?? certificate.issuer.O;
+  const until = new Date(certificate.valid_to).toISOString().slice(0, 10);
+  return [
+    informs(
+      "TLS certificate",
+      `${String(names)}, issued by ${String(issuer)}, until ${until}; ${CHECKED[tls]}`,
+    ),
+  ];
+}
+
 /** A standby cannot take what is planned on it, so whoever named it meant another server. */
 function roleSignal({ isStandby }: Facts): Evidence {
   const base = { source: "role", side: "target", says: null } as const;
   if (!isStandby) return { ...base, strength: "none", state: "informs", detail: "primary" };
   const detail = "a standby, which takes no writes";
   return { ...base, strength: "medium", state: "contradicts", detail, expected: "primary", found: "standby" };
+}
+
+/** A rate where the server knows since when it counts. */
+function trafficOf({ writes, minutes }: Facts): string {
+  if (minutes === null || minutes <= 0) return `${writes} row writes since statistics began`;
+  return `about ${Math.round(writes / minutes)} row writes a minute`;
 }
 
 function informs(source: string, detail: string): Evidence {
