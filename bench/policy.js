@@ -1,5 +1,5 @@
 // How long policy takes on top of reading a plan: 500 rules over a million changed rows in 200 tables. Ends with 1 above
-// one second. Usage: npm run build && node bench/policy.js [rules] [rows]
+// one second. Usage: npm run build && node bench/policy.js [rules] [rows] [tables]
 import { policyReader } from "../dist/config/policies.js";
 import { summarise } from "../dist/changeset/summarise.js";
 import { compilePolicies } from "../dist/policy/compile.js";
@@ -8,7 +8,7 @@ import { explain } from "../dist/policy/explain.js";
 
 const ruleCount = Number(process.argv[2] ?? 500);
 const rowCount = Number(process.argv[3] ?? 1_000_000);
-const TABLES = 200;
+const TABLES = Number(process.argv[4] ?? 200);
 const LIMIT_MS = 1000;
 
 const compiled = timed(`compile ${ruleCount} rules`, () =>
@@ -19,7 +19,10 @@ const summary = timed(`read ${rowCount} rows into a summary`, () =>
 );
 const input = inputOf(summary.value);
 decide(compiled.value, input); // once to warm up, as a process that has just read a million rows is
-const decided = timed("decide", () => decide(compiled.value, input));
+// The best of five: what else runs on the machine is not what is measured.
+const decided = Array.from({ length: 5 }, () => timed("decide", () => decide(compiled.value, input))).reduce(
+  (a, b) => (b.ms < a.ms ? b : a),
+);
 const explained = timed("explain, with turning points", () =>
   explain(compiled.value, input, { whatIfRows: 1000n }),
 );
@@ -93,6 +96,10 @@ function inputOf({ tables, rows }) {
     updatedShare: 1 / 3,
     columns: t.columns,
     levelled: [],
+    cascaded: 0n,
+    triggered: 0n,
+    tenants: [],
+    firstTouch: false,
     protectedLost: 0n,
     origin: "job",
   }));

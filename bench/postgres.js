@@ -1,5 +1,5 @@
 // What a plan and an apply cost on PostgreSQL beside the bare statement, and how long a rehearsal makes others wait.
-// Usage: npm run build && npx tsc -p tsconfig.test.json && node bench/postgres.js [--rows N] [--runs N]
+// Usage: npm run build && npx tsc -p tsconfig.test.json && node bench/postgres.js [--rows N] [--runs N] [--visibility]
 // It starts a server of its own in a temporary folder (durable writes on); BENCH_BUILD names another output folder of tsc.
 import { randomBytes } from "node:crypto";
 import { resolve } from "node:path";
@@ -35,6 +35,7 @@ try {
     "CREATE INDEX ON items (owner)",
     "CREATE INDEX ON items (at)",
     "VACUUM ANALYZE items",
+    ...(process.argv.includes("--visibility") ? ["CREATE EXTENSION pg_visibility"] : []),
   );
   console.log(`# PostgreSQL ${server.version}, node ${process.version}, ${ROWS} rows, median of ${RUNS}`);
   for (const [name, sql] of JOBS) await plan(url, name, sql);

@@ -66,7 +66,7 @@ function road(original, { name, sql }) {
     ["apply with checks", times.apply],
     ["undo (merge, plan, apply)", times.undo],
   ])
-    line(words, median(all.map((t) => t.seconds)), bare, median(all.map((t) => t.cpu)));
+    line(words, median(all.map((t) => t.seconds)), bare, median(all.map((t) => t.cpu)), spread(all));
   console.log(`  peak memory ${peak} MB`);
 }
 
@@ -121,7 +121,9 @@ function huge(rows) {
     ["plan", plan],
     ["apply", apply],
   ])
-    console.log(`  ${name.padEnd(34)}${t.seconds.toFixed(1).padStart(9)} s   peak ${t.megabytes} MB`);
+    console.log(
+      `  ${name.padEnd(34)}${t.seconds.toFixed(1).padStart(9)} s   ${t.cpu.toFixed(1)} s of processor   peak ${t.megabytes} MB`,
+    );
 }
 
 /** A project with one target in an environment whose changes need nobody else. */
@@ -202,8 +204,16 @@ function median(numbers) {
   return [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)];
 }
 
-function line(name, seconds, beside, cpu) {
+/** Fastest and slowest run: on a machine that does other things the clock alone says little. */
+function spread(all) {
+  const seconds = all.map((t) => t.seconds);
+  return all.length < 2
+    ? ""
+    : `   ${Math.min(...seconds).toFixed(2)} to ${Math.max(...seconds).toFixed(2)} s`;
+}
+
+function line(name, seconds, beside, cpu, range = "") {
   const ratio = (seconds / beside).toFixed(1).padStart(7);
   const used = cpu === undefined ? "" : `   ${cpu.toFixed(2).padStart(6)} s of processor`;
-  console.log(`  ${name.padEnd(34)}${seconds.toFixed(2).padStart(9)} s ${ratio}x${used}`);
+  console.log(`  ${name.padEnd(34)}${seconds.toFixed(2).padStart(9)} s ${ratio}x${used}${range}`);
 }

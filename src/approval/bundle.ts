@@ -4,7 +4,7 @@
  * the rules that guard it. Bundles that mean the same have the same bytes: comments, order of lines and
  * line numbers are left out. Format page: `docs/formats/bundle.md`.
  */
-import { byCodeUnit, canonical, canonicalBytes, type Json, parseCanonical } from "../base/canonical.js";
+import { byCodeUnit, canonical, canonicalBytes, type Json, parseCanonicalBytes } from "../base/canonical.js";
 import {
   array,
   boolean,
@@ -90,7 +90,7 @@ export function bundleDigest(bundle: TrustBundle): Digest {
  * @throws RefusedError ERR_TRUST_BUNDLE for anything but the canonical bytes of a known version.
  */
 export function parseBundle(bytes: Uint8Array): TrustBundle {
-  const value = parseCanonical(Buffer.from(bytes).toString("utf8"));
+  const value = parseCanonicalBytes(bytes);
   const decoded = value === undefined ? null : decode(trustBundle, value);
   if (decoded?.ok === true) return decoded.value;
   throw new RefusedError({

@@ -28,7 +28,7 @@ import {
 import { type Digest, digestOf } from "../base/digest.js";
 import { HoldpointError, IntegrityError } from "../base/errors.js";
 import { idFromDigest } from "../base/ids.js";
-import type { PlanStatement, ScriptValue } from "./plan-statement.js";
+import type { PlannedDirection, PlanStatement, ScriptValue } from "./plan-statement.js";
 
 /** Larger statements are refused unread: a statement holds counts and words, rows live in the ChangeSet. */
 export const PLAN_STATEMENT_LIMIT_BYTES = 16 * 1024 * 1024;
@@ -43,17 +43,29 @@ const requester: Decoder<PlanStatement["requester"]> = object({
   claims: texts,
 });
 
-const job: Decoder<NonNullable<PlanStatement["job"]>> = object({
-  name: nonEmpty,
-  kind: literal("sql", "module", "command"),
-  source: digest,
-  path: nullable(string),
-  parameters: texts,
-  arguments: array(string),
-  selective: boolean,
-  scope: nullable(array(nonEmpty)),
-  expect: nullable(record(record(pair(count, count)))),
+const ends = nullable(array(nullable(string)));
+const direction: Decoder<PlannedDirection> = object({
+  table: nonEmpty,
+  column: nonEmpty,
+  from: ends,
+  to: ends,
+  way: nullable(literal("up", "down")),
 });
+
+const job: Decoder<NonNullable<PlanStatement["job"]>> = objectWith(
+  {
+    name: nonEmpty,
+    kind: literal("sql", "module", "command"),
+    source: digest,
+    path: nullable(string),
+    parameters: texts,
+    arguments: array(string),
+    selective: boolean,
+    scope: nullable(array(nonEmpty)),
+    expect: nullable(record(record(pair(count, count)))),
+  },
+  { direction: array(direction) },
+);
 
 const origin: Decoder<NonNullable<PlanStatement["from"]>> = object({
   kind: literal("undo", "rescue"),
@@ -130,6 +142,7 @@ const statement: Decoder<PlanStatement> = objectWith(
           of: count,
           why: nullable(nonEmpty),
         }),
+        clone: object({ name: nonEmpty, identity: nullable(nonEmpty), place: texts }),
       },
     ),
     schema: object({ fingerprint: digest, changes: array(schemaChange) }),

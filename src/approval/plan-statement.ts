@@ -38,6 +38,18 @@ export interface PlannedJob {
   readonly scope: readonly string[] | null;
   /** Declared counts: table → op → `[least, most]`; null when none were declared. */
   readonly expect: Readonly<Record<string, Readonly<Record<string, readonly [number, number]>>>> | null;
+  /** Which way the job says that its updates go; absent when it says nothing. */
+  readonly direction?: readonly PlannedDirection[];
+}
+
+/** What a job declares of a column that it updates; what is null is not said. */
+export interface PlannedDirection {
+  readonly table: string;
+  readonly column: string;
+  /** Values in their text form; null among them is NULL. */
+  readonly from: readonly (string | null)[] | null;
+  readonly to: readonly (string | null)[] | null;
+  readonly way: "up" | "down" | null;
 }
 
 /** Where the plan comes from when it is not a job's: which runs it takes back, which snapshot it draws on. */
@@ -111,6 +123,12 @@ export interface PlanStatement {
     readonly where: "in-place" | "copy" | "clone" | "merge";
     readonly at: string;
     readonly lock_ms: number;
+    /** The clone, where it ran on one. */
+    readonly clone?: {
+      readonly name: string;
+      readonly identity: string | null;
+      readonly place: Readonly<Record<string, string>>;
+    };
     /** Whether the way back was rehearsed on the requester's side; absent where the target cannot. */
     readonly undo?: PlannedUndo;
   };

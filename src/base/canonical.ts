@@ -4,6 +4,7 @@
  * silently turned into something: Map, Date, Buffer, `toJSON`, undefined, lone surrogates, fractions.
  * 64-bit integers travel as decimal strings.
  */
+import { isUtf8 } from "node:buffer";
 import { HoldpointError } from "./errors.js";
 
 /** A value that has exactly one canonical form. */
@@ -51,6 +52,15 @@ export function parseCanonical(text: string): Json | undefined {
   } catch {
     return undefined;
   }
+}
+
+/**
+ * {@link parseCanonical} of bytes. Bytes that are no UTF-8 would all be read as one and the same character, so a document that
+ * holds that character would have many spellings.
+ */
+export function parseCanonicalBytes(bytes: Uint8Array): Json | undefined {
+  if (!isUtf8(bytes)) return undefined;
+  return parseCanonical(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8"));
 }
 
 function canonicalNumber(n: number): string {

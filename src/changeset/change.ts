@@ -82,6 +82,35 @@ export interface ChangeSet {
 export interface ChangeSource {
   readonly tables: readonly TableShape[];
   readonly changes: (table: string) => Iterable<Change>;
+  /** Absent where the changes lie in no file: then they are read one by one. Law: both say the same changes. */
+  readonly stored?: StoredChanges;
+}
+
+/**
+ * The same changes as they lie in a working file, which is SQLite: an engine that can open it joins them to its own rows
+ * instead of having each one handed over.
+ */
+export interface StoredChanges {
+  readonly path: string;
+  /** Undefined for a table that has no changes there. */
+  readonly table: (name: string) => StoredTable | undefined;
+}
+
+/**
+ * One table of a working file (`docs/formats/store.md`). A row whose column `exact` is not NULL says by its cells alone
+ * less than it is: it is read as a {@link Change} or not at all.
+ */
+export interface StoredTable {
+  readonly name: string;
+  /** Columns of the images, in the shape's order. */
+  readonly before: readonly string[];
+  readonly after: readonly string[];
+  /** Only rows whose column `key` lies above this one; null: from the first. */
+  readonly above: Uint8Array | null;
+  /** Only rows whose column `key` lies not above this one; null: to the last. */
+  readonly upTo: Uint8Array | null;
+  /** The rows are meant the other way round: `before` and `after` are swapped here, an `insert` in column `op` is a delete. */
+  readonly inverted: boolean;
 }
 
 /** Takes changes in any order; whoever implements it puts them into canonical order. */
@@ -89,6 +118,11 @@ export interface ChangeSink {
   /** Declares a table; before its first change. */
   readonly table: (shape: TableShape) => void;
   readonly add: (change: Change) => void;
+  /**
+   * Takes all changes of a table from a file at once, instead of one by one; false, and nothing taken, where it cannot.
+   * Absent where changes can only be added.
+   */
+  readonly addStored?: (shape: TableShape, from: StoredChanges) => boolean;
 }
 
 /** The row before the change; `null` when there was none. */

@@ -62,28 +62,49 @@ export function encodeStream(source: ChangeSource): Iterable<Uint8Array> {
   return encode(source, () => undefined);
 }
 
-/** What the statement says of a ChangeSet: the stream's digest and length, rows, counts per table. */
-export function digestOfSource(source: ChangeSource): {
+/** What a statement says of a ChangeSet: the stream's digest and length, rows, counts per table. */
+export interface Measured {
   readonly digest: Digest;
   readonly rows: number;
   readonly bytes: number;
-  readonly tables: TableCounts[];
-} {
+  readonly tables: readonly TableCounts[];
+}
+
+/** Measures a ChangeSet; `also` is told every table and change on the way, so that nothing is read for it once more. */
+export function digestOfSource(source: ChangeSource, also?: ChangeSink): Measured {
+  const { chunks, measured } = measuredStream(source, also);
+  for (const _ of chunks) void _;
+  return measured();
+}
+
+/** {@link encodeStream}, and what it measured once it has been read to its end. */
+export function measuredStream(
+  source: ChangeSource,
+  also?: ChangeSink,
+): { readonly chunks: Iterable<Uint8Array>; readonly measured: () => Measured } {
   const hash = digestStream();
-  const counters = new Map<string, ReturnType<typeof countRows>>();
-  let bytes = 0;
-  let rows = 0;
-  const count = (c: Change): void => {
-    let counter = counters.get(c.table);
-    if (counter === undefined) counters.set(c.table, (counter = countRows(c.table)));
-    counter.add(c);
-    rows += countOf(c);
+  const counters: { readonly add: (c: Change) => void; readonly counts: () => TableCounts }[] = [];
+  const found = { bytes: 0, rows: 0 };
+  const see = (c: Change, shape: TableShape, isFirst: boolean): void => {
+    if (isFirst) {
+      counters.push(countRows(shape.name));
+      also?.table(shape);
+    }
+    counters.at(-1)?.add(c);
+    also?.add(c);
+    found.rows += countOf(c);
   };
-  for (const chunk of encode(source, count)) {
-    hash.update(chunk);
-    bytes += chunk.length;
+  function* chunks(): Iterable<Uint8Array> {
+    for (const chunk of encode(source, see)) {
+      hash.update(chunk);
+      found.bytes += chunk.length;
+      yield chunk;
+    }
   }
-  return { digest: hash.end(), rows, bytes, tables: [...counters.values()].map((c) => c.counts()) };
+  return {
+    chunks: chunks(),
+    measured: () => ({ digest: hash.end(), ...found, tables: counters.map((c) => c.counts()) }),
+  };
 }
 
 /**
@@ -123,7 +144,10 @@ export function decodeChangeSet(chunks: Iterable<Uint8Array>, limits: DecodeLimi
 
 // ---- writing ----
 
-function* encode(source: ChangeSource, seen: (c: Change) => void): Iterable<Uint8Array> {
+function* encode(
+  source: ChangeSource,
+  seen: (c: Change, shape: TableShape, isFirst: boolean) => void,
+): Iterable<Uint8Array> {
   const writer = new WireWriter(FORMAT_LIMITS);
   writer.name(CHANGESET_FORMAT);
   let last: string | undefined;
@@ -139,9 +163,9 @@ function* encode(source: ChangeSource, seen: (c: Change) => void): Iterable<Uint
         writeTable(writer, shape);
       }
       assertNext(shape, previous, c);
-      previous = c.key;
       writeChange(writer, shape, c);
-      seen(c);
+      seen(c, shape, previous === undefined);
+      previous = c.key;
       if (writer.hasFull) yield* writer.take();
     }
   }

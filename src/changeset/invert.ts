@@ -1,5 +1,5 @@
 /** The way back. */
-import type { Change, ChangeSet, ChangeSource } from "./change.js";
+import type { Change, ChangeSet, ChangeSource, StoredChanges, StoredTable } from "./change.js";
 
 /**
  * The change that takes `c` back; key, link, count and origin stay.
@@ -32,7 +32,27 @@ export function invert(cs: ChangeSet): ChangeSet {
 
 /** {@link invert} for any size: streams, holds nothing. */
 export function invertSource(source: ChangeSource): ChangeSource {
-  return { tables: source.tables, changes: (table) => inverted(source.changes(table)) };
+  return {
+    tables: source.tables,
+    changes: (table) => inverted(source.changes(table)),
+    ...(source.stored === undefined ? {} : { stored: storedInverted(source.stored) }),
+  };
+}
+
+function storedInverted({ path, table }: StoredChanges): StoredChanges {
+  const swapped = (t: StoredTable): StoredTable => ({
+    ...t,
+    before: t.after,
+    after: t.before,
+    inverted: !t.inverted,
+  });
+  return {
+    path,
+    table: (name) => {
+      const found = table(name);
+      return found === undefined ? undefined : swapped(found);
+    },
+  };
 }
 
 /** Can be iterated as often as its source. */

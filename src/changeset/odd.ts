@@ -13,10 +13,11 @@
  *
  * A row counts once, for the first rule of this table that it meets.
  */
-import type { Change, ChangeSource, TableShape } from "./change.js";
+import type { Change, ChangeSink, ChangeSource, TableShape } from "./change.js";
 import { afterOf, beforeOf, countOf } from "./change.js";
+import { isNumberType } from "./decimal.js";
 import { sortedTables } from "./source.js";
-import { isRawText, type Row, sameValue, type Value } from "./value.js";
+import { isRawText, type Row, sameValue, textOf, type Value } from "./value.js";
 
 /** The rules in their order. */
 export const ODD_ROW_RULES = [
@@ -102,28 +103,52 @@ const MOST_COUNTED = 1_000;
 
 /** Law: depends on the rows and the options alone. Law: every row is in at most one group. */
 export function oddRows(source: ChangeSource, options: OddOptions): Odd {
-  const groups = new Map<string, OddGroup>();
-  const rows: OddRow[] = [];
-  let looked = 0;
-  let total = 0;
+  const odd = new OddInProgress(options);
   for (const shape of sortedTables(source.tables)) {
-    const table = new TableRules(shape, options);
-    for (const c of source.changes(shape.name)) {
-      looked += countOf(c);
-      table.see(c);
-    }
-    if (!table.isArmed()) continue;
-    for (const change of source.changes(shape.name)) {
-      const reason = table.judge(change);
-      if (reason === null) continue;
-      total += countOf(change);
-      if (rows.length < options.limit) rows.push({ change, reason });
-      addTo(groups, shape.name, reason, countOf(change));
-    }
+    odd.table(shape);
+    for (const c of source.changes(shape.name)) odd.add(c);
   }
-  const rules =
-    ODD_ROW_RULES.length - (options.tenants.length === 0 ? 1 : 0) - (options.protect.length === 0 ? 1 : 0);
-  return { rules, looked, groups: inOrder([...groups.values()]), total, rows };
+  return odd.finish(source);
+}
+
+/** {@link oddRows} for whoever has the changes passing anyway, in canonical order: the first of its two passes. */
+export class OddInProgress implements ChangeSink {
+  readonly #options: OddOptions;
+  readonly #tables: { readonly shape: TableShape; readonly rules: TableRules }[] = [];
+  #looked = 0;
+
+  constructor(options: OddOptions) {
+    this.#options = options;
+  }
+
+  table = (shape: TableShape): void => {
+    this.#tables.push({ shape, rules: new TableRules(shape, this.#options) });
+  };
+
+  add = (change: Change): void => {
+    this.#looked += countOf(change);
+    this.#tables.at(-1)?.rules.see(change);
+  };
+
+  /** The odd rows; `source` holds the changes that passed, and is read where some rule has something to judge by. */
+  finish(source: ChangeSource): Odd {
+    const { limit, tenants, protect } = this.#options;
+    const groups = new Map<string, OddGroup>();
+    const rows: OddRow[] = [];
+    let total = 0;
+    for (const { shape, rules } of this.#tables) {
+      if (!rules.isArmed()) continue;
+      for (const change of source.changes(shape.name)) {
+        const reason = rules.judge(change);
+        if (reason === null) continue;
+        total += countOf(change);
+        if (rows.length < limit) rows.push({ change, reason });
+        addTo(groups, shape.name, reason, countOf(change));
+      }
+    }
+    const rules = ODD_ROW_RULES.length - (tenants.length === 0 ? 1 : 0) - (protect.length === 0 ? 1 : 0);
+    return { rules, looked: this.#looked, groups: inOrder([...groups.values()]), total, rows };
+  }
 }
 
 function addTo(groups: Map<string, OddGroup>, table: string, reason: OddReason, rows: number): void {
@@ -200,7 +225,7 @@ class ColumnRules {
     this.#at = at;
     this.#name = column.name;
     this.#facts = facts;
-    const typed = /int|num|dec|real|doub|float|money/i.test(column.type);
+    const typed = isNumberType(column.type);
     this.#isNumber = (v) => numberOf(v, typed);
   }
 
@@ -315,12 +340,6 @@ function dateOf(v: Value): number | null {
   if (typeof v !== "string" || v[4] !== "-" || !/^\d{4}-\d\d-\d\d/.test(v)) return null;
   const at = Date.parse(v.slice(0, 10));
   return Number.isNaN(at) ? null : at;
-}
-
-/** A scalar in its text form; null for NULL, blobs and broken text. */
-function textOf(v: Value): string | null {
-  if (typeof v === "string") return v;
-  return typeof v === "bigint" || typeof v === "number" ? String(v) : null;
 }
 
 /** One name for each value, different for values of different types. */

@@ -8,10 +8,10 @@ import type { Digest } from "../base/digest.js";
 import {
   countOf,
   type Change,
+  type ChangeSink,
   type ChangeSource,
   type Op,
   type Origin,
-  type RowKey,
   type TableCounts,
   type TableShape,
 } from "./change.js";
@@ -59,6 +59,9 @@ export interface TableSummary extends TableCounts {
   readonly levelledTo: readonly { readonly column: string; readonly value: Value }[];
   /** Where all its changes come from; `unknown` when they come from several places. */
   readonly origin: Origin;
+  /** Rows that are known to come from a cascade, and from a trigger. */
+  readonly cascaded: number;
+  readonly triggered: number;
 }
 
 /** See {@link summarise}. */
@@ -79,26 +82,52 @@ const MOST_COUNTED = 1_000;
 /** A longer value is never held for display. */
 const LONGEST_SHOWN_BYTES = 1_024;
 
+/** What a summary reads its sample from: a file that can say its keys' bytes alone need not hand over its rows. */
+export interface SampleSource extends ChangeSource {
+  /** The bytes of a table's keys as `keyBytes` writes them, in canonical order. */
+  readonly keys?: (table: string) => Iterable<Uint8Array>;
+  /** The change whose key has these bytes. */
+  readonly at?: (table: string, key: Uint8Array) => Change | undefined;
+}
+
 /**
  * Law: the rows of `patterns` add up to `rows`, which is the sum of all counts: nothing is left out.
  * Law: the sample depends on the seed and the set of changed keys, and on nothing else.
  */
-export function summarise(source: ChangeSource, options: SummaryOptions): Summary {
-  const sample = new Sample(options);
-  const tables: TableSummary[] = [];
-  const patterns: Pattern[] = [];
+export function summarise(source: SampleSource, options: SummaryOptions): Summary {
+  const summary = new SummaryInProgress(options.patternLimit);
   for (const shape of sortedTables(source.tables)) {
-    const table = new TableView(shape, options.patternLimit);
-    for (const c of source.changes(shape.name)) {
-      table.add(c);
-      sample.offer(c);
-    }
-    if (table.isEmpty) continue;
-    tables.push(table.summary());
-    patterns.push(...table.patterns());
+    summary.table(shape);
+    for (const c of source.changes(shape.name)) summary.add(c);
   }
-  const rows = tables.reduce((sum, t) => sum + t.insert + t.update + t.delete, 0);
-  return { rows, tables, patterns: patterns.sort((a, b) => b.rows - a.rows), sample: sample.rows() };
+  return summary.finish(source, options);
+}
+
+/** {@link summarise} for whoever has the changes passing anyway, in canonical order. */
+export class SummaryInProgress implements ChangeSink {
+  readonly #limit: number;
+  readonly #tables: TableView[] = [];
+
+  constructor(patternLimit: number) {
+    this.#limit = patternLimit;
+  }
+
+  table = (shape: TableShape): void => {
+    this.#tables.push(new TableView(shape, this.#limit));
+  };
+
+  add = (change: Change): void => {
+    this.#tables.at(-1)?.add(change);
+  };
+
+  /** The summary of what passed; the sample is chosen from `source`, which holds the same changes. */
+  finish(source: SampleSource, options: Pick<SummaryOptions, "sampleSeed" | "sampleSize">): Summary {
+    const changed = this.#tables.filter((t) => !t.isEmpty);
+    const tables = changed.map((t) => t.summary());
+    const patterns = changed.flatMap((t) => t.patterns()).sort((a, b) => b.rows - a.rows);
+    const rows = tables.reduce((sum, t) => sum + t.insert + t.update + t.delete, 0);
+    return { rows, tables, patterns, sample: sampleOf(source, options) };
+  }
 }
 
 /** One table while its changes pass. */
@@ -108,6 +137,8 @@ class TableView {
   readonly #patterns: Patterns;
   readonly #levels: Levels;
   #origin: Origin | undefined;
+  #cascaded = 0;
+  #triggered = 0;
 
   constructor(shape: TableShape, limit: number) {
     this.#shape = shape;
@@ -123,6 +154,8 @@ class TableView {
   add(c: Change): void {
     this.#counter.add(c);
     this.#origin = this.#origin === undefined || this.#origin === c.origin ? c.origin : "unknown";
+    if (c.origin === "cascade") this.#cascaded += countOf(c);
+    if (c.origin === "trigger") this.#triggered += countOf(c);
     this.#patterns.add(c);
     if (c.op !== "delete") this.#levels.add(c.after);
   }
@@ -131,7 +164,14 @@ class TableView {
     const changed = this.#patterns.changedColumns();
     const columns = this.#shape.columns.filter((_, i) => changed.has(i)).map((c) => c.name);
     const levelledTo = this.#levels.values().filter((l) => columns.includes(l.column));
-    return { ...this.#counter.counts(), columns, levelledTo, origin: this.#origin ?? "unknown" };
+    return {
+      ...this.#counter.counts(),
+      columns,
+      levelledTo,
+      origin: this.#origin ?? "unknown",
+      cascaded: this.#cascaded,
+      triggered: this.#triggered,
+    };
   }
 
   patterns(): readonly Pattern[] {
@@ -307,41 +347,52 @@ function united(a: readonly Part[], b: readonly Part[]): readonly Part[] {
   return columns.size === a.length ? a : [...columns].sort((x, y) => x - y).map((i): Part => [i, undefined]);
 }
 
-/** The rows whose keyed digests are smallest: a fair choice that needs no second pass. */
-class Sample {
-  readonly #seed: Buffer;
-  readonly #size: number;
-  /** Ascending by rank. */
-  readonly #chosen: { readonly rank: string; readonly at: number; readonly change: Change }[] = [];
-  #seen = 0;
+interface Chosen {
+  readonly rank: string;
+  /** Position in canonical order. */
+  readonly at: number;
+  readonly change: () => Change | undefined;
+}
 
-  constructor(options: SummaryOptions) {
-    this.#seed = Buffer.from(options.sampleSeed, "latin1");
-    this.#size = options.sampleSize;
+/** The rows whose keyed digests are smallest: a fair choice. In canonical order. */
+function sampleOf(
+  source: SampleSource,
+  { sampleSeed, sampleSize }: Pick<SummaryOptions, "sampleSeed" | "sampleSize">,
+): readonly Change[] {
+  if (sampleSize === 0) return [];
+  // Ascending by rank.
+  const chosen: Chosen[] = [];
+  let at = 0;
+  for (const { name } of sortedTables(source.tables)) {
+    const rankOf = ranking(sampleSeed, name);
+    for (const [key, change] of keyed(source, name)) {
+      const rank = rankOf(key);
+      const place = at++;
+      if (rank >= (chosen[sampleSize - 1]?.rank ?? "g")) continue;
+      const before = chosen.findIndex((c) => c.rank > rank);
+      chosen.splice(before === -1 ? chosen.length : before, 0, { rank, at: place, change });
+      if (chosen.length > sampleSize) chosen.pop();
+    }
   }
+  return chosen.sort((a, b) => a.at - b.at).flatMap((c) => c.change() ?? []);
+}
 
-  offer(change: Change): void {
-    const at = this.#seen++;
-    if (this.#size === 0) return;
-    const rank = this.#rank(change.table, change.key);
-    const last = this.#chosen[this.#size - 1];
-    if (last !== undefined && rank >= last.rank) return;
-    const place = this.#chosen.findIndex((c) => c.rank > rank);
-    this.#chosen.splice(place === -1 ? this.#chosen.length : place, 0, { rank, at, change });
-    if (this.#chosen.length > this.#size) this.#chosen.pop();
+function* keyed(
+  source: SampleSource,
+  table: string,
+): Iterable<readonly [Uint8Array, () => Change | undefined]> {
+  const { keys, at } = source;
+  if (keys === undefined || at === undefined) {
+    for (const change of source.changes(table)) yield [keyBytes(change.key), () => change];
+    return;
   }
+  for (const key of keys(table)) yield [key, () => at(table, key)];
+}
 
-  rows(): readonly Change[] {
-    return [...this.#chosen].sort((a, b) => a.at - b.at).map((c) => c.change);
-  }
-
-  #rank(table: string, key: RowKey): string {
-    return hash(
-      "sha256",
-      Buffer.concat([this.#seed, Buffer.from(`\0${table}\0`, "utf8"), keyBytes(key)]),
-      "hex",
-    );
-  }
+/** Hexadecimal, so that ranks compare as the digests do. */
+function ranking(seed: Digest, table: string): (key: Uint8Array) => string {
+  const head = Buffer.from(`${seed}\0${table}\0`, "utf8");
+  return (key) => hash("sha256", Buffer.concat([head, key]), "hex");
 }
 
 /** A short text per value, another one for every other value; long content by its digest. */

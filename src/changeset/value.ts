@@ -39,3 +39,9 @@ export function sameRow(a: Row | null, b: Row | null): boolean {
 export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && Buffer.compare(a, b) === 0;
 }
+
+/** A scalar in its text form, as configuration names values; null for NULL, blobs and broken text. */
+export function textOf(v: Value): string | null {
+  if (typeof v === "string") return v;
+  return typeof v === "bigint" || typeof v === "number" ? String(v) : null;
+}

@@ -4,6 +4,7 @@ import type { HoldpointError, TargetChanged } from "../base/errors.js";
 import type { Toolbox } from "../operations/toolbox.js";
 import type { Palette } from "../render/palette.js";
 import type { ExitCode } from "./exit-codes.js";
+import type { Paged } from "./paging.js";
 import type { ProgressReporter } from "./progress.js";
 import type { Prompter } from "./prompts.js";
 import type { Streams } from "./streams.js";
@@ -21,6 +22,8 @@ export interface Context {
   readonly tools: () => Promise<Toolbox>;
   /** Lays a screen out for stdout. */
   readonly screen: <V>(render: (view: V, palette: Palette, width: number) => string, view: V) => string;
+  /** Long output: through a pager where a terminal is too short for it. */
+  readonly paged: () => Paged;
   /** Writes narration to stderr; silent under `--quiet`. */
   readonly say: (text: string) => void;
 }

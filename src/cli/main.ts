@@ -1,5 +1,5 @@
 /** The command line: parse, run one command, print its screen or its one document, and say the exit code. */
-import { Command, CommanderError } from "commander";
+import { type Argument, Command, CommanderError } from "commander";
 import { HoldpointError, messageOf, UsageError } from "../base/errors.js";
 import { nearest } from "../base/suggest.js";
 import { renderError } from "../render/error.js";
@@ -8,6 +8,7 @@ import { COMMANDS, commandsFor } from "./commands/index.js";
 import { type Envelope, envelope, envelopeText, failureEnvelope } from "./envelope.js";
 import { type Events, eventsFlag, openEvents } from "./events.js";
 import { exitOf } from "./exit-codes.js";
+import { openPaged, type Pager } from "./paging.js";
 import { createProgress } from "./progress.js";
 import { createPrompter } from "./prompts.js";
 import { guardSignals } from "./signals.js";
@@ -109,7 +110,11 @@ function build(
       writeErr: () => undefined,
       getOutHelpWidth: () => streams.width,
     })
-    .configureHelp({ showGlobalOptions: true })
+    .configureHelp({
+      showGlobalOptions: true,
+      // Every command has options; saying so twenty times hides the arguments.
+      subcommandTerm: (c) => [c.name(), ...c.registeredArguments.map(argumentTerm)].join(" "),
+    })
     .showSuggestionAfterError(true)
     .exitOverride();
   for (const register of commands) register(program, run, tail);
@@ -118,6 +123,11 @@ function build(
     streams.out(program.helpInformation());
   });
   return program;
+}
+
+function argumentTerm(a: Argument): string {
+  const name = a.variadic ? `${a.name()}...` : a.name();
+  return a.required ? `<${name}>` : `[${name}]`;
 }
 
 function everyCommand(c: Command): readonly Command[] {
@@ -165,6 +175,7 @@ async function runCommand(
       return wired;
     },
     screen: (render, view) => render(view, streams.outPalette, streams.width),
+    paged: () => openPaged(streams, mayPage(session) ? () => pagerFor(session, signals) : null),
     say: (text) => {
       if (!session.quiet && !session.json) streams.err(text);
     },
@@ -180,6 +191,27 @@ async function runCommand(
     close();
     signals.end();
   }
+}
+
+/** Only where a person sits at a terminal that can be redrawn, and the terminal is theirs. */
+function mayPage({ streams, json, events }: Session): boolean {
+  return (
+    events?.onStdout !== true &&
+    streams.isInteractive &&
+    streams.stdoutIsTty &&
+    !streams.plainPrompts &&
+    !json
+  );
+}
+
+async function pagerFor(session: Session, signals: ReturnType<typeof guardSignals>): Promise<Pager | null> {
+  const { env } = session.process;
+  const { pagerCommand, startPager } = await import("./wiring.js");
+  const command = pagerCommand(env);
+  if (command === null) return null;
+  // Ctrl-C belongs to the pager now: it must not end us below it.
+  signals.requested();
+  return startPager(command, env);
 }
 
 function ended(session: Session, name: string, outcome: Outcome): number {

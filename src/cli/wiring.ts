@@ -13,8 +13,10 @@ import { makeBundle, parseBundle } from "../approval/bundle.js";
 import { personOfKey } from "../approval/people.js";
 import type { Clock } from "../base/clock.js";
 import { digestOf } from "../base/digest.js";
+import { isIdOrPrefix } from "../base/ids.js";
 import type { Value } from "../changeset/value.js";
 import {
+  type RehearsalConfig,
   type Config,
   loadConfig,
   findConfig,
@@ -27,8 +29,10 @@ import { readCi, readPeople } from "../config/people-file.js";
 import { readSystemPins } from "../config/system-pins.js";
 import { parsePolicies, readPolicies } from "../config/policies.js";
 import { type JobRequest, type PreparedJob, resolveJob } from "../jobs/job.js";
-import { committedFile, gitBranch, gitIgnores, runBounded } from "../machine/child.js";
-import { callerKind, machineEvidence } from "../machine/evidence.js";
+import { committedFile, confinement, gitBranch, gitIgnores, runBounded } from "../machine/child.js";
+import { addressEvidence, callerKind, machineEvidence } from "../machine/evidence.js";
+import { credentialFiles } from "../machine/credential-files.js";
+import { variableAge } from "../machine/inherited.js";
 import { fileFacts, variablesNaming } from "../machine/probe.js";
 import { ciFacts } from "../machine/ci.js";
 import { runGuard } from "../machine/guard.js";
@@ -36,17 +40,24 @@ import { readAddress } from "../machine/address.js";
 import { keysInReach } from "../machine/keys-in-reach.js";
 import { findKey, type FoundKey, keyFingerprint, signBytes } from "../machine/ssh-sign.js";
 import type { Interruption } from "../operations/writing/interruption.js";
-import type { Project, Progress, SigningKey, Toolbox } from "../operations/toolbox.js";
+import type { Project, Progress, SigningKey, Toolbox, ValueOrigin } from "../operations/toolbox.js";
 import { type CompiledPolicies, compilePolicies } from "../policy/compile.js";
 import { type Bundles, openBundles } from "../storage/bundles.js";
 import { createChanges } from "../storage/changes.js";
 import { openLedger } from "../storage/ledger.js";
 import { openPlans } from "../storage/plans.js";
+import { queryPreparer } from "../storage/prepare-query.js";
 import { queryFile } from "../storage/query.js";
 import { openRowIndex, type RowIndex } from "../storage/row-index.js";
 import { openSnapshots } from "../storage/snapshots.js";
 import { openStore, type Store } from "../storage/store.js";
+import type { PostgresOptions } from "../adapters/postgres/index.js";
 import type { Target } from "../target/target.js";
+import { verifyApart } from "./apart.js";
+
+export { queryPreparer } from "../storage/prepare-query.js";
+
+export { pagerCommand, startPager } from "../machine/pager.js";
 
 /** What a toolbox is made for. */
 export interface WiringOptions {
@@ -83,8 +94,9 @@ export async function wire(options: WiringOptions): Promise<Wired> {
   // What killed commands left behind; a running one touches its files more often than once a day.
   store.sweep(new Date(clock.now().getTime() - 24 * 3_600_000));
   const ledger = await openLedger(store.root, { clock, random });
-  const workingChanges: Toolbox["workingChanges"] = () =>
+  const workingChanges = (): ReturnType<typeof createChanges> =>
     createChanges(store.workPath(), { runBounded, removeOnClose: true });
+  const plans = openPlans(store);
   let rowIndex: Promise<RowIndex> | undefined;
   const opened: RowIndex[] = [];
   const tools: Toolbox = {
@@ -93,11 +105,20 @@ export async function wire(options: WiringOptions): Promise<Wired> {
     project,
     openTarget: (name) => openTarget(config, store, name, options.env, clock),
     prepareJob: (on, request, given) => prepareJob(config, on, request, given, store, options),
-    machineEvidence: () => machineEvidence(options.env, options.cwd, branch),
+    machineEvidence: (target) => [
+      ...addressEvidence(resolveUrl(config, target, options.env).url),
+      ...machineEvidence(options.env, options.cwd, branch),
+    ],
     claims: () => claims(options.env, branch),
     ciFacts: (since, path) => ciFacts({ env: options.env, cwd: config.root, since, path }),
     ledger: () => Promise.resolve(ledger),
-    plans: openPlans(store),
+    plans,
+    verifyApart: (ref) =>
+      verifyApart(
+        { run: runBounded, confinement },
+        ref,
+        isIdOrPrefix("pl", ref) ? plans.find(ref) : resolve(options.cwd, ref),
+      ),
     snapshots: openSnapshots(store, { workingChanges }),
     scratch: () => scratchFolder(store),
     openCopy: (path, of) =>
@@ -131,10 +152,18 @@ export async function wire(options: WiringOptions): Promise<Wired> {
     },
     bundles: bundleShelf(openBundles(store)),
     committed: (job) => committedJob(job, config.root, options.cwd),
+    queryPreparer,
     probe: {
       file: fileFacts,
       variablesNaming: (name) =>
         variablesNaming(options.env, resolveUrl(config, name, options.env).url, config.root),
+      credentialFiles: (name) =>
+        credentialFiles({
+          address: resolveUrl(config, name, options.env).url,
+          root: config.root,
+          home: options.env["HOME"] ?? homedir(),
+          env: options.env,
+        }),
     },
     progress: options.progress,
     interruption: options.interruption,
@@ -189,9 +218,10 @@ async function openTarget(
   name: string,
   env: WiringOptions["env"],
   clock: Clock,
-): Promise<{ readonly target: Target; readonly origins: Awaited<ReturnType<typeof resolveUrl>>["origins"] }> {
+): Promise<{ readonly target: Target; readonly origins: readonly ValueOrigin[] }> {
   const { url, origins } = resolveUrl(config, name, env);
   const kind = targetKind(url, config.root);
+  const aged = (all: readonly ValueOrigin[]): readonly ValueOrigin[] => all.map((o) => withAge(o, env));
   const random = (size: number): Uint8Array => randomBytes(size);
   switch (kind.kind) {
     case "sqlite": {
@@ -199,21 +229,56 @@ async function openTarget(
       const scratchDir = store.changes;
       return {
         target: await openSqlite({ name, path: kind.path, foreignKeys, clock, random, scratchDir, ask }),
-        origins,
+        origins: aged(origins),
       };
     }
     case "postgres": {
       // Its packages are optional, and no start of a command should wait for them in vain.
       const { openPostgres } = await import("../adapters/postgres/index.js");
-      return { target: await openPostgres({ name, url: kind.url, clock, random, env }), origins };
+      const limits = rehearsalOptions(targetConfigOf(config, name).rehearsal);
+      const { partsFromVariables } = await import("../adapters/postgres/origins.js");
+      const filled = partsFromVariables(kind.url, env).map(({ part, variable }) => ({
+        part,
+        from: `environment variable ${variable}, because the url names no ${part}`,
+        inherited: true,
+        variable,
+      }));
+      const target = await openPostgres({ name, url: kind.url, clock, random, env, ...limits });
+      return { target, origins: aged([...origins, ...filled]) };
     }
   }
+}
+
+/** A variable says of itself how long it has been set; what stands in a file needs no age. */
+function withAge(
+  origin: ValueOrigin & { readonly variable?: string },
+  env: WiringOptions["env"],
+): ValueOrigin {
+  const { variable, ...shown } = origin;
+  const name = variable ?? /^\$\{(.*)\}$/.exec(origin.part)?.[1];
+  const value = name === undefined ? undefined : env[name];
+  if (!origin.inherited || name === undefined || value === undefined) return shown;
+  return { ...shown, age: variableAge(name, value, process.ppid) };
 }
 
 /** The first cell of an answer; one row is all that is read. */
 async function ask(path: string, sql: string, maxMs: number): Promise<Value> {
   const { rows } = await queryFile(path, sql, { maxRows: 1, maxMs }, runBounded);
   return rows[0]?.[0] ?? null;
+}
+
+function rehearsalOptions(
+  c: RehearsalConfig,
+): Pick<PostgresOptions, "limits" | "lockTimeoutMs" | "statementTimeoutMs"> {
+  return {
+    limits: {
+      ...(c.rows === undefined ? {} : { rows: c.rows }),
+      ...(c.walMb === undefined ? {} : { walBytes: c.walMb * 2 ** 20 }),
+      ...(c.replicaLagSeconds === undefined ? {} : { lagMs: c.replicaLagSeconds * 1000 }),
+    },
+    ...(c.lockWaitSeconds === undefined ? {} : { lockTimeoutMs: c.lockWaitSeconds * 1000 }),
+    ...(c.statementSeconds === undefined ? {} : { statementTimeoutMs: c.statementSeconds * 1000 }),
+  };
 }
 
 /** Copies of a target hold its rows: they lie in the store, private, and are swept with its working files. */

@@ -4,13 +4,14 @@
  */
 import { readFile, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import type { Json } from "../base/canonical.js";
 import { codeOf, messageOf, UsageError } from "../base/errors.js";
 import { nearest } from "../base/suggest.js";
 import { type Environment, ENVIRONMENTS } from "../environment/evidence.js";
 import { type JobBook, type JobDeclaration, kindOfFile } from "../jobs/job.js";
 import {
+  columnName,
   commandSchema,
   durationSchema,
   jobDeclaration,
@@ -56,6 +57,13 @@ export interface PauseRule {
   readonly stopOver: number | null;
 }
 
+/** A column of times, and how old the newest row of its table may be; null for any age. */
+export interface NewestRow {
+  readonly table: string;
+  readonly column: string;
+  readonly withinSeconds: number | null;
+}
+
 /** A column whose values are never shown. */
 export interface MaskedColumn {
   readonly table: string;
@@ -66,6 +74,29 @@ export interface MaskedColumn {
 export interface ProtectedColumn extends MaskedColumn {
   readonly values: readonly string[];
 }
+
+/** Limits of a rehearsal on a server. */
+export interface RehearsalConfig {
+  readonly rows?: number;
+  /** Write-ahead log, in MiB. */
+  readonly walMb?: number;
+  readonly replicaLagSeconds?: number;
+  readonly lockWaitSeconds?: number;
+  readonly statementSeconds?: number;
+}
+
+/** What a cell of a reversing row holds. */
+export type ReverseCell =
+  | { readonly kind: "is"; readonly value: string | bigint | null }
+  /** What another column of the row holds that is reversed. */
+  | { readonly kind: "column"; readonly name: string }
+  /** A number with the opposite sign. */
+  | { readonly kind: "negate"; readonly name: string }
+  /** One more than the largest whole number that the column ever held. */
+  | { readonly kind: "next" };
+
+/** A reversing row, by column; columns that are not named are copied. */
+export type Reversal = Readonly<Record<string, ReverseCell>>;
 
 /** One target as the configuration has it. */
 export interface TargetConfig {
@@ -83,10 +114,20 @@ export interface TargetConfig {
    * the history that policy is told, and a ledger that the target does not know yet joins with its first run.
    */
   readonly ledgers: "one" | "many";
+  /** Of tables that only ever grow: how a row is reversed. */
+  readonly reversals: Readonly<Record<string, Reversal>>;
   readonly mask: readonly MaskedColumn[];
   /** Columns that say whose a row is: a plan over several tenants is shown as odd. */
   readonly tenant: readonly MaskedColumn[];
   readonly protect: readonly ProtectedColumn[];
+  /** What a rehearsal on the target may cost it; absent where nothing is said. */
+  readonly rehearsal: RehearsalConfig;
+  /** Columns of times, and how old the newest row of their table may be. */
+  readonly newestRow: readonly NewestRow[];
+  /** Tables whose new rows go out of the target: mail, webhooks, a queue. Nobody takes back what was sent. */
+  readonly outbox: readonly string[];
+  /** Totals that people know, with their unit, shown before and after. */
+  readonly sums: readonly (MaskedColumn & { readonly unit: string })[];
   /** Another target of the file, whose database is a clone to rehearse on. */
   readonly rehearseOn: string | null;
   readonly checks: Readonly<Record<string, GuardCommand>>;
@@ -268,20 +309,56 @@ const urlText = z.string().superRefine((text, context) => {
   if (what !== null) context.addIssue({ code: "custom", message: what });
 });
 
-/** `table.column`. */
-const columnName = () => tableName().refine((s) => /^.+\..+$/.test(s), { error: "wants table.column" });
+const reverseCell = z.union([
+  z.string(),
+  z.int(),
+  z.null(),
+  z.strictObject({ column: plainText() }),
+  z.strictObject({ negate: plainText() }),
+  z.strictObject({ next: z.literal(true) }),
+]);
+
+const growingTables = z.union([
+  z.array(tableName()).min(1),
+  z.record(
+    tableName(),
+    z.strictObject({
+      reverse: z
+        .record(plainText(), reverseCell)
+        .refine((cells) => Object.keys(cells).length > 0, { error: "names no column" })
+        .optional(),
+    }),
+  ),
+]);
 
 const targetSchema = z.strictObject({
   url: urlText,
   environment: z.enum(ENVIRONMENTS).optional(),
   identity: plainText().optional(),
   foreign_keys: z.boolean().optional(),
-  append_only: z.array(tableName()).min(1).optional(),
+  append_only: growingTables.optional(),
   ledgers: z.enum(["one", "many"]).optional(),
   mask: z.array(columnName()).min(1).optional(),
   tenant: z.array(columnName()).min(1).optional(),
   protect: z.record(columnName(), z.array(plainText()).min(1)).optional(),
+  newest_row: z.record(columnName(), z.union([z.literal("any"), durationSchema()])).optional(),
+  outbox: z.array(tableName()).min(1).optional(),
+  sums: z
+    .record(
+      columnName(),
+      plainText().refine((s) => s.length <= 16, { error: "is no unit: 16 characters at most" }),
+    )
+    .optional(),
   rehearse_on: nameSchema().optional(),
+  rehearsal: z
+    .strictObject({
+      rows: z.int().min(1).optional(),
+      wal_mb: z.int().min(1).optional(),
+      replica_lag: durationSchema().optional(),
+      lock_wait: durationSchema().optional(),
+      statement: durationSchema().optional(),
+    })
+    .optional(),
   checks: z.record(nameSchema(), guardCommand).optional(),
   pause_while: z.record(nameSchema(), pauseRule).optional(),
   hooks: z.strictObject({ hold: guardCommand.optional(), release: guardCommand.optional() }).optional(),
@@ -306,6 +383,11 @@ const configSchema = z
   })
   .superRefine((config, context) => {
     for (const [name, target] of Object.entries(config.targets)) {
+      for (const column of Object.keys(target.sums ?? {})) {
+        if (target.mask?.includes(column) !== true) continue;
+        const message = `is masked, and the sum of one row is its value`;
+        context.addIssue({ code: "custom", message, path: ["targets", name, "sums", column] });
+      }
       const clone = target.rehearse_on;
       if (clone === undefined || (clone !== name && Object.hasOwn(config.targets, clone))) continue;
       const message =
@@ -339,6 +421,16 @@ const GUARD_TIMEOUT_SECONDS = 60;
 /** How long a collector may take before its reading counts as none. */
 const COLLECTOR_TIMEOUT_SECONDS = 5;
 
+function rehearsalConfig(raw: NonNullable<RawTarget["rehearsal"]>): RehearsalConfig {
+  return {
+    ...(raw.rows === undefined ? {} : { rows: raw.rows }),
+    ...(raw.wal_mb === undefined ? {} : { walMb: raw.wal_mb }),
+    ...(raw.replica_lag === undefined ? {} : { replicaLagSeconds: raw.replica_lag }),
+    ...(raw.lock_wait === undefined ? {} : { lockWaitSeconds: raw.lock_wait }),
+    ...(raw.statement === undefined ? {} : { statementSeconds: raw.statement }),
+  };
+}
+
 function targetConfig(name: string, raw: RawTarget): TargetConfig {
   return {
     name,
@@ -346,18 +438,47 @@ function targetConfig(name: string, raw: RawTarget): TargetConfig {
     environment: raw.environment ?? null,
     identity: raw.identity ?? null,
     foreignKeys: raw.foreign_keys ?? false,
-    appendOnly: raw.append_only ?? [],
+    ...growing(raw.append_only ?? []),
     ledgers: raw.ledgers ?? "one",
     mask: (raw.mask ?? []).map(maskedColumn),
     tenant: (raw.tenant ?? []).map(maskedColumn),
     protect: Object.entries(raw.protect ?? {}).map(([name, values]) => ({ ...maskedColumn(name), values })),
+    newestRow: Object.entries(raw.newest_row ?? {}).map(([name, within]) => ({
+      ...maskedColumn(name),
+      withinSeconds: within === "any" ? null : within,
+    })),
+    outbox: raw.outbox ?? [],
+    sums: Object.entries(raw.sums ?? {}).map(([name, unit]) => ({ ...maskedColumn(name), unit })),
     rehearseOn: raw.rehearse_on ?? null,
+    rehearsal: rehearsalConfig(raw.rehearsal ?? {}),
     checks: guardCommands(raw.checks ?? {}),
     hooks: guardCommands(raw.hooks ?? {}),
     pauseWhile: pauseRules(raw.pause_while ?? {}),
     snapshot: { level: raw.snapshot?.level ?? "rows", keepSeconds: raw.snapshot?.keep ?? null },
     trust: raw.trust === undefined ? null : { people: raw.trust.people, groups: raw.trust.groups ?? [] },
   };
+}
+
+function growing(raw: z.infer<typeof growingTables>): Pick<TargetConfig, "appendOnly" | "reversals"> {
+  if (Array.isArray(raw)) return { appendOnly: raw, reversals: {} };
+  const declared = Object.entries(raw).flatMap(([table, { reverse }]) =>
+    reverse === undefined ? [] : [[table, reversalOf(reverse)] as const],
+  );
+  return { appendOnly: Object.keys(raw), reversals: Object.fromEntries(declared) };
+}
+
+function reversalOf(cells: Readonly<Record<string, z.infer<typeof reverseCell>>>): Reversal {
+  return Object.fromEntries(
+    Object.entries(cells).map(([column, cell]): [string, ReverseCell] => {
+      if (cell === null || typeof cell === "string") return [column, { kind: "is", value: cell }];
+      if (typeof cell === "number") return [column, { kind: "is", value: BigInt(cell) }];
+      if ("next" in cell) return [column, { kind: "next" }];
+      return [
+        column,
+        "column" in cell ? { kind: "column", name: cell.column } : { kind: "negate", name: cell.negate },
+      ];
+    }),
+  );
 }
 
 function maskedColumn(text: string): MaskedColumn {
@@ -452,6 +573,7 @@ export function guardingOf(config: Config, name: string): Readonly<Record<string
     foreign_keys: target.foreignKeys,
     append_only: [...target.appendOnly].sort(),
     ...(target.ledgers === "one" ? {} : { ledgers: target.ledgers }),
+    ...(Object.keys(target.reversals).length === 0 ? {} : { append_only_reverse: reversalsJson(target) }),
     mask: target.mask.map((m) => `${m.table}.${m.column}`).sort(),
     // What is not set is left out: a bundle that was pinned before these keys existed stays the same.
     ...(target.tenant.length === 0
@@ -464,7 +586,19 @@ export function guardingOf(config: Config, name: string): Readonly<Record<string
             target.protect.map((p) => [`${p.table}.${p.column}`, [...p.values].sort()]),
           ),
         }),
+    ...(target.newestRow.length === 0
+      ? {}
+      : {
+          newest_row: Object.fromEntries(
+            target.newestRow.map((n) => [`${n.table}.${n.column}`, n.withinSeconds]),
+          ),
+        }),
+    ...(target.outbox.length === 0 ? {} : { outbox: [...target.outbox].sort() }),
+    ...(target.sums.length === 0
+      ? {}
+      : { sums: Object.fromEntries(target.sums.map((s) => [`${s.table}.${s.column}`, s.unit])) }),
     rehearse_on: target.rehearseOn,
+    ...(Object.keys(target.rehearsal).length === 0 ? {} : { rehearsal: { ...target.rehearsal } }),
     checks: guards(target.checks),
     hooks: guards(target.hooks),
     snapshot: { level: target.snapshot.level, keep_seconds: target.snapshot.keepSeconds },
@@ -473,6 +607,27 @@ export function guardingOf(config: Config, name: string): Readonly<Record<string
       ? {}
       : { trust: { people: target.trust.people, groups: [...target.trust.groups].sort() } }),
   };
+}
+
+function reversalsJson({ reversals }: TargetConfig): Json {
+  const cellJson = (cell: ReverseCell): Json => {
+    switch (cell.kind) {
+      case "is":
+        return typeof cell.value === "bigint" ? { integer: cell.value.toString() } : { is: cell.value };
+      case "column":
+        return { column: cell.name };
+      case "negate":
+        return { negate: cell.name };
+      case "next":
+        return { next: true };
+    }
+  };
+  return Object.fromEntries(
+    Object.entries(reversals).map(([table, cells]) => [
+      table,
+      Object.fromEntries(Object.entries(cells).map(([column, cell]) => [column, cellJson(cell)])),
+    ]),
+  );
 }
 
 function collectorJson(c: Collector): Record<string, Json> {

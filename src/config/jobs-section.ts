@@ -1,9 +1,10 @@
 /** The `jobs:` part of holdpoint.yaml: what it may say, and what jobs/ makes of it. */
 import { resolve } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { parseDuration } from "../base/clock.js";
 import {
   DEFAULT_TIMEOUT_SECONDS,
+  type Direction,
   type Expectation,
   type JobDeclaration,
   type JobSource,
@@ -66,6 +67,25 @@ const counts = z.strictObject({
   delete: range.optional(),
 });
 
+/** A value in its text form; the word NULL is NULL. */
+const directed = z
+  .union([plainText(), z.number(), z.boolean()])
+  .transform((v) => (v === "NULL" ? null : String(v)));
+const oneOrMore = z.union([directed.transform((v) => [v]), z.array(directed).min(1)]);
+
+/** `up`, `down`, or what the column leaves and arrives at. */
+const direction = z.union([
+  z.enum(["up", "down"]),
+  z
+    .strictObject({ from: oneOrMore.optional(), to: oneOrMore.optional() })
+    .refine((d) => d.from !== undefined || d.to !== undefined, { error: "wants from, to or both" }),
+]);
+
+/** `table.column`. */
+export function columnName(): z.ZodType<string> {
+  return tableName().refine((s) => /^.+\..+$/.test(s), { error: "wants table.column" });
+}
+
 /** One job as the file has it. */
 export const jobSchema = z
   .strictObject({
@@ -75,6 +95,7 @@ export const jobSchema = z
     params: z.record(parameterName, parameter).optional(),
     scope: z.array(tableName()).min(1).optional(),
     expect: z.record(tableName(), counts).optional(),
+    direction: z.record(columnName(), direction).optional(),
     timeout: durationSchema().optional(),
   })
   .superRefine((job, context) => {
@@ -120,6 +141,7 @@ export function jobDeclaration(name: string, job: RawJob, root: string, at: stri
     params: job.params ?? (job.command === undefined ? null : {}),
     scope: job.scope ?? null,
     expect: job.expect === undefined ? null : expectationOf(job.expect),
+    direction: job.direction === undefined ? null : Object.entries(job.direction).map(directionOf),
     timeoutSeconds: job.timeout ?? DEFAULT_TIMEOUT_SECONDS,
     at,
   };
@@ -141,4 +163,11 @@ function expectationOf(expect: NonNullable<RawJob["expect"]>): Expectation {
       { insert: ops.insert ?? none, update: ops.update ?? none, delete: ops.delete ?? none },
     ]),
   );
+}
+
+function directionOf([name, said]: readonly [string, z.infer<typeof direction>]): Direction {
+  const dot = name.lastIndexOf(".");
+  const at = { table: name.slice(0, dot), column: name.slice(dot + 1) };
+  if (typeof said === "string") return { ...at, from: null, to: null, way: said };
+  return { ...at, from: said.from ?? null, to: said.to ?? null, way: null };
 }

@@ -1,7 +1,7 @@
 /** The people of a project: the allowed-signers file, and groups.yaml beside it. */
 import { readFile } from "node:fs/promises";
 import { relative } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { parseAllowedSigners } from "../approval/allowed-signers.js";
 import { people } from "../approval/people.js";
 import type { CiMapping } from "../approval/requesters.js";

@@ -4,7 +4,7 @@
  */
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { type Digest, digestOf } from "../base/digest.js";
 import { messageOf, UsageError } from "../base/errors.js";
 import type { PolicyFile } from "../policy/schema.js";

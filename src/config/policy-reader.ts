@@ -19,6 +19,7 @@ import {
   type PolicyTest,
   type Position,
   STOP_SIGNS,
+  type TenantBounds,
   type TestPlan,
   type TextPattern,
 } from "../policy/schema.js";
@@ -152,6 +153,7 @@ export class PolicyReader {
       maxAgeSeconds: raw.max_age === undefined ? null : this.#duration(raw.max_age, [...path, "max_age"]),
       waves: raw.waves ?? false,
       checks: raw.checks ?? false,
+      snapshot: raw.snapshot ?? null,
     };
     this.#requireSense(asked, raw, path);
     return asked;
@@ -159,11 +161,12 @@ export class PolicyReader {
 
   #requireSense(asked: Asked, raw: RawRequired, path: Path): void {
     const { approvals, touch, reviewedInTool, approverReason } = asked;
-    const { reason, ticket, expect, scope, maxAgeSeconds, waves, checks } = asked;
+    const { reason, ticket, expect, scope, maxAgeSeconds, waves, checks, snapshot } = asked;
+    const ofPlan = reason || expect || scope || waves || checks;
     if (approvals.length > 0 || raw.groups !== undefined) return;
     if (touch || reviewedInTool || approverReason)
       this.#fault(path, "asks something of approvers and for no approvals: add people");
-    else if (!reason && ticket === null && !expect && !scope && maxAgeSeconds === null && !waves && !checks)
+    else if (!ofPlan && ticket === null && maxAgeSeconds === null && snapshot === null)
       this.#fault(path, "asks for nothing");
   }
 
@@ -207,8 +210,11 @@ export class PolicyReader {
     if (raw.rows_per_day !== undefined && op !== "any")
       misplaced("rows_per_day", "counts every operation: leave op out");
     if (raw.share !== undefined && op === "insert") misplaced("share", "has no meaning for inserts");
-    if ([raw.rows, raw.share, raw.remaining, raw.rows_per_day].every((b) => b === undefined))
-      this.#fault(path, "sets no bound: write rows, share, remaining or rows_per_day");
+    if (onPlan && raw.per_tenant !== undefined)
+      misplaced("per_tenant", 'counts rows of a tenant in a table: write on: ["*"]');
+    const { rows, share, remaining, rows_per_day, tenants, per_tenant } = raw;
+    if ([rows, share, remaining, rows_per_day, tenants, per_tenant].every((b) => b === undefined))
+      this.#fault(path, "sets no bound: write rows, share, remaining, rows_per_day, tenants or per_tenant");
     const big = (n: number | undefined): bigint | null => (n === undefined ? null : BigInt(n));
     return {
       id: raw.id,
@@ -219,8 +225,28 @@ export class PolicyReader {
       shareMillionths: raw.share === undefined ? null : this.#share(raw.share, [...path, "share"]),
       remaining: big(raw.remaining),
       rowsPerDay: big(raw.rows_per_day),
+      tenants: big(raw.tenants),
+      perTenant:
+        raw.per_tenant === undefined
+          ? null
+          : this.#perTenant(raw.per_tenant, op === "insert", [...path, "per_tenant"]),
       follows: this.#stricter(raw.then ?? "deny", [...path, "then"]),
       because: raw.because,
+    };
+  }
+
+  #perTenant(
+    raw: NonNullable<NonNullable<RawPolicy["caps"]>[number]["per_tenant"]>,
+    ofInserts: boolean,
+    path: Path,
+  ): TenantBounds {
+    if (raw.rows === undefined && raw.share === undefined && raw.remaining === undefined)
+      this.#fault(path, "sets no bound: write rows, share or remaining");
+    if (raw.share !== undefined && ofInserts) this.#fault([...path, "share"], "has no meaning for inserts");
+    return {
+      rows: raw.rows === undefined ? null : BigInt(raw.rows),
+      shareMillionths: raw.share === undefined ? null : this.#share(raw.share, [...path, "share"]),
+      remaining: raw.remaining === undefined ? null : BigInt(raw.remaining),
     };
   }
 
@@ -306,6 +332,16 @@ export class PolicyReader {
         columns: t.columns ?? [],
         levelled: t.levelled ?? [],
         protectedLost: big(t.protected_lost),
+        cascaded: big(t.cascaded),
+        triggered: big(t.triggered),
+        firstTouch: t.first_touch ?? false,
+        tenants: (t.tenants ?? []).map((x) => ({
+          name: x.name,
+          insert: big(x.insert),
+          update: big(x.update),
+          delete: big(x.delete),
+          rowsBefore: big(x.rows_before),
+        })),
       };
     });
     this.#unique(
@@ -339,7 +375,19 @@ export class PolicyReader {
       ),
       waves: raw.waves ?? false,
       checks: big(raw.checks),
-      history: { jobRuns: big(raw.job_runs), rowsLastDay: big(raw.rows_last_day) },
+      snapshot: raw.snapshot ?? "rows",
+      history: {
+        jobRuns: big(raw.job_runs),
+        requesterRuns: big(raw.requester_runs),
+        rowsLastDay: big(raw.rows_last_day),
+      },
+      evidence: (raw.evidence ?? []).map((e) => ({
+        source: e.source,
+        says: e.says ?? null,
+        strength: e.strength ?? "strong",
+        state: e.state,
+        detail: e.detail ?? "",
+      })),
       assertions: raw.assertions ?? {},
     };
   }

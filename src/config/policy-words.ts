@@ -2,7 +2,7 @@
  * The words of a policy file: which keys stand where and what they hold. What a schema cannot say (that an id
  * is taken, that a window has a length) is held by `policy-reader.ts`.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { ENVIRONMENTS } from "../environment/evidence.js";
 import { STOP_SIGNS } from "../policy/schema.js";
 import { hasControls } from "./yaml-file.js";
@@ -38,6 +38,7 @@ const required = () =>
     max_age: sentence().optional(),
     waves: z.boolean().optional(),
     checks: z.boolean().optional(),
+    snapshot: z.enum(["tables", "database"]).optional(),
   });
 
 const requirement = () => z.strictObject({ require: required() });
@@ -61,6 +62,10 @@ const cap = () =>
     share: z.string().optional(),
     remaining: count().optional(),
     rows_per_day: count().optional(),
+    tenants: count().optional(),
+    per_tenant: z
+      .strictObject({ rows: count().optional(), share: z.string().optional(), remaining: count().optional() })
+      .optional(),
     // oxlint-disable-next-line unicorn/no-thenable -- the word of the format; never a function, never awaited
     then: z.union([z.literal("deny"), requirement()]).optional(),
     because: sentence(),
@@ -85,6 +90,15 @@ const assertion = () =>
     message: sentence(),
   });
 
+const testTenant = () =>
+  z.strictObject({
+    name: sentence(),
+    insert: count().optional(),
+    update: count().optional(),
+    delete: count().optional(),
+    rows_before: count().optional(),
+  });
+
 const testTable = () =>
   z.strictObject({
     name: sentence(),
@@ -95,6 +109,19 @@ const testTable = () =>
     columns: z.array(sentence()).optional(),
     levelled: z.array(sentence()).optional(),
     protected_lost: count().optional(),
+    cascaded: count().optional(),
+    triggered: count().optional(),
+    first_touch: z.boolean().optional(),
+    tenants: z.array(testTenant()).optional(),
+  });
+
+const testEvidence = () =>
+  z.strictObject({
+    source: sentence(),
+    says: z.enum(ENVIRONMENTS).optional(),
+    strength: z.enum(["strong", "medium", "none"]).optional(),
+    state: z.enum(["agrees", "contradicts", "absent", "informs"]),
+    detail: sentence().optional(),
   });
 
 const testPlan = () =>
@@ -125,8 +152,11 @@ const testPlan = () =>
     plan_age: z.string().optional(),
     waves: z.boolean().optional(),
     checks: count().optional(),
+    snapshot: z.enum(["rows", "tables", "database"]).optional(),
     job_runs: count().optional(),
+    requester_runs: count().optional(),
     rows_last_day: count().optional(),
+    evidence: z.array(testEvidence()).optional(),
     assertions: z.record(z.string(), count()).optional(),
   });
 

@@ -6,7 +6,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { stringify } from "yaml";
-import { z } from "zod";
+import * as z from "zod";
 import { codeOf, UsageError } from "../base/errors.js";
 import { parseYaml } from "./yaml-file.js";
 

@@ -5,7 +5,7 @@
  */
 import { lstat, readFile } from "node:fs/promises";
 import { dirname } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { type Digest, isDigest } from "../base/digest.js";
 import { codeOf, messageOf, RefusedError } from "../base/errors.js";
 import { parseYaml, plainText } from "./yaml-file.js";

@@ -5,8 +5,19 @@
  * 1.2 without directives, one document, no aliases, no tags, no tabs, no key twice, keys written as text,
  * and no blank values. Every refusal names `file:line:column`. Nothing is repaired or ignored.
  */
-import { isAlias, isMap, isPair, isScalar, parseDocument, visit, type Document, type Node } from "yaml";
-import { z } from "zod";
+import {
+  type CST,
+  type Document,
+  isAlias,
+  isMap,
+  isPair,
+  isScalar,
+  type Node,
+  parseDocument,
+  Parser,
+  visit,
+} from "yaml";
+import * as z from "zod";
 import { type ErrorCode, UsageError } from "../base/errors.js";
 import { nearest } from "../base/suggest.js";
 
@@ -28,6 +39,15 @@ export interface YamlOptions {
   readonly blanks?: "refused" | "allowed";
 }
 
+/** How deep a file may nest. The parser and the schema go down one call a level, and a stack that ends takes the process with it. */
+const MOST_DEPTH = 64;
+/** The most keys of one map: the parser compares each with each. */
+const MOST_KEYS = 2_000;
+/** The most entries of one list: a file of resolutions has up to 10,000. */
+const MOST_ENTRIES = 20_000;
+/** The most faults that are looked up and told; finding the line of each costs a pass over the file. */
+const MOST_FAULTS = 50;
+
 /** One thing wrong with a file. */
 interface Fault {
   /** Offset in the text. */
@@ -46,11 +66,13 @@ export function parseYaml<T>(
   schema: z.ZodType<T>,
   options: YamlOptions = {},
 ): YamlFile<T> {
-  const document = parseDocument(text, { prettyErrors: false, version: "1.2" });
   const position = (offset: number): string => `${file}:${lineColumn(text, offset)}`;
   const refuse = (faults: readonly Fault[]): never => {
     throw invalid(faults, position, options.code ?? "ERR_CONFIG_INVALID");
   };
+  const immense = immenseFault(text);
+  if (immense !== null) return refuse([immense]);
+  const document = parseDocument(text, { prettyErrors: false, version: "1.2" });
 
   const syntax = syntaxFaults(document, text);
   // What a broken text seems to say is not worth a second complaint.
@@ -59,9 +81,16 @@ export function parseYaml<T>(
   if (document.contents === null) return refuse([{ offset: 0, what: "the file is empty" }]);
 
   const tree: unknown = document.toJS({ maxAliasCount: 0 });
-  const parsed = schema.safeParse(tree);
-  if (!parsed.success)
-    return refuse(parsed.error.issues.flatMap((i) => issueFaults(i, document, tree, schema)));
+  // A file is read once: compiling a checker for it would cost more than checking.
+  const parsed = schema.safeParse(tree, { jitless: true });
+  if (!parsed.success) {
+    const faults: Fault[] = [];
+    for (const issue of parsed.error.issues) {
+      if (faults.length > MOST_FAULTS) break;
+      faults.push(...issueFaults(issue, document, tree, schema));
+    }
+    return refuse(faults);
+  }
   return { value: parsed.data, at: (path) => position(offsetOf(document, path)) };
 }
 
@@ -79,6 +108,30 @@ export function hasControls(text: string): boolean {
 }
 
 // --- what the YAML itself does wrong ---------------------------------------------------------------
+
+/** Where the file is deeper or longer than it may be; found on the parser's tokens, before anything recurs over them. */
+function immenseFault(text: string): Fault | null {
+  const left: { readonly token: CST.Token; readonly depth: number }[] = [];
+  for (const token of new Parser().parse(text)) left.push({ token, depth: 0 });
+  for (let at = left.pop(); at !== undefined; at = left.pop()) {
+    const { token, depth } = at;
+    if (token.type === "document" && token.value !== undefined) left.push({ token: token.value, depth });
+    if (!("items" in token)) continue;
+    const most = isList(token) ? MOST_ENTRIES : MOST_KEYS;
+    if (depth >= MOST_DEPTH)
+      return { offset: token.offset, what: `this nests deeper than ${MOST_DEPTH} levels` };
+    if (token.items.length > most)
+      return { offset: token.offset, what: `this has more than ${most} entries` };
+    for (const { key, value } of token.items)
+      for (const part of [key, value])
+        if (part !== undefined && part !== null) left.push({ token: part, depth: depth + 1 });
+  }
+  return null;
+}
+
+function isList(token: CST.Token): boolean {
+  return token.type === "block-seq" || (token.type === "flow-collection" && token.start.source === "[");
+}
 
 function syntaxFaults(document: Document.Parsed, text: string): Fault[] {
   const faults: Fault[] = [];
@@ -168,7 +221,7 @@ function issueFaults(
     );
   }
   if (issue.code === "unrecognized_keys") {
-    return issue.keys.map((key) => ({
+    return issue.keys.slice(0, MOST_FAULTS + 1).map((key) => ({
       offset: keyOffset(document, issue.path, key),
       what: `${JSON.stringify(key)} is not a key ${issue.path.length === 0 ? "of this file" : `of ${name}`}${known(key, schema, issue.path)}`,
     }));
@@ -323,9 +376,10 @@ function invalid(
   position: (offset: number) => string,
   code: ErrorCode,
 ): UsageError {
-  const ordered = [...faults].sort((a, b) => a.offset - b.offset);
+  const ordered = [...faults].sort((a, b) => a.offset - b.offset).slice(0, MOST_FAULTS);
   const lines = ordered.map((f) => `${position(f.offset)} ${f.what}`);
-  const more = lines.length > 1 ? ` (and ${lines.length - 1} more)` : "";
+  const least = faults.length > MOST_FAULTS ? "at least " : "";
+  const more = lines.length > 1 ? ` (and ${least}${lines.length - 1} more)` : "";
   return new UsageError({
     code,
     message: `${lines[0] ?? ""}${more}`,

@@ -6,12 +6,15 @@ import { basename, resolve } from "node:path";
 import type { Digest } from "../base/digest.js";
 import { UsageError } from "../base/errors.js";
 import { nearest } from "../base/suggest.js";
+import type { Direction } from "../changeset/direction.js";
 import type { RunnableJob } from "../target/target.js";
 import { prepareCommand } from "./command.js";
 import { type ModuleSetting, prepareModule } from "./module.js";
 import { bindParameters, bindUndeclared, type Bound, type ParameterSpecs, textForms } from "./parameters.js";
 import { pinFile, type PinnedFile, swappedSince } from "./pinned-file.js";
 import { loadSqlJob, type SqlEngine } from "./sql-file.js";
+
+export type { Direction } from "../changeset/direction.js";
 
 /** Declared counts: table → operation → `[least, most]`. */
 export type Expectation = Readonly<Record<string, Readonly<Record<string, readonly [number, number]>>>>;
@@ -29,6 +32,8 @@ export interface JobDeclaration {
   readonly params: ParameterSpecs | null;
   readonly scope: readonly string[] | null;
   readonly expect: Expectation | null;
+  /** Which way its updates go; null when nothing was declared. */
+  readonly direction: readonly Direction[] | null;
   /** How long a module or command may run. */
   readonly timeoutSeconds: number;
   /** `holdpoint.yaml:12:3`. */
@@ -66,6 +71,7 @@ export interface PreparedJob {
   readonly arguments: readonly string[];
   readonly scope: readonly string[] | null;
   readonly expect: Expectation | null;
+  readonly direction: readonly Direction[] | null;
   /** False when some UPDATE or DELETE of an SQL job has no WHERE; true when that is not known. */
   readonly selective: boolean;
   readonly runnable: RunnableJob;
@@ -139,6 +145,7 @@ const UNDECLARED = {
   params: null,
   scope: null,
   expect: null,
+  direction: null,
   timeoutSeconds: DEFAULT_TIMEOUT_SECONDS,
   at: "command line",
 } as const;
@@ -233,6 +240,7 @@ function prepared(
     arguments: [],
     scope: declaration.scope,
     expect: declaration.expect,
+    direction: declaration.direction,
     ...facts,
     swapped: async () => (file === null ? null : await swappedSince(file)),
   };

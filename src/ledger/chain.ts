@@ -11,8 +11,7 @@
  * | the tail dropped | an anchor names a sequence that is not there |
  * | the whole ledger replaced or rewritten | an anchor names another ledger, or another digest |
  */
-import { isUtf8 } from "node:buffer";
-import { canonicalBytes, parseCanonical } from "../base/canonical.js";
+import { canonicalBytes, parseCanonicalBytes } from "../base/canonical.js";
 import {
   count,
   decode,
@@ -99,8 +98,7 @@ export type ParsedEntry =
 export function parseEntry(bytes: Uint8Array): ParsedEntry {
   if (bytes.length > MAX_ENTRY_BYTES)
     return { ok: false, why: `it has ${bytes.length} bytes, more than ${MAX_ENTRY_BYTES}` };
-  const text = textOf(bytes);
-  const value = text === undefined ? undefined : parseCanonical(text);
+  const value = parseCanonicalBytes(bytes);
   if (value === undefined) return { ok: false, why: "its bytes are not canonical JSON" };
   const decoded = decode(entryDecoder, value);
   return decoded.ok ? { ok: true, entry: decoded.value } : decoded;
@@ -233,9 +231,4 @@ function differs(what: string, found: unknown, expected: unknown): string | unde
 
 function bad(firstBad: number, why: string): Verification {
   return { ok: false, entries: firstBad, firstBad, why };
-}
-
-function textOf(bytes: Uint8Array): string | undefined {
-  if (!isUtf8(bytes)) return undefined;
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8");
 }

@@ -16,10 +16,16 @@ export type ChildOutcome =
 export async function runBounded(
   script: URL,
   input: string,
-  limits: { readonly maxMs: number; readonly maxOutputBytes: number },
+  limits: {
+    readonly maxMs: number;
+    readonly maxOutputBytes: number;
+    /** Node's flags for the child, as {@link confinement} gives them. */
+    readonly flags?: readonly string[];
+  },
 ): Promise<ChildOutcome> {
   return new Promise((resolve) => {
-    const child = spawn(process.execPath, ["--no-warnings", fileURLToPath(script)], {
+    const flags = ["--no-warnings", ...(limits.flags ?? [])];
+    const child = spawn(process.execPath, [...flags, fileURLToPath(script)], {
       env: {},
       stdio: ["pipe", "pipe", "pipe"],
     });
@@ -54,6 +60,20 @@ export async function runBounded(
     child.stdin.on("error", () => undefined);
     child.stdin.end(input);
   });
+}
+
+/**
+ * Flags of Node's permission model for a child that may read these paths (`/*` at the end for a whole folder) and
+ * nothing else: no other file, no native code, no process or thread of its own. Node 20 and 22 call the model
+ * experimental under another name.
+ */
+export function confinement(readable: readonly string[], maxMegabytes: number): readonly string[] {
+  const [major = 0] = process.versions.node.split(".").map(Number);
+  return [
+    major >= 24 ? "--permission" : "--experimental-permission",
+    ...readable.map((path) => `--allow-fs-read=${path}`),
+    `--max-old-space-size=${maxMegabytes}`,
+  ];
 }
 
 /** Whether git ignores `path`. False where git is missing or says anything else: the careful answer. */

@@ -113,6 +113,13 @@ export function machineEvidence(env: Variables, cwd: string, gitBranch?: string)
   return found;
 }
 
+/** What the target's own address says by its words: `db1.prod.example/shop`, a path. A tunnel says `localhost` of anything. */
+export function addressEvidence(url: string): readonly Evidence[] {
+  const path = /^sqlite:(.*)$/s.exec(url)?.[1];
+  const place = path ?? placeOfAddress(url);
+  return place === null || place === "" ? [] : [signal("address", shown(place), environmentIn(place))];
+}
+
 /**
  * Who seems to be asking. Only ever used to tighten: an agent may hide, and a rule that must hold against
  * one rests on keys it cannot reach, not on this.

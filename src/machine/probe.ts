@@ -71,7 +71,7 @@ function libpqAddress(env: Readonly<Record<string, string | undefined>>): string
 const FILE_SCHEMES = /^(?:sqlite3?|file):(?:\/\/(?=\/))?/i;
 
 /** One text for one place: a real path, or scheme, host, port and database. Null for what is no address. */
-function placeOf(text: string, root: string): string | null {
+export function placeOf(text: string, root: string): string | null {
   const path = text.replace(FILE_SCHEMES, "").replace(/[?#].*$/s, "");
   if (FILE_SCHEMES.test(text) || isAbsolute(text))
     return path === "" ? null : `file ${realOf(resolve(root, path))}`;

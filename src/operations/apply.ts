@@ -8,6 +8,8 @@
 import { shortDigest } from "../base/digest.js";
 import { IntegrityError, RefusedError, UsageError } from "../base/errors.js";
 import type { ChangeSource } from "../changeset/change.js";
+import type { Summary } from "../changeset/summarise.js";
+import type { VerdictName } from "../environment/evidence.js";
 import type { Decision } from "../policy/decision.js";
 import type { SchemaFacts } from "../target/target.js";
 import { refuseDenied } from "./approve.js";
@@ -33,12 +35,12 @@ import {
   withTarget,
 } from "./judging/examine.js";
 import { heldBy, refuseHeld } from "./recall/held.js";
-import { claimsOf, decideEffect, summaryOf } from "./judging/judge-plan.js";
+import { claimsOf, decideEffect, type Effect, endSummary, startSummary } from "./judging/judge-plan.js";
 import { refuseClosedPlan, refusePlanOfOtherPlace, rowsNow } from "./recall/plan-state.js";
 import { requireTold } from "./writing/collectors.js";
 import { cutAgain, cutForRun, type Pacing, type RunCut } from "./writing/run-cut.js";
 import { stoppedPartWay } from "./writing/run-ends.js";
-import { refuseOutsideScope, refuseSchemaOutsideScope, refuseUnexpected } from "./judging/scope.js";
+import { refuseOutsideScope, refuseSchemaOutsideScope, unexpected } from "./judging/scope.js";
 import { presentRows } from "./judging/script.js";
 import { loadPlan, requireKnownRequester } from "./recall/stored-plan.js";
 import { timeOf } from "./judging/time.js";
@@ -46,13 +48,20 @@ import type { LoadedPlan, Toolbox } from "./toolbox.js";
 import { rowsOf } from "./writing/write-batch.js";
 import { resumeRun, type Writing, writeRun } from "./writing/write-run.js";
 
+/** Where and under whose word somebody is about to type the target's name. */
+export interface DecisionPoint {
+  readonly target: string;
+  readonly verdict: VerdictName;
+  readonly approvers: readonly string[];
+}
+
 /** What is asked of apply. */
 export interface ApplyRequest {
   readonly ref: string;
   /** Texts of tokens given by file, stdin or environment; those in the ledger are found besides. */
   readonly tokens: readonly string[];
   /** Asks for the target's name where the tier wants it typed; refuses with 22 without a terminal. */
-  readonly confirm: (target: string) => Promise<void>;
+  readonly confirm: (at: DecisionPoint) => Promise<void>;
   /** Every check, and nothing written. */
   readonly dryRun: boolean;
   /** A covered undo: applied under the approval of the run that it takes back. */
@@ -93,10 +102,12 @@ export interface Applied {
  * Killed at any point and run again, it ends as if it had not been killed.
  */
 export async function applyPlan(tools: Toolbox, request: ApplyRequest): Promise<Applied> {
-  const plan = await loadPlan(tools, request.ref);
+  const summarising = startSummary();
+  const plan = await loadPlan(tools, request.ref, summarising);
   try {
+    const summary = endSummary(summarising, plan.changes, plan.statement.changeset.digest);
     return await withTarget(tools, plan.statement.target.name, (examined) =>
-      applyTo(tools, plan, examined, request),
+      applyTo(tools, { plan, summary }, examined, request),
     );
   } finally {
     plan.close();
@@ -105,7 +116,7 @@ export async function applyPlan(tools: Toolbox, request: ApplyRequest): Promise<
 
 async function applyTo(
   tools: Toolbox,
-  plan: LoadedPlan,
+  { plan, summary }: { readonly plan: LoadedPlan; readonly summary: Summary },
   examined: Examined,
   request: ApplyRequest,
 ): Promise<Applied> {
@@ -134,25 +145,32 @@ async function applyTo(
   const under =
     request.under ?? (begun === null ? null : await coverOfBegun(tools, begun, examined)) ?? undefined;
   const authorise = async (): Promise<Authority> => {
-    const decision = await recomputeDecision(tools, plan, examined, rowsBefore);
+    const decision = await recomputeDecision(tools, plan, examined, { summary, rowsBefore });
     const asked = { ...request, ...(under === undefined ? {} : { under }) };
     return requireAuthority(tools, plan, examined, decision, asked);
   };
   const authority = await authorise();
   refuseSchemaDrift(plan, schema);
-  const started = tools.clock.now();
+  const began = tools.clock.now().getTime();
   await refuseRowDrift(plan, examined, presentRows(plan.statement, left, schema), begun);
   tools.progress.check(
     begun === null ? asPlanned(plan) : `the rows that ${begun.run} has not written are as planned`,
   );
   if (request.dryRun) return dryRunOf(plan, examined, authority, cut);
+  const asked = tools.clock.now().getTime();
   if (
     examined.verdict.guardedAs === "production" &&
     request.under === undefined &&
     plan.statement.changeset.rows + plan.statement.schema.changes.length > 0
   ) {
-    await request.confirm(examined.target.name);
+    await request.confirm({
+      target: examined.target.name,
+      verdict: examined.verdict.name,
+      approvers: authority.approvers,
+    });
   }
+  // How long somebody thought before they typed is no part of how long the run took.
+  const started = new Date(began + (tools.clock.now().getTime() - asked));
   const writing: Writing = {
     plan,
     examined,
@@ -248,12 +266,13 @@ async function recomputeDecision(
   tools: Toolbox,
   plan: LoadedPlan,
   examined: Examined,
-  rowsBefore: Readonly<Record<string, number>>,
+  { summary, rowsBefore }: Pick<Effect, "summary" | "rowsBefore">,
 ): Promise<Decision> {
   const { statement } = plan;
   if (statement.job !== null) {
     refuseOutsideScope(statement.job, statement.changeset.tables, statement.target.name);
-    refuseUnexpected(statement.job, statement.changeset.tables, statement.target.name);
+    const missed = unexpected(statement.job, statement.changeset.tables, statement.target.name);
+    if (missed !== null) throw missed;
     refuseSchemaOutsideScope(statement.job, statement.schema.changes, statement.target.name);
   }
   const decision = await decideEffect(tools, {
@@ -267,7 +286,7 @@ async function recomputeDecision(
     },
     reach: examined.target,
     changes: plan.changes,
-    summary: summaryOf(plan.changes, statement.changeset.digest),
+    summary,
     rowsBefore,
     claims: claimsOf(statement),
   });
@@ -331,6 +350,7 @@ async function refuseRowDrift(
   left: ChangeSource,
   begun: BegunRun | null,
 ): Promise<void> {
+  if ((await examined.target.holdsAll?.(left, "before")) === true) return;
   const listed: MovedRow[] = [];
   let moved = 0;
   for await (const row of statesOf(examined.target, left)) {

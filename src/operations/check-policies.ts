@@ -6,8 +6,10 @@ import { findConfig, loadConfig } from "../config/config.js";
 import { readPeople } from "../config/people-file.js";
 import { parsePolicies, readPolicies, readPolicy } from "../config/policies.js";
 import { type CompiledPolicies, compilePolicies } from "../policy/compile.js";
+import { lintAssertions, type PrepareAssertion } from "../policy/lint-assertions.js";
 import { lintPolicies, type LintFinding } from "../policy/lint.js";
 import { runPolicyTests, type TestOutcome } from "../policy/test-cases.js";
+import type { Toolbox } from "./toolbox.js";
 
 /** One file's tests. */
 export interface FileTested {
@@ -35,10 +37,34 @@ async function oneFile(cwd: string, file: string): Promise<CompiledPolicies> {
   return compilePolicies(parsePolicies([await readPolicy(resolve(cwd, file), file)]));
 }
 
-/** Looks through the policies of the project around `cwd`, with the groups of its people file. */
-export async function lintProject(cwd: string, now: Date): Promise<readonly LintFinding[]> {
+/**
+ * Looks through the policies of the project around `cwd`, with the groups of its people file.
+ * @param prepare finds out whether an assertion could be asked
+ */
+export async function lintProject(
+  cwd: string,
+  now: Date,
+  prepare: PrepareAssertion,
+): Promise<readonly LintFinding[]> {
   const { policies, people } = await projectPolicies(cwd);
-  return lintPolicies(policies, groupsOf(people), now);
+  return [...lintPolicies(policies, groupsOf(people), now), ...lintAssertions(policies, prepare, null)];
+}
+
+/** The same, held against the tables and columns that a target has now. */
+export async function lintAgainst(tools: Toolbox, name: string): Promise<readonly LintFinding[]> {
+  const { policies, people } = tools.project;
+  const { target } = await tools.openTarget(name);
+  try {
+    const { tables } = await target.schema();
+    const known = new Map(tables.map((t) => [t.name, t.columns.map((c) => c.name)]));
+    const prepare = await tools.queryPreparer();
+    return [
+      ...lintPolicies(policies, groupsOf(people), tools.clock.now()),
+      ...lintAssertions(policies, prepare, { target: name, tables: known }),
+    ];
+  } finally {
+    await target.close();
+  }
 }
 
 async function projectPolicies(

@@ -4,6 +4,7 @@
  */
 import { NAMESPACES } from "../approval/requirement.js";
 import { HoldpointError, type NextStep } from "../base/errors.js";
+import { lintAssertions } from "../policy/lint-assertions.js";
 import { lintPolicies } from "../policy/lint.js";
 import { runPolicyTests } from "../policy/test-cases.js";
 import { textsFact } from "../ledger/facts.js";
@@ -37,6 +38,10 @@ export interface MachineProbe {
   } | null;
   /** Names of variables that lead to the target without holdpoint; the one that its own url names is among them. */
   readonly variablesNaming: (target: string) => readonly string[];
+  /** Lines of files in reach that lead to the target: `.env:3 DATABASE_URL`. Never what stands there. */
+  readonly credentialFiles: (
+    target: string,
+  ) => readonly { readonly where: string; readonly kind: "dotenv" | "pgpass" | "service" }[];
 }
 
 /** A rule is looked at once it could have spoken this often. */
@@ -165,9 +170,12 @@ async function keyFinding(tools: Toolbox): Promise<DoctorFinding> {
   }
 }
 
-function policyFindings(tools: Toolbox): DoctorFinding[] {
+async function policyFindings(tools: Toolbox): Promise<DoctorFinding[]> {
   const { policies, people } = tools.project;
-  const found: DoctorFinding[] = lintPolicies(policies, groupsOf(people), tools.clock.now())
+  const found: DoctorFinding[] = [
+    ...lintPolicies(policies, groupsOf(people), tools.clock.now()),
+    ...lintAssertions(policies, await tools.queryPreparer(), null),
+  ]
     // A policy that is off is somebody's decision, an example, or both.
     .filter((f) => f.kind !== "off" && f.kind !== "no-tests")
     .map((f) => {
@@ -319,6 +327,7 @@ function waysAround(probe: MachineProbe, examined: Examined): DoctorFinding[] {
         [{ actor: "anyone", argv: ["unset", ...others] }],
       ),
     );
+  found.push(...filesAround(probe, target.name));
   const exported = [...own].filter((n) => named.includes(n));
   if (exported.length > 0)
     found.push(
@@ -332,6 +341,35 @@ function waysAround(probe: MachineProbe, examined: Examined): DoctorFinding[] {
   const [file] = writable;
   if (file !== undefined) found.push(fileWayAround(probe, file));
   return found;
+}
+
+/** A file that every tool of the project loads is as open as a variable; one for clients of PostgreSQL serves holdpoint too. */
+function filesAround(probe: MachineProbe, target: string): readonly DoctorFinding[] {
+  const files = probe.credentialFiles(target);
+  const dotenv = files.filter((f) => f.kind === "dotenv").map((f) => f.where);
+  const clients = files.filter((f) => f.kind !== "dotenv").map((f) => f.where);
+  return [
+    ...(dotenv.length === 0
+      ? []
+      : [
+          stop(
+            "way-around",
+            `${dotenv.join(", ")} ${dotenv.length === 1 ? "names" : "name"} this target: any tool that loads the file writes here without a plan`,
+            say("Take the line out; give holdpoint the address by a wrapper or your secret store."),
+          ),
+        ]),
+    ...(clients.length === 0
+      ? []
+      : [
+          look(
+            "way-around",
+            `${clients.join(", ")} lets every client of PostgreSQL in here, and holdpoint by the same login`,
+            say(
+              "Keep this login for holdpoint's own user, or let it read only and give the one that writes to apply alone.",
+            ),
+          ),
+        ]),
+  ];
 }
 
 function fileWayAround(probe: MachineProbe, file: string): DoctorFinding {

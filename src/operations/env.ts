@@ -6,6 +6,7 @@ import { RefusedError } from "../base/errors.js";
 import { targetConfigOf } from "../config/config.js";
 import type { Marker, Note } from "../target/marker.js";
 import { type Examined, requireHistory, withTarget } from "./judging/examine.js";
+import { vitalsToNote } from "./judging/live-signals.js";
 import { openDebts } from "./debts.js";
 import { type Hold, holdIn } from "./recall/held.js";
 import type { Toolbox } from "./toolbox.js";
@@ -86,7 +87,11 @@ export async function pinEnvironment(
     if (ledger.head() === null) ledger.create();
     else await requireHistory(tools, examined);
     const preview = previewOf(tools, examined, ledger);
-    if (request.printSql) return { ...preview, written: false };
+    if (request.printSql) {
+      // Whoever runs the SQL pins this very bundle: kept, so that a refusal can later say what differs.
+      await tools.bundles.keep(examined.bundleDigest, bundleBytes(examined.bundle));
+      return { ...preview, written: false };
+    }
     await request.confirm(preview);
     return { ...(await writePin(tools, examined, preview, request.writeIdentity)), written: true };
   });
@@ -107,6 +112,7 @@ async function writePin(
       environment: preview.marker.environment,
       bundle: examined.bundleDigest,
       by: preview.marker.pinnedBy,
+      ...(await vitalsToNote(examined.target)),
     },
   });
   const marker = { ...preview.marker, ledgerSequence: entry.entry.sequence, ledgerHead: entry.digest };

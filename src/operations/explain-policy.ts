@@ -6,7 +6,7 @@ import { nearest } from "../base/suggest.js";
 import type { VerdictName } from "../environment/evidence.js";
 import { explain, type Explanation } from "../policy/explain.js";
 import { withTarget } from "./judging/examine.js";
-import { claimsOf, type Judgement, judgementOf, requestedBy } from "./judging/judge-plan.js";
+import { claimsOf, type Judgement, judgementOf, requestedBy, withMissed } from "./judging/judge-plan.js";
 import { judgementShown } from "./judging/show-decision.js";
 import { rowsNow } from "./recall/plan-state.js";
 import { type Shown, showPlan } from "./show.js";
@@ -63,9 +63,15 @@ export async function explainPlan(tools: Toolbox, request: ExplainRequest): Prom
       requester: as ?? statement.requester.person,
       read: asked.read,
       bundle: bundleHere(tools, shown),
-      explanation,
+      explanation: withExpectation(explanation, judgement),
     };
   });
+}
+
+/** A missed expectation is no rule of a policy, and what it would take is the job's matter: no number of rows is tried. */
+function withExpectation(e: Explanation, judgement: Judgement): Explanation {
+  const decision = withMissed(e.decision, judgement);
+  return { ...e, decision, fired: decision.rules.filter((r) => r.effect !== "pass") };
 }
 
 /** The bundle of this checkout; the plan's own where the target is not one of its targets. */

@@ -18,8 +18,16 @@ import type { Summary } from "../changeset/summarise.js";
 import { targetConfigOf } from "../config/config.js";
 import type { PreparedJob } from "../jobs/job.js";
 import type { Decision } from "../policy/decision.js";
+import { onRehearsalPlace, rehearseJob, type PlacedRehearsal } from "./rehearse.js";
 import type { Rehearsal, SchemaChange, SchemaFacts, UndoRehearsal } from "../target/target.js";
-import { decisionOn, type JudgedClaims, judgementOf, requestedBy, summaryOf } from "./judging/judge-plan.js";
+import {
+  decisionOn,
+  endSummary,
+  type JudgedClaims,
+  judgementOf,
+  requestedBy,
+  startSummary,
+} from "./judging/judge-plan.js";
 import {
   type Examined,
   refuseContradiction,
@@ -31,11 +39,13 @@ import { refuseAppendOnly } from "./merging/append-only.js";
 import { ciClaims } from "./judging/ci-claims.js";
 import { refuseOverdueDebts } from "./debts.js";
 import { rejectionInWords, rejectionsOfEffect } from "./recall/rejections.js";
-import { oddOf } from "./judging/odd.js";
-import { refuseOutsideScope, refuseSchemaOutsideScope, refuseUnexpected } from "./judging/scope.js";
+import { highestLevel, type SnapshotLevel } from "../snapshot/snapshot.js";
+import { type EffectFacts, effectFacts } from "./judging/effect-facts.js";
+import { startOdd } from "./judging/odd.js";
+import { refuseOutsideScope, refuseSchemaOutsideScope, unexpected } from "./judging/scope.js";
 import { noScripts, scriptOf, statementsOf } from "./judging/script.js";
 import { type Pacing, plannedWaves } from "./writing/run-cut.js";
-import { measure } from "./recall/stored-plan.js";
+import { both, measure } from "./recall/stored-plan.js";
 import { timeOf } from "./judging/time.js";
 import type { SigningKey, Toolbox, WorkingChanges } from "./toolbox.js";
 
@@ -58,6 +68,8 @@ export interface PlanRequest {
   readonly pacing?: Pacing;
   /** Put a wave back when a check fails after it. */
   readonly putBack?: boolean;
+  /** What is kept before the first write, where that is more than the configuration says. */
+  readonly snapshot?: SnapshotLevel;
   /** How it is to be written; where nothing is said, as rows unless the job changes the schema. */
   readonly mode?: "rows" | "script";
 }
@@ -73,6 +85,9 @@ export interface PlanMade {
   readonly decision: Decision;
   readonly examined: Examined;
   readonly odd: Odd;
+  readonly facts: EffectFacts;
+  /** The effect is not what the job declares: the plan is denied, and shown. */
+  readonly missed: RefusedError | null;
 }
 
 /**
@@ -84,11 +99,12 @@ export async function makePlan(tools: Toolbox, request: PlanRequest): Promise<Pl
     await requirePlannable(tools, examined);
     await refuseOverdueDebts(tools, examined);
     const writer = await tools.workingChanges();
-    let rehearsal: Rehearsal;
-    const done = tools.progress.begin(`rehearsing ${request.job.name} on ${request.on}`);
+    let rehearsal: PlacedRehearsal;
+    const on = targetConfigOf(tools.project.config, request.on).rehearseOn ?? request.on;
+    const done = tools.progress.begin(`rehearsing ${request.job.name} on ${on}`);
     try {
       const how = { script: request.mode === "script" };
-      rehearsal = await examined.target.rehearse(request.job.runnable, writer, how);
+      rehearsal = await rehearseJob(tools, examined, request.job.runnable, writer, how);
     } catch (e) {
       writer.abort();
       throw e;
@@ -111,6 +127,7 @@ export async function makePlan(tools: Toolbox, request: PlanRequest): Promise<Pl
         lifetimeSeconds: request.lifetimeSeconds ?? PLAN_LIFETIME_SECONDS,
         pacing: request.pacing ?? {},
         putBack: request.putBack === true,
+        ...(request.snapshot === undefined ? {} : { snapshot: request.snapshot }),
       });
     } finally {
       changes.close();
@@ -131,7 +148,7 @@ export interface PlanParts {
   readonly job: PlannedJob | null;
   readonly from: PlanOrigin | null;
   /** Null for undo and rescue, whose rows come from a merge. */
-  readonly rehearsal: Rehearsal | null;
+  readonly rehearsal: PlacedRehearsal | null;
   readonly schema: SchemaFacts;
   readonly reason: string | null;
   readonly ticket: string | null;
@@ -142,6 +159,8 @@ export interface PlanParts {
   readonly keyOptional?: boolean;
   readonly pacing?: Pacing;
   readonly putBack?: boolean;
+  /** What is kept before the first write, where that is more than the configuration says. */
+  readonly snapshot?: SnapshotLevel;
   /** More that a reader must know. */
   readonly notices?: readonly string[];
   /** Present: the statements run again at apply. */
@@ -172,7 +191,7 @@ function writingOf(
     maxRowsPerSecond: parts.pacing?.maxRowsPerSecond ?? null,
     checks: Object.keys(checks).sort(),
     hooks: Object.keys(hooks).sort(),
-    snapshot: snapshot.level,
+    snapshot: highestLevel(snapshot.level, parts.snapshot ?? "rows"),
   };
 }
 
@@ -183,15 +202,15 @@ export async function sealPlan(
   changes: WorkingChanges,
   parts: PlanParts,
 ): Promise<PlanMade> {
-  const measured = measure(changes);
-  const summary = summaryOf(changes, measured.digest);
+  // The rows are read once for all that only looks at them.
+  const [summarising, oddSeen] = [startSummary(), startOdd(tools, examined.target.name)];
+  const measured = measure(changes, both(summarising, oddSeen));
+  const summary = endSummary(summarising, changes, measured.digest);
   const rowsBefore = await rowsBeforeOf(examined, measured.tables, parts.rehearsal);
   if (parts.job !== null) {
     refuseOutsideScope(parts.job, measured.tables, examined.target.name);
-    refuseUnexpected(parts.job, measured.tables, examined.target.name);
-  }
-  if (parts.job !== null)
     refuseSchemaOutsideScope(parts.job, parts.script?.schemaChanges ?? [], examined.target.name);
+  }
   if (parts.from !== null) refuseAppendOnly(tools, examined.target.name, parts.from.kind, measured.tables);
   const writing = writingOf(tools, examined, changes, parts, measured);
 
@@ -247,6 +266,7 @@ export async function sealPlan(
       digest,
       changeset: measured.digest,
       rows: measured.rows,
+      ...tablesToNote(statement.changeset.tables.map((t) => t.name)),
       job: parts.job?.name ?? parts.from?.kind ?? "",
       by: requester.person,
       decision: decision.kind,
@@ -260,8 +280,29 @@ export async function sealPlan(
       ...(parts.from === null ? {} : { from: parts.from.kind, runs: [...parts.from.runs] }),
     },
   });
-  const odd = oddOf(tools, examined.target.name, changes);
-  return { id, digest, file, statement, summary, shapes: changes.tables, decision, examined, odd };
+  const odd = oddSeen.finish(changes);
+  const facts = await effectFacts(tools, statement, summary, changes);
+  const missed = unexpected(parts.job, measured.tables, examined.target.name);
+  return {
+    id,
+    digest,
+    file,
+    statement,
+    summary,
+    shapes: changes.tables,
+    decision,
+    examined,
+    odd,
+    facts,
+    missed,
+  };
+}
+
+/** An entry has room for so much of a plan's tables; a plan of more counts as one whose tables nobody knows. */
+const MOST_TABLES_BYTES = 16_384;
+
+function tablesToNote(tables: readonly string[]): { readonly tables?: readonly string[] } {
+  return JSON.stringify(tables).length > MOST_TABLES_BYTES ? {} : { tables };
 }
 
 /** What policy is told of a plan whose statement does not exist yet. */
@@ -272,6 +313,7 @@ function claimsBefore(parts: PlanParts, requester: Requester, writing: Writing):
     mode: parts.script === undefined ? "rows" : "script",
     waves: writing.waves,
     checks: writing.checks,
+    snapshot: { level: writing.snapshot },
     schemaChanges: parts.script?.schemaChanges.length ?? 0,
     sequences: parts.rehearsal?.sequences.length ?? 0,
     origins: parts.rehearsal?.origins ?? {},
@@ -333,6 +375,7 @@ async function stateOf(
       where: rehearsal?.where ?? "merge",
       at: stamp(now),
       lock_ms: Math.round(rehearsal?.lockMs ?? 0),
+      ...(rehearsal?.clone === undefined ? {} : { clone: rehearsal.clone }),
       ...(found.undo === null ? {} : { undo: found.undo }),
     },
     schema: {
@@ -390,7 +433,11 @@ export async function rehearsedUndo(
   }
   const done = tools.progress.begin(`rehearsing the way back on a copy of ${target.name}`);
   try {
-    return await target.rehearseUndo(changes, script);
+    // What an undo plan takes back is not on a clone.
+    if (how.from !== null) return await target.rehearseUndo(changes, script);
+    return await onRehearsalPlace(tools, examined, async (place) =>
+      place.rehearseUndo === undefined ? null : await place.rehearseUndo(changes, script),
+    );
   } finally {
     done();
   }
@@ -452,6 +499,7 @@ function plannedJob(job: PreparedJob): PlannedJob {
     selective: job.selective,
     scope: job.scope,
     expect: job.expect,
+    ...(job.direction === null || job.direction.length === 0 ? {} : { direction: job.direction }),
   };
 }
 
@@ -523,6 +571,6 @@ function refuseSplitScript(parts: PlanParts): void {
   });
 }
 
-function withNotice(rehearsal: Rehearsal, notice: string | null): Rehearsal {
+function withNotice(rehearsal: PlacedRehearsal, notice: string | null): PlacedRehearsal {
   return notice === null ? rehearsal : { ...rehearsal, notices: [...rehearsal.notices, notice] };
 }

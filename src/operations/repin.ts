@@ -14,6 +14,7 @@ import type { LedgerStore } from "../ledger/entry.js";
 import { textFact } from "../ledger/facts.js";
 import type { Marker } from "../target/marker.js";
 import { anchorOf, type Examined, withTarget } from "./judging/examine.js";
+import { vitalsToNote } from "./judging/live-signals.js";
 import { keptBundle, pinQuorum, type Quorum, requireQuorum } from "./consent/quorum.js";
 import type { Toolbox } from "./toolbox.js";
 
@@ -249,6 +250,7 @@ async function writePin(
       throw stale(examined.target.name, `identity: signed for ${p.statement.identity}, now ${found}`);
     }
     const environment = environmentOf(tools, examined);
+    const vitals = await vitalsToNote(examined.target);
     const { entry, digest } = (await tools.ledger()).append({
       kind: "target-pinned",
       target: examined.target.name,
@@ -259,6 +261,7 @@ async function writePin(
         bundle: examined.bundleDigest,
         by: p.signedBy.join(", "),
         nonce: p.statement.nonce,
+        ...vitals,
         statement: Buffer.from(p.bytes).toString("base64url"),
         signatures: p.signatures.map((s) => Buffer.from(s).toString("base64url")),
       },

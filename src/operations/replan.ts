@@ -6,6 +6,7 @@ import type { TableCounts } from "../changeset/change.js";
 import { requireSeen, type Review } from "./consent/review.js";
 import { countsInWords } from "./judging/scope.js";
 import { measure } from "./recall/stored-plan.js";
+import { rehearseJob } from "./rehearse.js";
 import type { PreparedJob, Toolbox } from "./toolbox.js";
 
 /**
@@ -28,7 +29,7 @@ export async function requireSameEffect(tools: Toolbox, reviewed: Review): Promi
   const writer = await tools.workingChanges();
   const done = tools.progress.begin(`rehearsing ${job.name} here`);
   try {
-    await examined.target.rehearse(prepared.runnable, writer);
+    await rehearseJob(tools, examined, prepared.runnable, writer);
   } catch (e) {
     writer.abort();
     throw e;

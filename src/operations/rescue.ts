@@ -23,8 +23,8 @@ import { allRuns, type RunRecord } from "./recall/runs.js";
 import { loadPlan } from "./recall/stored-plan.js";
 import type { Target } from "../target/target.js";
 import type { LoadedPlan, Toolbox, WorkingChanges } from "./toolbox.js";
-import { problemsOf } from "./judging/trial.js";
 import type { Pacing } from "./writing/run-cut.js";
+import { openTrial, type Trial } from "./judging/trial.js";
 import { problemInWords } from "./writing/write-batch.js";
 
 /** What is asked of rescue. */
@@ -282,9 +282,25 @@ async function withoutRefused(
   counts: { restored: number; readonly merged: number; conflict: number },
   conflicts: RowConflict[],
 ): Promise<WorkingChanges> {
+  const trial = await openTrial(tools, target, counts.restored + counts.merged);
+  try {
+    return await withoutRefusedBy(trial, tools, target, changes, counts, conflicts);
+  } finally {
+    await trial.close();
+  }
+}
+
+async function withoutRefusedBy(
+  trial: Trial,
+  tools: Toolbox,
+  target: Target,
+  changes: WorkingChanges,
+  counts: { restored: number; readonly merged: number; conflict: number },
+  conflicts: RowConflict[],
+): Promise<WorkingChanges> {
   let left = changes;
   for (let round = 0; round < ROUNDS; round++) {
-    const problems = await problemsOf(target, left, counts.restored + counts.merged);
+    const problems = await trial.problemsOf(left);
     if (problems.length === 0) return left;
     const out = new Map<string, { readonly change: Change; readonly kind: "foreign-key" | "constraint" }>();
     for (const p of problems) {

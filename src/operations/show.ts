@@ -4,6 +4,7 @@ import type { Odd } from "../changeset/odd.js";
 import type { Summary } from "../changeset/summarise.js";
 import type { Change, TableShape } from "../changeset/change.js";
 import type { PlanStatement } from "../approval/plan-statement.js";
+import { type EffectFacts, effectFacts } from "./judging/effect-facts.js";
 import { oddOf } from "./judging/odd.js";
 import { summaryOf } from "./judging/judge-plan.js";
 import { loadPlan } from "./recall/stored-plan.js";
@@ -18,6 +19,7 @@ export interface Shown {
   readonly shapes: readonly TableShape[];
   readonly changes: WorkingChanges;
   readonly odd: Odd;
+  readonly facts: EffectFacts;
 }
 
 /** Reads a plan and hands it to `work` while its rows are at hand. */
@@ -41,6 +43,7 @@ export async function showPlan<T>(
         shapes: plan.changes.tables,
         changes: plan.changes,
         odd: oddOf(tools, plan.statement.target.name, plan.changes),
+        facts: await effectFacts(tools, plan.statement, summary, plan.changes),
       },
       {
         all: function* () {

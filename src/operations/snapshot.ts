@@ -1,6 +1,6 @@
 /** Snapshots by hand: taken, listed, verified, compared, restored elsewhere, and destroyed when their time is over. */
 import { stamp } from "../base/clock.js";
-import { HoldpointError, IntegrityError, TargetError, UsageError } from "../base/errors.js";
+import { HoldpointError, IntegrityError, RefusedError, TargetError, UsageError } from "../base/errors.js";
 import { idFromBytes } from "../base/ids.js";
 import type { ChangeSink, TableShape } from "../changeset/change.js";
 import { keyOf } from "../changeset/change.js";
@@ -8,6 +8,7 @@ import { digestOfSource } from "../changeset/encode.js";
 import type { Summary } from "../changeset/summarise.js";
 import { keyBytes } from "../changeset/key.js";
 import type { Row } from "../changeset/value.js";
+import type { LedgerStore } from "../ledger/entry.js";
 import type { SnapshotManifest } from "../snapshot/snapshot.js";
 import type { Target } from "../target/target.js";
 import { compareStates } from "./merging/compare-states.js";
@@ -78,7 +79,7 @@ async function takeOf(
         ? await takeDatabase(tools, target, facts("database"))
         : await takeTables(tools, target, facts("tables"), tables);
     const { manifest, digest, stored } = kept;
-    (await tools.ledger()).append({
+    await recorded(tools, manifest.id, {
       kind: "snapshot-taken",
       target: target.name,
       plan: of.plan,
@@ -96,6 +97,20 @@ async function takeOf(
     return { ...kept, tookMs: tools.clock.now().getTime() - started };
   } catch (e) {
     done();
+    throw e;
+  }
+}
+
+/** A snapshot that the ledger does not know can be relied on by nobody: what cannot be recorded is not kept either. */
+export async function recorded(
+  tools: Toolbox,
+  id: string,
+  entry: Parameters<LedgerStore["append"]>[0],
+): Promise<void> {
+  try {
+    (await tools.ledger()).append(entry);
+  } catch (e) {
+    await tools.snapshots.prune([id], () => [], { evenIfNeeded: true });
     throw e;
   }
 }
@@ -213,21 +228,59 @@ export interface ListedSnapshot {
   readonly manifest: SnapshotManifest | null;
   readonly neededBy: readonly string[];
   readonly why: string | null;
+  /** False for one that the ledger does not know: nothing may be built on it, and it can be pruned by its id. */
+  readonly isRecorded: boolean;
 }
 
-/** The snapshots that are still kept, newest first; what a run took for itself only with `all`. */
+/**
+ * The snapshots that are still kept, newest first; what a run took for itself only with `all`. Manifests alone are read:
+ * whether the rows are whole is what `verify` tells. Last come those that the store has and the ledger does not know.
+ */
 export async function listSnapshots(tools: Toolbox, on: string | null): Promise<readonly ListedSnapshot[]> {
   const files = new Map((await tools.snapshots.list()).map((f) => [f.id, f.check]));
   const needed = await neededBy(tools);
-  const records = (await snapshotRecords(tools, on)).filter((r) => !r.pruned);
-  return [...records].reverse().map((record) => {
+  const all = await snapshotRecords(tools, null);
+  const records = all.filter((r) => !r.pruned && (on === null || r.target === on));
+  const known = records.map((record): ListedSnapshot => {
     const check = files.get(record.id);
+    const why = faultOf(record, check);
     return {
       record,
-      manifest: check?.ok === true ? check.manifest : null,
+      manifest: check?.ok === true && why === null ? check.manifest : null,
       neededBy: needed(record.id),
-      why: check === undefined ? "its file is gone" : check.ok ? null : check.why,
+      why,
+      isRecorded: true,
     };
+  });
+  const ids = new Set(all.map((r) => r.id));
+  return [...known.reverse(), ...unrecorded(files, ids, on)];
+}
+
+type Files = ReadonlyMap<string, Awaited<ReturnType<Toolbox["snapshots"]["list"]>>[number]["check"]>;
+
+function faultOf(record: SnapshotRecord, check: ReturnType<Files["get"]>): string | null {
+  if (check === undefined) return "its file is gone";
+  if (!check.ok) return check.why;
+  return check.digest === record.manifest
+    ? null
+    : `expected the manifest ${record.manifest}, found ${check.digest}`;
+}
+
+/** What a killed `take` left: whole perhaps, and relied on by nobody. It holds rows, so it is shown and can be pruned. */
+function unrecorded(files: Files, known: ReadonlySet<string>, on: string | null): readonly ListedSnapshot[] {
+  return [...files].flatMap(([id, check]): ListedSnapshot[] => {
+    if (known.has(id) || (on !== null && check.ok && check.manifest.target !== on)) return [];
+    const {
+      takenAt: at = "",
+      target = "",
+      plan = null,
+      run = null,
+      level = "rows",
+    } = check.ok ? check.manifest : {};
+    const manifest: SnapshotRecord["manifest"] = check.ok ? check.digest : `sha256:${"0".repeat(64)}`;
+    const record = { id, manifest, at, target, plan, run, level, pruned: false };
+    const why = "the ledger does not know it: its taking was interrupted";
+    return [{ record, manifest: null, neededBy: [], why, isRecorded: false }];
   });
 }
 
@@ -254,6 +307,42 @@ export async function restoreSnapshot(tools: Toolbox, ref: string, to: string): 
   return manifest.level === "database"
     ? tools.snapshots.restoreFile(record.id, to, record.manifest)
     : tools.snapshots.restoreRows(record.id, to, record.manifest);
+}
+
+/**
+ * What a restore over a target would do, as the refusal of it: the same as any destructive job, shown in numbers, and
+ * done by none. Merging keeps what a restore would take.
+ * @throws RefusedError ERR_SNAPSHOT_PLACE always; IntegrityError ERR_SNAPSHOT_UNVERIFIED for a snapshot that is none.
+ */
+export async function refuseRestoreOver(tools: Toolbox, ref: string, target: string): Promise<never> {
+  const record = await findSnapshot(tools, ref);
+  if (record.target !== target)
+    throw new UsageError({
+      code: "ERR_SNAPSHOT_UNKNOWN",
+      message: `${record.id} is a snapshot of ${record.target}, not of ${target}`,
+    });
+  const { changed } = await diffSnapshots(tools, record.id, null, []);
+  const born = changed.tables.reduce((n, t) => n + t.insert, 0);
+  const newer = changed.tables.reduce((n, t) => n + t.update, 0);
+  const gone = changed.tables.reduce((n, t) => n + t.delete, 0);
+  throw new RefusedError({
+    code: "ERR_SNAPSHOT_PLACE",
+    message: `restoring ${record.id} over ${target} would destroy ${born + newer} newer rows: ${born} born since ${record.at} would be deleted, ${newer} changed since would go back`,
+    why: `${gone} rows that are gone would come back, whoever removed them; in ${changed.tables.map((t) => t.name).join(", ") || "no table"}`,
+    next: [
+      {
+        actor: "requester",
+        argv: ["holdpoint", "rescue", "--on", target, "--from", record.id],
+        text: "merge instead: brings back what was damaged, keeps what was written since",
+      },
+      {
+        actor: "anyone",
+        argv: ["holdpoint", "snapshot", "restore", record.id, "--to", "FILE"],
+        text: "or look at it in a new file",
+      },
+    ],
+    details: { deleted: born, overwritten: newer, resurrected: gone },
+  });
 }
 
 /** What changed from a snapshot to another one, or to the target as it is now. */
@@ -316,7 +405,8 @@ async function summaryBetween(
 async function neededBy(tools: Toolbox): Promise<(id: string) => readonly string[]> {
   const needed = new Map<string, string[]>();
   for (const run of await allRuns(tools)) {
-    if (run.snapshot !== null && run.state === "done")
+    // A run that stopped part way goes on, or is taken back, from what it kept.
+    if (run.snapshot !== null && run.state !== "undone" && run.state !== "failed")
       needed.set(run.snapshot, [...(needed.get(run.snapshot) ?? []), run.id]);
   }
   return (id) => needed.get(id) ?? [];
@@ -340,22 +430,35 @@ export interface PruneRequest {
 /** Destroys row data of snapshots; the ledger keeps their digests. What an undo still needs stays unless told otherwise. */
 export async function pruneSnapshots(tools: Toolbox, request: PruneRequest): Promise<Pruned> {
   const ids = await toPrune(tools, request);
-  const done = await tools.snapshots.prune(ids, await neededBy(tools), {
-    evenIfNeeded: request.evenIfNeeded,
-    now: tools.clock.now(),
-  });
-  if (done.removed.length > 0)
+  const needed = await neededBy(tools);
+  const kept = request.evenIfNeeded
+    ? []
+    : ids.map((id) => ({ id, neededBy: needed(id) })).filter((k) => k.neededBy.length > 0);
+  const removed = ids.filter((id) => !kept.some((k) => k.id === id));
+  const records = await snapshotRecords(tools, null);
+  const present = new Set((await tools.snapshots.list()).map((f) => f.id));
+  const fresh = removed.filter((id) => records.some((r) => r.id === id && !r.pruned));
+  // Recorded first: a crash afterwards leaves files that nobody relies on, and that the next prune takes away.
+  if (fresh.length > 0)
     (await tools.ledger()).append({
       kind: "snapshot-pruned",
       target: request.on,
-      facts: { snapshots: [...done.removed] },
+      facts: { snapshots: fresh },
     });
-  return done;
+  const left = records.filter((r) => r.pruned && present.has(r.id)).map((r) => r.id);
+  const going = [...new Set([...removed.filter((id) => present.has(id)), ...left])];
+  await tools.snapshots.prune(going, () => [], { evenIfNeeded: true, now: tools.clock.now() });
+  return { removed, kept };
 }
 
 async function toPrune(tools: Toolbox, request: PruneRequest): Promise<readonly string[]> {
+  const present = new Set((await tools.snapshots.list()).map((f) => f.id));
   const named: string[] = [];
   for (const ref of request.refs) {
+    if (present.has(ref)) {
+      named.push(ref); // also one that the ledger does not know, or that a crash kept from going
+      continue;
+    }
     const record = await findSnapshot(tools, ref);
     refusePruned(record);
     named.push(record.id);
@@ -369,7 +472,6 @@ async function toPrune(tools: Toolbox, request: PruneRequest): Promise<readonly 
     });
   }
   const { keep, before } = request;
-  const present = new Set((await tools.snapshots.list()).map((f) => f.id));
   const newest = [...(await snapshotRecords(tools, request.on))]
     .reverse()
     .filter((r) => !r.pruned && present.has(r.id));

@@ -10,6 +10,7 @@ import type { VerifiedSignature } from "../approval/sshsig.js";
 import type { Clock, Random } from "../base/clock.js";
 import type { Digest } from "../base/digest.js";
 import type { Change, ChangeSink, ChangeSource, RowKey, TableShape } from "../changeset/change.js";
+import type { Measured } from "../changeset/encode.js";
 import type { Value } from "../changeset/value.js";
 import type { Config } from "../config/config.js";
 import type { SystemPin } from "../config/system-pins.js";
@@ -17,6 +18,7 @@ import type { Evidence } from "../environment/evidence.js";
 import type { JobRequest, PreparedJob } from "../jobs/job.js";
 import type { LedgerStore } from "../ledger/entry.js";
 import type { CompiledPolicies } from "../policy/compile.js";
+import type { PrepareAssertion } from "../policy/lint-assertions.js";
 import type { SnapshotManifest } from "../snapshot/snapshot.js";
 import type { Target } from "../target/target.js";
 import type { MachineProbe } from "./doctor.js";
@@ -29,6 +31,8 @@ export interface ValueOrigin {
   readonly part: string;
   readonly from: string;
   readonly inherited: boolean;
+  /** Whether an inherited value was there when the parent process began, or was set since; null where nobody can tell. */
+  readonly age?: "before-parent" | "since" | null;
 }
 
 /** The project around the working directory: its configuration, people and policies, read and checked. */
@@ -46,6 +50,13 @@ export interface Project {
 export interface WorkingChanges extends ChangeSource {
   readonly path: string;
   readonly get: (table: string, key: RowKey) => Change | undefined;
+  /** Keys alone, and a change by its key's bytes; see `SampleSource`. */
+  readonly keys?: (table: string) => Iterable<Uint8Array>;
+  readonly at?: (table: string, key: Uint8Array) => Change | undefined;
+  /** Measures the changes and keeps their canonical stream, which is put into the plan's file later. */
+  readonly packed?: (also?: ChangeSink) => Measured;
+  /** The changes in canonical order, cut into parts of so many each; absent where they are a part of a file themselves. */
+  readonly slices?: (sizes: Iterable<number>) => Iterable<ChangeSource>;
   readonly query: (
     sql: string,
     limits: { readonly maxRows: number; readonly maxMs: number },
@@ -68,6 +79,8 @@ export interface QueryAnswer {
 
 /** A working ChangeSet being written. */
 export interface ChangesWriter extends ChangeSink {
+  /** Adds the inverse of all changes of a file whose rows are all plain; false where one is not, and nothing is added. */
+  readonly addInverse?: (of: ChangeSource) => boolean;
   readonly finish: () => WorkingChanges;
   readonly abort: () => void;
 }
@@ -238,7 +251,7 @@ export interface Toolbox {
   ) => Promise<{ readonly target: Target; readonly origins: readonly ValueOrigin[] }>;
   /** Finds, reads, pins and binds a job for a target; nothing of it runs yet. */
   readonly prepareJob: (on: string, request: JobRequest, given: readonly string[]) => Promise<PreparedJob>;
-  readonly machineEvidence: () => readonly Evidence[];
+  readonly machineEvidence: (target: string) => readonly Evidence[];
   /** Login, host and CI facts for the statement: claims, never proof. */
   readonly claims: () => Readonly<Record<string, string>>;
   /**
@@ -249,6 +262,12 @@ export interface Toolbox {
   /** The ledger of the store; created on first use only by operations that may. */
   readonly ledger: () => Promise<LedgerStore>;
   readonly plans: PlanShelf;
+  /**
+   * Checks every byte of a plan, named as for {@link PlanShelf.read}, in a process of its own that has no environment, and
+   * may read nothing but the program and the plan.
+   * @throws as `checkPlan` in that process; ERR_PLAN_UNCHECKED (35) where it ends without an answer.
+   */
+  readonly verifyApart: (ref: string) => Promise<void>;
   readonly snapshots: SnapshotShelf;
   /** A fresh private folder in the store. */
   readonly scratch: () => ScratchFolder;
@@ -279,6 +298,8 @@ export interface Toolbox {
     readonly path: string | null;
     readonly source: Digest;
   }) => Promise<{ readonly commit: string | null; readonly clean: boolean } | null>;
+  /** Finds out whether questions in SQL could be asked of a plan's rows; asks none. */
+  readonly queryPreparer: () => Promise<PrepareAssertion>;
   /** What `doctor` asks this machine. */
   readonly probe: MachineProbe;
   readonly progress: Progress;

@@ -4,10 +4,11 @@
  */
 import { parseStamp } from "../base/clock.js";
 import { RefusedError, UsageError } from "../base/errors.js";
-import type { RowKey } from "../changeset/change.js";
+import type { Change, RowKey } from "../changeset/change.js";
+import { targetConfigOf } from "../config/config.js";
 import type { Resolutions } from "../config/resolutions-file.js";
-import type { WriteProblem } from "../target/target.js";
-import { type Applied, applyPlan } from "./apply.js";
+import type { Target, WriteProblem } from "../target/target.js";
+import { type Applied, applyPlan, type ApplyRequest } from "./apply.js";
 import { deciding, type OnConflict, type RowConflict } from "./merging/conflict.js";
 import { committedPart } from "./writing/begun.js";
 import { type Cover, coverOf } from "./consent/cover.js";
@@ -21,14 +22,15 @@ import {
   together,
   type UndoCounts,
 } from "./merging/merge-back.js";
-import { narrow, type Narrowing, narrowingFlags } from "./merging/narrow.js";
+import { narrow, type Narrowed, type Narrowing, narrowingFlags } from "./merging/narrow.js";
+import { reversing, type Reversing } from "./merging/reversing.js";
 import { PLAN_LIFETIME_SECONDS, type PlanMade, requirePlannable, sealPlan } from "./plan.js";
 import { refusePlanOfOtherPlace } from "./recall/plan-state.js";
 import { allRuns, findWrittenRun, type RunRecord } from "./recall/runs.js";
 import { isForgotten } from "./snapshot.js";
 import { loadPlan } from "./recall/stored-plan.js";
 import { timeOf } from "./judging/time.js";
-import type { LoadedPlan, Toolbox, WorkingChanges } from "./toolbox.js";
+import type { ChangesWriter, LoadedPlan, Toolbox, WorkingChanges } from "./toolbox.js";
 import { problemsOf } from "./judging/trial.js";
 import { schemaBack, tablesWithPlace } from "./merging/undo-schema.js";
 import type { Pacing } from "./writing/run-cut.js";
@@ -50,7 +52,7 @@ export interface UndoRequest extends Narrowing {
   /** How the plan is to be written, see `plan`. */
   readonly pacing?: Pacing;
   readonly putBack?: boolean;
-  readonly confirm: (target: string) => Promise<void>;
+  readonly confirm: ApplyRequest["confirm"];
 }
 
 /** How an undo ended: applied, waiting for approval, or nothing to do. Conflicts are thrown. */
@@ -168,16 +170,19 @@ async function prepareUndo(tools: Toolbox, u: Undoing, request: UndoRequest): Pr
     const { counts, conflicts } = merged;
     if (counts.conflict > 0 && request.onConflict === "stop")
       throw conflictStop(u, counts, conflicts, request);
-    const rows = counts.putBack + counts.merged;
-    const { script, left } = await schemaBack(tools, examined.target, u.plans, { changes, rows, whole });
+    const rows = counts.putBack + counts.merged + counts.reversed;
+    const back = await schemaBack(tools, examined.target, u.plans, { changes, rows, whole });
+    const { script } = back;
+    const left = [...back.left, ...merged.leftIn.map(leftWords)];
     if (rows === 0 && script === null)
       return { counts, conflicts, made: null, cover: null, waiting: null, left };
-    const problems = await problemsOf(examined.target, changes, rows);
+    const problems = await problemsOf(tools, examined.target, changes, rows);
     if (problems.length > 0) throw problemStop(u, counts, conflicts, problems);
     const clean =
       whole &&
       u.runs.length === 1 &&
-      counts.merged + counts.conflict + counts.nothingToDo + counts.gone === 0;
+      counts.merged + counts.conflict + counts.nothingToDo + counts.gone + counts.reversed + counts.left ===
+        0;
     const made = await sealPlan(tools, examined, changes, {
       job: null,
       from: {
@@ -187,9 +192,9 @@ async function prepareUndo(tools: Toolbox, u: Undoing, request: UndoRequest): Pr
         snapshot: null,
         manifest: null,
         counts: {
-          put_back: counts.putBack,
+          put_back: counts.putBack + counts.reversed,
           merged: counts.merged,
-          nothing_to_do: counts.nothingToDo + counts.gone,
+          nothing_to_do: counts.nothingToDo + counts.gone + counts.left,
           conflict: counts.conflict,
         },
         clean,
@@ -214,6 +219,10 @@ async function prepareUndo(tools: Toolbox, u: Undoing, request: UndoRequest): Pr
   }
 }
 
+function leftWords({ table, rows }: MergedBack["leftIn"][number]): string {
+  return `${rows} ${rows === 1 ? "row" : "rows"} of ${table} left as it is, append only: no reversing row is declared`;
+}
+
 interface MergedAll {
   readonly merged: MergedBack;
   readonly changes: WorkingChanges;
@@ -225,6 +234,7 @@ async function mergeAll(tools: Toolbox, u: Undoing, request: UndoRequest): Promi
   const decisions = deciding(request.onConflict, request.resolutions);
   const results: MergedBack[] = [];
   const steps: WorkingChanges[] = [];
+  const numbers = new Map<string, bigint>();
   let whole = true;
   try {
     for (const [i, plan] of u.plans.entries()) {
@@ -233,10 +243,26 @@ async function mergeAll(tools: Toolbox, u: Undoing, request: UndoRequest): Promi
       const narrowed = tablesWithPlace(run, plan, asked, await u.examined.target.schema());
       const part = await committedPart(tools, plan, u.examined, u.runs[i]);
       whole &&= narrowed.whole && part === null;
-      const how = { deciding: decisions, changedBy: await changedBySince(tools, u, run) };
+      const earlier = await undosOf(tools, run);
+      const how = {
+        deciding: decisions,
+        changedBy: await changedBySince(tools, u, run),
+        reversing: reversingIn(tools, u.examined, numbers, earlier),
+      };
       const step = await written(tools, async (writer) => {
+        // What only grows is not put back by a delete: its rows are merged one by one, and reversed.
+        const growing = targetConfigOf(tools.project.config, u.examined.target.name).appendOnly;
+        const grows = plan.changes.tables.some((t) => growing.includes(t.name));
+        const untouched = steps.length === 0 && part === null && narrowed.whole && !grows;
+        const all = untouched ? await allBack(u.examined.target, plan, narrowed, writer) : null;
+        if (all !== null) {
+          results.push(all);
+          return;
+        }
         const reader = readerAfter(u.examined.target, steps);
         results.push(await mergeBack(reader, part ?? plan.changes, narrowed, how, writer));
+      }).finally(() => {
+        for (const undo of earlier) undo.close();
       });
       steps.push(step);
     }
@@ -244,6 +270,7 @@ async function mergeAll(tools: Toolbox, u: Undoing, request: UndoRequest): Promi
     const merged = {
       counts: sumCounts(results.map((r) => r.counts)),
       conflicts: results.flatMap((r) => r.conflicts),
+      leftIn: results.flatMap((r) => r.leftIn),
     };
     const only = steps.length === 1 ? steps.pop() : undefined;
     const changes = only ?? (await written(tools, (writer) => Promise.resolve(together(steps, writer))));
@@ -251,6 +278,48 @@ async function mergeAll(tools: Toolbox, u: Undoing, request: UndoRequest): Promi
   } finally {
     for (const step of steps) step.close();
   }
+}
+
+/**
+ * The merge where nobody touched a row since, as the target itself says: every row is put back. Null where that is not so or
+ * cannot be told, and then each row is merged. Rows whose generated cells might differ are left to the merge.
+ */
+async function allBack(
+  target: Target,
+  { changes, statement }: LoadedPlan,
+  narrowed: Narrowed,
+  writer: ChangesWriter,
+): Promise<MergedBack | null> {
+  const plain = changes.tables.every((t) => t.columns.every((c) => c.generated !== true));
+  const every = narrowed.tables.length === changes.tables.length;
+  if (!plain || !every || (await target.holdsAll?.(changes, "after")) !== true) return null;
+  if (writer.addInverse?.(changes) !== true) return null;
+  const none = { merged: 0, nothingToDo: 0, gone: 0, conflict: 0, outside: 0, reversed: 0, left: 0 };
+  return { counts: { putBack: statement.changeset.rows, ...none }, conflicts: [], leftIn: [] };
+}
+
+/** Undos of a run that stand, be it of a part: what they reversed is not reversed again. Close each. */
+async function undosOf(tools: Toolbox, run: string): Promise<readonly LoadedPlan[]> {
+  const undos = (await allRuns(tools)).filter((r) => r.state === "done" && r.undoes.includes(run));
+  const plans: LoadedPlan[] = [];
+  for (const undo of undos) plans.push(await loadPlan(tools, undo.plan));
+  return plans;
+}
+
+function reversingIn(
+  tools: Toolbox,
+  { target }: Examined,
+  numbers: Map<string, bigint>,
+  earlier: readonly LoadedPlan[],
+): Reversing {
+  const { appendOnly, reversals } = targetConfigOf(tools.project.config, target.name);
+  function* addedBefore(table: string): Generator<Extract<Change, { op: "insert" }>, undefined> {
+    for (const { changes } of earlier) {
+      if (!changes.tables.some((t) => t.name === table)) continue;
+      for (const change of changes.changes(table)) if (change.op === "insert") yield change;
+    }
+  }
+  return reversing({ appendOnly, reversals, target, numbers, addedBefore });
 }
 
 /** A working ChangeSet as `fill` makes it; nothing is left behind when it fails. */
@@ -342,7 +411,7 @@ function conflictStop(
       {
         actor: "requester",
         argv: ["holdpoint", "undo", ...names, ...narrowingFlags(narrowing), "--on-conflict", "keep-now"],
-        text: `put back ${counts.putBack + counts.merged}, leave these ${counts.conflict}`,
+        text: `put back ${counts.putBack + counts.merged}, leave ${counts.conflict === 1 ? "this one" : `these ${counts.conflict}`} as ${counts.conflict === 1 ? "it is" : "they are"}`,
       },
     ],
     details: stopOf(u, counts, conflicts),

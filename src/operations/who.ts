@@ -3,12 +3,14 @@ import { stamp } from "../base/clock.js";
 import { UsageError } from "../base/errors.js";
 import { afterOf, beforeOf, type Change, type RowKey, type TableShape } from "../changeset/change.js";
 import { sameRow, sameValue, type Row, type Value } from "../changeset/value.js";
-import { withTarget } from "./judging/examine.js";
+import { keyText } from "../changeset/key.js";
+import { type Examined, withTarget } from "./judging/examine.js";
 import { snapshotsByHand } from "./merging/image.js";
 import { type RunRecord, runsNamed } from "./recall/runs.js";
 import { isForgotten } from "./snapshot.js";
 import { loadPlan } from "./recall/stored-plan.js";
-import type { Toolbox } from "./toolbox.js";
+import { committedPart } from "./writing/begun.js";
+import type { LoadedPlan, Toolbox } from "./toolbox.js";
 
 /** One run that touched the row; images are null where there was no row, undefined where they were destroyed. */
 export interface Touch {
@@ -52,7 +54,8 @@ export async function whoTouched(
   table: string,
   keyTexts: readonly string[],
 ): Promise<RowHistory> {
-  return withTarget(tools, on, async ({ target }) => {
+  return withTarget(tools, on, async (examined) => {
+    const { target } = examined;
     const { tables } = await target.schema();
     const shape = tables.find((t) => t.name === table);
     if (shape === undefined || shape.keyKind === "none") throw noSuchRow(on, table, tables, shape);
@@ -64,7 +67,7 @@ export async function whoTouched(
       now = read.row;
       key = read.key;
     }
-    const touches = await touchesOf(tools, on, table, now === null ? candidates : [key]);
+    const touches = await touchesOf(tools, examined, table, now === null ? candidates : [key]);
     const sightings = await sightingsOf(tools, on, shape, now === null ? candidates : [key]);
     return {
       target: on,
@@ -100,7 +103,7 @@ function valuesOf(text: string): readonly Value[] {
 
 async function touchesOf(
   tools: Toolbox,
-  on: string,
+  examined: Examined,
   table: string,
   keys: readonly RowKey[],
 ): Promise<readonly Touch[]> {
@@ -110,27 +113,47 @@ async function touchesOf(
   const touches: Touch[] = [];
   // Only these runs' own entries are read: the answer does not wait for a long history.
   for (const run of await runsNamed(tools, ids)) {
-    if (run.target !== on) continue;
-    touches.push(await touchOf(tools, run, table, keys));
+    // Rows are noted before a run writes: one that wrote nothing touched none.
+    if (run.target !== examined.target.name || run.state === "failed") continue;
+    const touch = await touchOf(tools, examined, run, table, keys);
+    if (touch !== null) touches.push(touch);
   }
   return touches;
 }
 
+/** Null when a run that is not over has not come to the row. */
 async function touchOf(
   tools: Toolbox,
+  examined: Examined,
   run: RunRecord,
   table: string,
   keys: readonly RowKey[],
-): Promise<Touch> {
+): Promise<Touch | null> {
   if (await isForgotten(tools, run.id)) return { run, before: undefined, after: undefined, changed: [] };
   const plan = await loadPlan(tools, run.plan);
   try {
     const change = keys.map((key) => plan.changes.get(table, key)).find((c) => c !== undefined);
     if (change === undefined) return { run, before: undefined, after: undefined, changed: [] };
+    if (!(await hasWritten(tools, examined, plan, run, change))) return null;
     return { run, before: beforeOf(change), after: afterOf(change), changed: changedBy(change) };
   } finally {
     plan.close();
   }
+}
+
+/** Of a run that stopped part way, the marks in the target say which batches are there. */
+async function hasWritten(
+  tools: Toolbox,
+  examined: Examined,
+  plan: LoadedPlan,
+  run: RunRecord,
+  change: Change,
+): Promise<boolean> {
+  const part = await committedPart(tools, plan, examined, run);
+  if (part === null) return true;
+  const key = keyText(change.key);
+  for (const written of part.changes(change.table)) if (keyText(written.key) === key) return true;
+  return false;
 }
 
 function changedBy(change: Change): readonly number[] {
@@ -177,9 +200,8 @@ function elsewhere(
     // What a run found is known as well as what it left; of two facts of one second the earlier one is listed first.
     ...touches.flatMap((t) => [
       ...(t.before === undefined ? [] : [{ at: t.run.startedAt, row: t.before, isRun: false }]),
-      ...(t.after === undefined || t.run.endedAt === null
-        ? []
-        : [{ at: t.run.endedAt, row: t.after, isRun: true }]),
+      // A run that was killed has no end; what it wrote is known all the same.
+      ...(t.after === undefined ? [] : [{ at: t.run.endedAt ?? t.run.startedAt, row: t.after, isRun: true }]),
     ]),
     { at: stampNow(tools), row: now, isRun: false },
   ].sort((a, b) => (a.at < b.at ? -1 : a.at > b.at ? 1 : 0));

@@ -1,5 +1,5 @@
 /** Caps and floors: bounds on counts that need no expression, with the number that would pass in every result. */
-import type { PolicyTable } from "./decision.js";
+import type { PolicyTable, PolicyTenant } from "./decision.js";
 import type { Facts } from "./facts.js";
 import { type Check, follow, known, passes } from "./finding.js";
 import { matchesGlob } from "./patterns.js";
@@ -35,11 +35,17 @@ function brokenBounds(cap: Cap, facts: Facts): Broken[] {
   const { on } = cap;
   switch (on.kind) {
     case "plan":
-      return [...planRows(cap, facts), ...rowsPerDay(cap, facts)];
+      return [...planRows(cap, facts), ...rowsPerDay(cap, facts), ...planTenants(cap, facts)];
     case "tables":
       return facts.input.tables
         .filter((t) => on.globs.some((g) => matchesGlob(t.name, g)))
-        .flatMap((t) => [...tableRows(cap, t), ...share(cap, t), ...remaining(cap, t)]);
+        .flatMap((t) => [
+          ...tableRows(cap, t),
+          ...share(cap, t),
+          ...remaining(cap, t),
+          ...tableTenants(cap, t),
+          ...eachTenant(cap, t),
+        ]);
   }
 }
 
@@ -95,6 +101,70 @@ function remaining(cap: Cap, t: PolicyTable): Broken[] {
       flips: `${t.name}: ${atMost(most, t.delete)}`,
     },
   ];
+}
+
+function planTenants(cap: Cap, { input }: Facts): Broken[] {
+  if (cap.tenants === null) return [];
+  const n = known("how many tenants the plan touches", input.rows.tenants);
+  return n <= cap.tenants
+    ? []
+    : [{ saw: tenantsInWords(n), flips: `${tenantsInWords(cap.tenants)} or fewer` }];
+}
+
+function tableTenants(cap: Cap, t: PolicyTable): Broken[] {
+  if (cap.tenants === null) return [];
+  const n = BigInt(tenantsOf(t).length);
+  if (n <= cap.tenants) return [];
+  return [
+    { saw: `${t.name}: ${tenantsInWords(n)}`, flips: `${t.name}: ${tenantsInWords(cap.tenants)} or fewer` },
+  ];
+}
+
+/**
+ * Bounds for each tenant. A table that names no tenant's column has no tenants: a glob over all tables means those
+ * that have.
+ */
+function eachTenant(cap: Cap, t: PolicyTable): Broken[] {
+  const bounds = cap.perTenant;
+  if (bounds === null) return [];
+  return tenantsOf(t).flatMap((tenant) => {
+    const of = { ...cap, ...bounds };
+    const rows = tenantAsTable(t, tenant);
+    return [
+      ...tableRows(of, rows),
+      ...(of.shareMillionths === null ? [] : share(of, requireSize(rows, tenant))),
+      ...(of.remaining === null || tenant.delete === 0n ? [] : remaining(of, requireSize(rows, tenant))),
+    ];
+  });
+}
+
+function tenantsOf(t: PolicyTable): readonly PolicyTenant[] {
+  return known(`whose rows of ${t.name} change`, t.tenants);
+}
+
+/** A tenant's rows as if they were a table of their own, under a name that says whose they are. */
+function tenantAsTable(t: PolicyTable, tenant: PolicyTenant): PolicyTable {
+  const rowsBefore = tenant.rowsBefore ?? 0n;
+  const { insert, update, delete: deleted } = tenant;
+  return {
+    ...t,
+    name: `${t.name} of ${tenant.name}`,
+    insert,
+    update,
+    delete: deleted,
+    rowsBefore,
+    rowsAfter: rowsBefore + insert - deleted,
+  };
+}
+
+function requireSize(rows: PolicyTable, tenant: PolicyTenant): PolicyTable {
+  known(`how many rows ${rows.name} has`, tenant.rowsBefore);
+  if (rows.rowsAfter < 0n) throw new TypeError(`${rows.name}: the row counts do not add up`);
+  return rows;
+}
+
+function tenantsInWords(n: bigint): string {
+  return `${count(n)} ${n === 1n ? "tenant" : "tenants"}`;
 }
 
 function counted(

@@ -180,7 +180,16 @@ export function soundFacts(input: PolicyInput): Facts {
   for (const t of input.tables) {
     if (typeof t.rowsBefore === "bigint" && t.rowsBefore < 0n)
       throw new TypeError(`how many rows ${t.name} has is not known`);
-    requireCounts(t.name, [t.rowsBefore, t.rowsAfter, t.protectedLost, ...countsOf(t)]);
+    requireCounts(t.name, [
+      t.rowsBefore,
+      t.rowsAfter,
+      t.protectedLost,
+      t.cascaded,
+      t.triggered,
+      ...countsOf(t),
+    ]);
+    for (const tenant of t.tenants ?? [])
+      requireCounts(`${t.name}, a tenant`, [tenant.rowsBefore ?? 0n, ...countsOf(tenant)]);
     if (!isShare(t.deletedShare) || !isShare(t.updatedShare))
       throw new TypeError(`${t.name}: a share is not a number`);
   }

@@ -1,6 +1,6 @@
 /** What policy sees and what it says. */
 import type { Requirement } from "../approval/requirement.js";
-import type { Environment, VerdictName } from "../environment/evidence.js";
+import type { Environment, Evidence, VerdictName } from "../environment/evidence.js";
 
 /**
  * The plan as rules see it. Built anew at plan and at apply from rows, target and pinned bundle; a rule
@@ -38,6 +38,8 @@ export interface PolicyInput {
     readonly update: bigint;
     readonly delete: bigint;
     readonly tables: bigint;
+    /** Different tenants over all tables, by value. Absent where there are too many to count, or a column is missing. */
+    readonly tenants?: bigint;
   };
   readonly tables: readonly PolicyTable[];
   readonly schemaChanges: bigint;
@@ -56,8 +58,35 @@ export interface PolicyInput {
   /** Whether rows are written in waves, and how many checks run between them. */
   readonly waves?: boolean;
   readonly checks?: bigint;
-  /** From the ledger: completed runs of this job on this target; rows that this requester changed there in the last 24 hours. */
-  readonly history?: { readonly jobRuns: bigint; readonly rowsLastDay: bigint };
+  /** What is kept before the first write. */
+  readonly snapshot?: "rows" | "tables" | "database";
+  readonly history?: PolicyHistory;
+  /** What the target says about where we are, as the verdict read it. */
+  readonly evidence?: readonly PolicyEvidence[];
+}
+
+/** What the ledger tells about a target. */
+export interface PolicyHistory {
+  /** Completed runs of this job. */
+  readonly jobRuns: bigint;
+  /** Completed runs by this requester. */
+  readonly requesterRuns: bigint;
+  /** Rows that this requester changed in the last 24 hours. */
+  readonly rowsLastDay: bigint;
+}
+
+/** One signal of the target. What this machine says never decides, so rules do not see it. */
+export type PolicyEvidence = Pick<Evidence, "source" | "says" | "strength" | "state" | "detail">;
+
+/** What a plan changes of one tenant in one table. */
+export interface PolicyTenant {
+  /** The value of the tenant's column as text; its place in the order where the column is masked. */
+  readonly name: string;
+  readonly insert: bigint;
+  readonly update: bigint;
+  readonly delete: bigint;
+  /** Rows of that tenant in the table before; absent where nobody asked the target. */
+  readonly rowsBefore?: bigint;
 }
 
 /** One table's share, as rules see it. */
@@ -78,6 +107,13 @@ export interface PolicyTable {
   /** Rows that hold a protected value before and not afterwards. */
   readonly protectedLost: bigint;
   readonly origin: string;
+  /** Rows known to come from a cascade, and from a trigger: at least so many. */
+  readonly cascaded: bigint;
+  readonly triggered: bigint;
+  /** Most rows first; empty where the configuration names no tenant's column of the table. Absent where they cannot be told. */
+  readonly tenants?: readonly PolicyTenant[];
+  /** No completed run is known to have changed this table here. Absent where nobody looked. */
+  readonly firstTouch?: boolean;
 }
 
 /** One rule that fired, or stood aside. */

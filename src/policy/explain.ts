@@ -2,11 +2,16 @@
 import type { AssertionResult } from "./assertions.js";
 import type { CompiledPolicies } from "./compile.js";
 import { checksFor, decide, soundFacts } from "./decide.js";
-import type { Decision, PolicyInput, PolicyTable, RuleResult } from "./decision.js";
+import type { Decision, PolicyInput, PolicyTable, PolicyTenant, RuleResult } from "./decision.js";
+import type { Facts } from "./facts.js";
 import { type Check, runCheck } from "./finding.js";
 
 /** How many rules a turning point is searched for: enough to act on, and quick with any number of rules. */
 const MOST_TURNING_POINTS = 10;
+/** Tables gone through for turning points, over all rules. */
+const MOST_TABLES_SEARCHED = 20_000;
+/** Plans with other numbers of rows that are kept while turning points are searched for. */
+const MOST_KEPT = 8;
 
 /** A rule that would stand aside if the same plan changed fewer rows. */
 export interface TurningPoint {
@@ -66,26 +71,42 @@ function turningPoints(
   );
   if (stopping.size === 0 || input.rows.total === 0n || decision.rules.some((r) => r.rule === "facts"))
     return [];
+  const factsWith = factsByRows(input);
   return checksFor(policies, soundFacts(input), assertions)
     .filter((c) => stopping.has(`${c.at} ${c.rule}`))
-    .slice(0, MOST_TURNING_POINTS)
+    .slice(0, rulesToSearch(input.tables.length))
     .flatMap((check) => {
-      const rows = lastRowsThatPass(check, input);
+      const rows = lastRowsThatPass(check, input.rows.total, factsWith);
       return rows === null ? [] : [{ rule: check.rule, at: check.at, rows, now: input.rows.total }];
     });
+}
+
+/** At least one, and as many as {@link MOST_TURNING_POINTS}: each costs some twenty decisions over all tables. */
+function rulesToSearch(tables: number): number {
+  return Math.max(1, Math.min(MOST_TURNING_POINTS, Math.floor(MOST_TABLES_SEARCHED / Math.max(1, tables))));
+}
+
+/** The plan with other numbers of rows, each made once: every bisection begins in the same middle. */
+function factsByRows(input: PolicyInput): (rows: bigint) => Facts {
+  const made = new Map<bigint, Facts>();
+  return (rows) => {
+    const facts = made.get(rows) ?? soundFacts(withRows(input, rows));
+    if (made.size < MOST_KEPT) made.set(rows, facts);
+    return facts;
+  };
 }
 
 /**
  * Bisection between nothing and the plan as it is. Correct for rules that go on firing once they have begun,
  * which bounds are; the answer is checked at both of its sides, so another kind of rule gives none rather than a wrong one.
  */
-function lastRowsThatPass(check: Check, input: PolicyInput): bigint | null {
+function lastRowsThatPass(check: Check, now: bigint, factsWith: (rows: bigint) => Facts): bigint | null {
   const standsAside = (rows: bigint): boolean => {
-    const { effect } = runCheck(check, soundFacts(withRows(input, rows))).result;
+    const { effect } = runCheck(check, factsWith(rows)).result;
     return effect === "pass" || effect === "allow";
   };
   let passes = 0n;
-  let fires = input.rows.total;
+  let fires = now;
   while (fires - passes > 1n) {
     const middle = (passes + fires) / 2n;
     if (standsAside(middle)) passes = middle;
@@ -109,25 +130,22 @@ export function withRows(input: PolicyInput, rows: bigint): PolicyInput {
   return {
     ...input,
     tables,
-    rows: { total: insert + update + deleted, insert, update, delete: deleted, tables: input.rows.tables },
+    rows: { ...input.rows, total: insert + update + deleted, insert, update, delete: deleted },
   };
 }
 
-/** Largest remainders: the sum of the result is `sum`, each part within one of its exact share. */
+/** What is lost by rounding goes to the next part: the sum of the result is `sum`, each part within one of its exact share. */
 function inProportion(parts: readonly bigint[], sum: bigint): bigint[] {
   const whole = parts.reduce((a, b) => a + b, 0n);
   if (whole === 0n) return [...parts];
-  const scaled = parts.map((p) => (p * sum) / whole);
-  let missing = sum - scaled.reduce((a, b) => a + b, 0n);
-  const byRemainder = parts
-    .map((p, i) => ({ i, remainder: (p * sum) % whole }))
-    .sort((a, b) => (a.remainder > b.remainder ? -1 : a.remainder < b.remainder ? 1 : a.i - b.i));
-  for (const { i } of byRemainder) {
-    if (missing === 0n) break;
-    scaled[i] = (scaled[i] ?? 0n) + 1n;
-    missing--;
-  }
-  return scaled;
+  let [before, given] = [0n, 0n];
+  return parts.map((part) => {
+    before += part;
+    const upToHere = (before * sum) / whole;
+    const scaled = upToHere - given;
+    given = upToHere;
+    return scaled;
+  });
 }
 
 function scaledTable(t: PolicyTable, insert: bigint, update: bigint, deleted: bigint): PolicyTable {
@@ -142,6 +160,32 @@ function scaledTable(t: PolicyTable, insert: bigint, update: bigint, deleted: bi
     deletedShare: share(deleted),
     updatedShare: share(update),
     levelled: update >= t.rowsBefore ? t.levelled : [],
-    protectedLost: t.protectedLost < update + deleted ? t.protectedLost : update + deleted,
+    protectedLost: atMost(t.protectedLost, update + deleted),
+    cascaded: atMost(t.cascaded, insert + update + deleted),
+    triggered: atMost(t.triggered, insert + update + deleted),
+    ...(t.tenants === undefined ? {} : { tenants: scaledTenants(t, { insert, update, delete: deleted }) }),
   };
+}
+
+/** Each tenant keeps its part of each operation; the sums are those of the table. */
+function scaledTenants(
+  { tenants = [] }: PolicyTable,
+  to: Readonly<Record<"insert" | "update" | "delete", bigint>>,
+): readonly PolicyTenant[] {
+  const part = (op: "insert" | "update" | "delete"): readonly bigint[] =>
+    inProportion(
+      tenants.map((x) => x[op]),
+      to[op],
+    );
+  const [inserts, updates, deletes] = [part("insert"), part("update"), part("delete")];
+  return tenants.map((x, i) => ({
+    ...x,
+    insert: inserts[i] ?? 0n,
+    update: updates[i] ?? 0n,
+    delete: deletes[i] ?? 0n,
+  }));
+}
+
+function atMost(n: bigint, most: bigint): bigint {
+  return n < most ? n : most;
 }

@@ -4,7 +4,8 @@
  */
 import type { Environment } from "../environment/evidence.js";
 import { moreDangerous } from "../environment/verdict.js";
-import type { PolicyInput, PolicyTable } from "./decision.js";
+import type { PolicyHistory, PolicyInput, PolicyTable, PolicyTenant } from "./decision.js";
+import { largestTables } from "./table-facts.js";
 
 /** A field or variable: its CEL type and what it holds. */
 export type Declared = readonly [type: string, meaning: string];
@@ -41,6 +42,10 @@ export const TYPES = {
     update: ["int", "rows updated"],
     delete: ["int", "rows deleted"],
     tables: ["int", "tables with changes"],
+    tenants: [
+      "int",
+      "different tenants whose rows change, over all tables (absent where they cannot be told)",
+    ],
   },
   Table: {
     name: ["string", "the table's name"],
@@ -58,10 +63,33 @@ export const TYPES = {
       "rows that lose a protected value (`protect:` of the target), by whatever deletes or changes them",
     ],
     origin: ["string", "`job`, `cascade`, `trigger` or `unknown`"],
+    cascaded: ["int", "rows known to be changed by a cascade: at least so many"],
+    triggered: ["int", "rows known to be changed by a trigger: at least so many"],
+    tenants: [
+      "list<Tenant>",
+      "whose rows change (`tenant:` of the target), most rows first; empty where no column of this table is named (absent where they cannot be told)",
+    ],
+    first_touch: ["bool", "no completed run is known to have changed this table on this target"],
+  },
+  Tenant: {
+    name: ["string", "the value of the tenant's column; `····@1` … where it is masked"],
+    insert: ["int", "rows inserted"],
+    update: ["int", "rows updated"],
+    delete: ["int", "rows deleted"],
   },
   History: {
     job_runs: ["int", "completed runs of this job on this target"],
+    first_run: ["bool", "this job has never completed on this target"],
+    requester_runs: ["int", "completed runs by this requester on this target"],
+    first_by_requester: ["bool", "this requester has never completed a run on this target"],
     rows_last_day: ["int", "rows that this requester changed on this target in the last 24 hours"],
+  },
+  Evidence: {
+    source: ["string", "what it is about: `marker`, `inode`, `newest row of orders` …"],
+    says: ["string", "the environment it speaks for, or empty"],
+    strength: ["string", "`strong`, `medium` or `none`"],
+    state: ["string", "`agrees`, `contradicts`, `absent` or `informs`"],
+    detail: ["string", "what was read, in words"],
   },
 } as const satisfies Readonly<Record<string, Readonly<Record<string, Declared>>>>;
 
@@ -87,7 +115,12 @@ export const VARIABLES = {
   plan_age_seconds: ["int", "age of the plan (may be absent)"],
   waves: ["bool", "whether the plan is applied in waves (may be absent)"],
   checks: ["int", "checks that run between waves (may be absent)"],
+  snapshot: ["string", "what is kept before: `rows`, `tables` or `database` (may be absent)"],
   history: ["History", "from the ledger (may be absent)"],
+  evidence: [
+    "list<Evidence>",
+    "what the target says about where we are; never what this machine says (may be absent)",
+  ],
 } as const satisfies Readonly<Record<string, Declared>>;
 
 /** A value of one of {@link TYPES}; a class of its own each, because CEL tells types by constructor. */
@@ -102,12 +135,21 @@ class Job extends Fields {}
 class Requester extends Fields {}
 class Rows extends Fields {}
 class Table extends Fields {}
+class Tenant extends Fields {}
 class History extends Fields {}
+class Signal extends Fields {}
 
 /** The constructors of {@link TYPES}. */
-export const CONSTRUCTORS = { Target, Job, Requester, Rows, Table, History } as const satisfies Readonly<
-  Record<keyof typeof TYPES, unknown>
->;
+export const CONSTRUCTORS = {
+  Target,
+  Job,
+  Requester,
+  Rows,
+  Table,
+  Tenant,
+  History,
+  Evidence: Signal,
+} as const satisfies Readonly<Record<keyof typeof TYPES, unknown>>;
 
 /** A plan as everything in this folder reads it: {@link PolicyInput}, whose guarding can no longer be wrong, with its CEL values. */
 export interface Facts {
@@ -116,6 +158,8 @@ export interface Facts {
   readonly act: "plan" | "apply";
   readonly caller: "person" | "ci" | "agent";
   readonly values: Readonly<Record<string, unknown>>;
+  /** The tables in which the first named number is largest, two at most: what a condition over all tables saw. */
+  readonly largest: (fields: readonly string[]) => readonly PolicyTable[];
 }
 
 /**
@@ -134,7 +178,7 @@ export function factsOf(input: PolicyInput): Facts {
     kind: input.kind,
     job: jobValue(input.job),
     requester: new Requester(input.requester),
-    rows: new Rows(input.rows),
+    rows: new Rows(withoutAbsent(input.rows)),
     tables: input.tables.map(tableValue),
     schema_changes: input.schemaChanges,
     sequences: input.sequences,
@@ -147,11 +191,32 @@ export function factsOf(input: PolicyInput): Facts {
     plan_age_seconds: input.planAgeSeconds,
     waves: input.waves,
     checks: input.checks,
-    history:
-      input.history &&
-      new History({ job_runs: input.history.jobRuns, rows_last_day: input.history.rowsLastDay }),
+    snapshot: input.snapshot,
+    history: input.history && historyValue(input.history),
+    evidence: input.evidence?.map((e) => new Signal({ ...e, says: e.says ?? "" })),
   });
-  return { input, guardedAs, act, caller, values };
+  return { input, guardedAs, act, caller, values, largest: largestOnce(input.tables) };
+}
+
+/** Many rules name the same fields, and a plan may have thousands of tables: each order is made once. */
+function largestOnce(tables: readonly PolicyTable[]): Facts["largest"] {
+  const made = new Map<string, readonly PolicyTable[]>();
+  return (fields) => {
+    const key = fields.join(" ");
+    const found = made.get(key) ?? largestTables(tables, fields);
+    made.set(key, found);
+    return found;
+  };
+}
+
+function historyValue(history: PolicyHistory): History {
+  return new History({
+    job_runs: history.jobRuns,
+    first_run: history.jobRuns === 0n,
+    requester_runs: history.requesterRuns,
+    first_by_requester: history.requesterRuns === 0n,
+    rows_last_day: history.rowsLastDay,
+  });
 }
 
 /** Whose rules apply, whatever a caller wrote into `guardedAs`. */
@@ -175,8 +240,9 @@ function jobValue(job: PolicyInput["job"]): Job {
   );
 }
 
+/** Made for every table of every plan that is decided: field by field, because copies of objects cost most of it. */
 function tableValue(t: PolicyTable): Table {
-  return new Table({
+  const values: Record<string, unknown> = {
     name: t.name,
     insert: t.insert,
     update: t.update,
@@ -189,7 +255,16 @@ function tableValue(t: PolicyTable): Table {
     levelled: t.levelled,
     protected_lost: t.protectedLost,
     origin: t.origin,
-  });
+    cascaded: t.cascaded,
+    triggered: t.triggered,
+  };
+  if (t.tenants !== undefined) values["tenants"] = t.tenants.map(tenantValue);
+  if (t.firstTouch !== undefined) values["first_touch"] = t.firstTouch;
+  return new Table(values);
+}
+
+function tenantValue(t: PolicyTenant): Tenant {
+  return new Tenant({ name: t.name, insert: t.insert, update: t.update, delete: t.delete });
 }
 
 function withoutAbsent(values: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {

@@ -35,6 +35,7 @@ export const NOTHING_ASKED: Asked = {
   maxAgeSeconds: null,
   waves: false,
   checks: false,
+  snapshot: null,
 };
 
 /** What a check found before it is decided what follows. */
@@ -129,6 +130,9 @@ function missingOf(asked: Asked, facts: Facts): Missing[] {
   if (asked.waves && !known("waves", input.waves)) miss("the plan has no waves", "a plan applied in waves");
   if (asked.checks && known("checks", input.checks) === 0n)
     miss("no check runs between waves", "a target with checks");
+  const kept = asked.snapshot === null ? null : known("the level of its snapshot", input.snapshot);
+  if (kept === "rows" || (kept === "tables" && asked.snapshot === "database"))
+    miss(`it keeps ${kept} before it writes`, `a plan with --snapshot ${asked.snapshot}`);
   return missing;
 }
 

@@ -3,6 +3,7 @@
  * Unknown fields, bad zones and windows without length never come so far; the loader refuses them.
  */
 import { ENVIRONMENTS, type Environment } from "../environment/evidence.js";
+import { moreDangerous } from "../environment/verdict.js";
 import type { CompiledFile, CompiledPolicies, CompiledRule } from "./compile.js";
 import { factsOf } from "./facts.js";
 import { windowsAround } from "./freeze.js";
@@ -27,6 +28,8 @@ export interface LintFinding {
     | "never-opens"
     | "stop-sign-off"
     | "no-tests"
+    | "bad-assertion"
+    | "no-such-table"
     | "off";
   readonly what: string;
 }
@@ -69,6 +72,7 @@ function fileFindings(
   return [
     ...found,
     ...constantFindings(rules),
+    ...closedFindings(file.environments, rules),
     ...duplicateFindings(rules),
     ...unreachableFindings(rules),
     ...approvalsOf(file).flatMap((a) => groupFindings(a, groups)),
@@ -106,6 +110,57 @@ function constantFindings(rules: readonly CompiledRule[]): LintFinding[] {
   });
 }
 
+/** What a condition can name that has few values, with all of them: the others of a plan do not matter to it. */
+const CLOSED: Readonly<Record<string, readonly unknown[]>> = {
+  contradicted: [false, true],
+  kind: ["job", "undo", "rescue"],
+  act: ["plan", "apply"],
+  caller: ["person", "ci", "agent"],
+  mode: ["rows", "script"],
+};
+
+/** A condition over few values is asked about every plan that can meet it where the file applies. */
+function closedFindings(environments: readonly Environment[], rules: readonly CompiledRule[]): LintFinding[] {
+  return rules.flatMap(({ rule, condition }): LintFinding[] => {
+    const { paths } = condition.mentions;
+    const place = ["environment", "guarded_as"];
+    const isClosed = paths.every((p) => Object.hasOwn(CLOSED, p) || place.includes(p));
+    if (paths.length === 0 || !isClosed || /\b(?:tables|evidence)\b/.test(rule.when.text)) return [];
+    const facts = factsOf(inputOfTest(ANY_PLAN));
+    const fires = placesOf(environments).some((where) =>
+      combinations(paths.filter((p) => Object.hasOwn(CLOSED, p))).some((chosen) => {
+        try {
+          return condition.holds({ ...facts, values: { ...facts.values, ...where, ...chosen } });
+        } catch {
+          return true; // not to be evaluated is to deny: heard loudly enough
+        }
+      }),
+    );
+    if (fires) return [];
+    const what = `${rule.id} never fires where this policy applies (${environments.join(", ")})`;
+    return [{ at: columnOf(rule.when.at), severity: "warning", kind: "never-fires", what }];
+  });
+}
+
+/** The verdicts whose plans a file for these environments decides. */
+function placesOf(environments: readonly Environment[]): readonly Readonly<Record<string, string>>[] {
+  const named = ENVIRONMENTS.flatMap((environment) =>
+    environments
+      .filter((e) => moreDangerous(e, environment) === e)
+      .map((guarded_as) => ({ environment, guarded_as })),
+  );
+  const isProduction = environments.includes("production");
+  return isProduction ? [...named, { environment: "unproven", guarded_as: "production" }] : named;
+}
+
+function combinations(names: readonly string[]): readonly Readonly<Record<string, unknown>>[] {
+  return names.reduce<readonly Readonly<Record<string, unknown>>[]>(
+    (all, name) =>
+      all.flatMap((chosen) => (CLOSED[name] ?? []).map((value) => ({ ...chosen, [name]: value }))),
+    [{}],
+  );
+}
+
 function alwaysHolds(condition: CompiledRule["condition"]): boolean | null {
   try {
     return condition.holds(factsOf(inputOfTest(ANY_PLAN)));
@@ -135,7 +190,9 @@ const ANY_PLAN: Parameters<typeof inputOfTest>[0] = {
   planAgeSeconds: 0n,
   waves: false,
   checks: 0n,
-  history: { jobRuns: 0n, rowsLastDay: 0n },
+  snapshot: "rows",
+  history: { jobRuns: 0n, requesterRuns: 0n, rowsLastDay: 0n },
+  evidence: [],
   assertions: {},
 };
 

@@ -26,10 +26,15 @@ export function preparePattern(kind: TextPattern["kind"], pattern: string): Prep
     return { ok: false, why: `longer than ${LONGEST_PATTERN} characters` };
   switch (kind) {
     case "glob":
-      return { ok: true, test: (text) => matchesGlob(text, pattern) };
+      return prepareGlob(pattern);
     case "re2":
       return prepareRe2(pattern);
   }
+}
+
+function prepareGlob(pattern: string): PreparedPattern {
+  const units = unitsOf(pattern);
+  return { ok: true, test: (text) => matchesUnits(unitsOf(text), units) };
 }
 
 function prepareRe2(pattern: string): PreparedPattern {
@@ -46,8 +51,15 @@ function prepareRe2(pattern: string): PreparedPattern {
  * text × pattern steps, no recursion.
  */
 export function matchesGlob(text: string, pattern: string): boolean {
-  const t = Array.from(text);
-  const p = Array.from(pattern);
+  return matchesUnits(unitsOf(text), unitsOf(pattern));
+}
+
+/** One element for each character. A text without surrogates is that already, and is not copied: globs run for every table. */
+function unitsOf(text: string): ArrayLike<string> {
+  return /[\ud800-\udfff]/.test(text) ? Array.from(text) : text;
+}
+
+function matchesUnits(t: ArrayLike<string>, p: ArrayLike<string>): boolean {
   let at = 0;
   let star = -1;
   let starredFrom = 0;

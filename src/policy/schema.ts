@@ -3,7 +3,7 @@
  * on. Format page: `docs/formats/policy.md`. Every part carries its place, because a denial names its line.
  */
 import type { Environment, VerdictName } from "../environment/evidence.js";
-import type { Decision } from "./decision.js";
+import type { Decision, PolicyEvidence, PolicyHistory, PolicyTenant } from "./decision.js";
 
 /** Where something stands in a file; line and column count from 1. */
 export interface Position {
@@ -37,7 +37,7 @@ export interface ApprovalsAsked {
  * What a rule asks for. All of it is joined by AND.
  * - about approvals: who, touch, reviewed in the tool, the approver's reason;
  * - about the plan, met or not when the rule is evaluated: reason, ticket, declared expectation and scope,
- *   age, waves, checks. One that is not met denies; one that is met stands aside and allows nothing by itself.
+ *   age, waves, checks, what is kept before. One that is not met denies; one that is met stands aside and allows nothing by itself.
  */
 export interface Asked {
   readonly approvals: readonly ApprovalsAsked[];
@@ -51,6 +51,8 @@ export interface Asked {
   readonly maxAgeSeconds: number | null;
   readonly waves: boolean;
   readonly checks: boolean;
+  /** What the run keeps before it writes, at least; null where the plan's rows are enough. */
+  readonly snapshot: "tables" | "database" | null;
 }
 
 /** What follows when a rule's condition holds: `then` in the file. */
@@ -74,6 +76,13 @@ export interface PolicyRule {
 /** Operations that a cap counts. */
 export type CappedOp = "insert" | "update" | "delete" | "any";
 
+/** Bounds on what is changed of one tenant in one table; `op` counts as in the cap. */
+export interface TenantBounds {
+  readonly rows: bigint | null;
+  readonly shareMillionths: bigint | null;
+  readonly remaining: bigint | null;
+}
+
 /** An upper bound (rows, share, rows per day) or a floor (rows that remain). Broken, it does what `follows` says. */
 export interface Cap {
   readonly id: string;
@@ -89,6 +98,10 @@ export interface Cap {
   readonly remaining: bigint | null;
   /** At most so many rows in 24 hours by this requester on this target, this plan included. */
   readonly rowsPerDay: bigint | null;
+  /** At most so many different tenants: over all tables, or in each. */
+  readonly tenants: bigint | null;
+  /** The bounds of `rows`, `share` and `remaining` for the rows of each tenant in each table. */
+  readonly perTenant: TenantBounds | null;
   readonly follows: Exclude<Consequence, { readonly kind: "allow" }>;
   readonly because: string;
 }
@@ -165,6 +178,10 @@ export interface TestTable {
   readonly columns: readonly string[];
   readonly levelled: readonly string[];
   readonly protectedLost: bigint;
+  readonly cascaded: bigint;
+  readonly triggered: bigint;
+  readonly firstTouch: boolean;
+  readonly tenants: readonly PolicyTenant[];
 }
 
 /** The plan of a test, as a summary. Absent fields take the usual value of a harmless, known, reviewed job. */
@@ -193,7 +210,9 @@ export interface TestPlan {
   readonly planAgeSeconds: bigint;
   readonly waves: boolean;
   readonly checks: bigint;
-  readonly history: { readonly jobRuns: bigint; readonly rowsLastDay: bigint };
+  readonly snapshot: "rows" | "tables" | "database";
+  readonly history: PolicyHistory;
+  readonly evidence: readonly PolicyEvidence[];
   /** Rows that an assertion's query would select, by its id; one that is not named selects none. */
   readonly assertions: Readonly<Record<string, number>>;
 }

@@ -95,6 +95,7 @@ export function inputOfTest(plan: TestPlan): PolicyInput {
       update,
       delete: deleted,
       tables: BigInt(tables.length),
+      tenants: BigInt(new Set(tables.flatMap((t) => (t.tenants ?? []).map((x) => x.name))).size),
     },
     tables,
     schemaChanges: plan.schemaChanges,
@@ -108,7 +109,9 @@ export function inputOfTest(plan: TestPlan): PolicyInput {
     planAgeSeconds: plan.planAgeSeconds,
     waves: plan.waves,
     checks: plan.checks,
+    snapshot: plan.snapshot,
     history: plan.history,
+    evidence: plan.evidence,
   };
 }
 

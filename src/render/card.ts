@@ -6,7 +6,7 @@
  * | slot     | OK                                  | LOOK                                           | STOP                                          |
  * | -------- | ----------------------------------- | ---------------------------------------------- | --------------------------------------------- |
  * | WHERE    | all signals of the target agree     | a signal is absent; not read on this machine    | unproven, contradicted, other place or environment |
- * | WHAT     | only what the job names             | cascades, triggers, schema, agent-made          | against the declared direction; external effects |
+ * | WHAT     | only what the job names             | cascades, triggers, schema, agent-made, source not committed | against the declared direction; effects outside |
  * | HOW MUCH | inside the declared range           | no declared range; over 10 % of a table without | outside it; over 50 % of a table; guess off by ten |
  * | ODD      | no rule fired                       | recent edits, hot rows, age gaps; nobody looked | protected, second tenant, extreme, rare        |
  * | BACK     | undo rehearsed, all rows identical  | on a sample, or by the requester's machine only | not rehearsed, rows lost, or irreversible      |
@@ -90,17 +90,19 @@ export interface CardFacts {
   readonly evidence: readonly Evidence[];
   /** Whether target and row counts were read by the machine that draws the card. */
   readonly readHere: boolean;
+  /** The clone that the job was rehearsed on; absent where it was the target or a copy of it. */
+  readonly clone?: string;
   /** What the plan was made for: its environment, and whether its identity is the target's. */
   readonly planned: { readonly verdict: VerdictName; readonly samePlace: boolean };
   readonly tables: readonly CardTable[];
   readonly patterns: readonly PatternView[];
   readonly schemaChanges: number;
   readonly requestedBy: "person" | "ci" | "agent";
-  /** False when the job's file is known to differ from what is committed; null when it is not known. */
-  readonly committed: boolean | null;
+  /** The job's file, as the reader's own checkout has it; `none` where there is no file. */
+  readonly source: "committed" | "changed" | "unknown" | "none";
   /** Changes that go against the direction that the job declares, in words. */
   readonly againstDirection: readonly string[];
-  /** What the job or its triggers do outside the target, in words: `trigger notify_customer sends mail`. */
+  /** What leaves the target and cannot be fetched back, in words: `12 rows of mail_queue go out`. */
   readonly externalEffects: readonly string[];
   /** Declared counts: table → operation → `[least, most]`; null when the job declares none. */
   readonly expect: Readonly<Record<string, Readonly<Record<string, readonly [number, number]>>>> | null;
@@ -158,8 +160,11 @@ function where(f: CardFacts): CardSlot {
     .map((e) => `${e.source} ${e.state === "absent" ? "absent" : "disagrees"}`);
   if (doubtful.length > 0 && !f.contradicted) at("LOOK", doubtful.join(", "));
   if (!f.readHere) at("LOOK", "as read by the requester's machine");
+  if (f.clone !== undefined) at("LOOK", `rehearsed on the clone ${f.clone}`);
   const place = f.description === null ? f.target : `${f.target}, ${f.description}`;
-  return slotOf("WHERE", f.readHere ? [place, agreement(f.evidence)] : [place], reasons);
+  // That all of them agree is what OK says, and the banner says how many.
+  const agree = f.readHere && reasons.length > 0 ? [agreement(f.evidence)] : [];
+  return slotOf("WHERE", [place, ...agree], reasons);
 }
 
 /** A signal that should speak for the place and does not. */
@@ -179,7 +184,8 @@ function what(f: CardFacts): CardSlot {
   const look = (text: string): void => void reasons.push({ mark: "LOOK", text });
   if (f.schemaChanges > 0) look(plural(f.schemaChanges, "schema change"));
   if (f.requestedBy === "agent") look("made by an agent");
-  if (f.committed === false) look("job file not committed");
+  if (f.source === "changed") look("job file not committed");
+  if (f.source === "unknown") look("job file in no commit seen here");
   const own = f.tables.filter((t) => t.origin === "job" || t.origin === "unknown");
   const acts = own.slice(0, NAMED_TABLES).map((t) => actOf(t, f.patterns));
   if (own.length > NAMED_TABLES) acts.push(`and ${plural(own.length - NAMED_TABLES, "more table")}`);
@@ -224,7 +230,7 @@ function howMuch(f: CardFacts): CardSlot {
   );
   for (const t of undeclared) look(`${touched(t)} of ${t.name}, no range declared`);
   if (f.expect === null && f.tables.length > 0 && undeclared.length === 0) look("no range declared");
-  if (!f.readHere) look("as read by the requester's machine");
+  if (!f.readHere) look("sizes not read here");
   return slotOf(
     "HOW MUCH",
     [...sizes(f.tables), ...insideWords(ranges), ...guessWords(f), ...f.sums],
@@ -255,6 +261,8 @@ function sizes(tables: readonly CardTable[]): string[] {
 
 interface Expectation {
   readonly inside: boolean;
+  /** The operation is declared not to happen. */
+  readonly isNever: boolean;
   readonly range: string;
   readonly words: string;
 }
@@ -269,13 +277,14 @@ function expectations(f: CardFacts): Expectation[] {
       );
       const range = `expected ${count(least)}..${count(most)}`;
       const words = `${range} ${name} ${op}s, found ${count(found)}`;
-      return { inside: found >= least && found <= most, range, words };
+      return { inside: found >= least && found <= most, isNever: most === 0, range, words };
     }),
   );
 }
 
 function insideWords(ranges: readonly Expectation[]): string[] {
-  const inside = ranges.filter((r) => r.inside);
+  // That an operation nobody named did not happen goes without saying.
+  const inside = ranges.filter((r) => r.inside && !r.isNever);
   if (inside.length < 2) return inside.map((r) => r.range);
   return [`inside ${plural(inside.length, "declared range")}`];
 }

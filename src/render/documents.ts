@@ -3,31 +3,14 @@
  * version, never renamed or removed, so a schema allows fields that it does not know. Contract: `docs/json-output.md`.
  */
 
-/** A JSON Schema. */
-export type Schema = Readonly<Record<string, unknown>>;
-
-const text: Schema = { type: "string" };
-const whole: Schema = { type: "integer" };
-const flag: Schema = { type: "boolean" };
-
-function list(items: Schema): Schema {
-  return { type: "array", items };
-}
-
-function orNull(schema: Schema): Schema {
-  return { anyOf: [schema, { type: "null" }] };
-}
-
-function one(...words: readonly string[]): Schema {
-  return { enum: words };
-}
-
-/** Fields ending in `?` may be absent. */
-function object(fields: Readonly<Record<string, Schema>>): Schema {
-  const entries = Object.entries(fields).map(([name, schema]) => [name.replace(/\?$/, ""), schema] as const);
-  const required = Object.keys(fields).filter((name) => !name.endsWith("?"));
-  return { type: "object", properties: Object.fromEntries(entries), required };
-}
+import {
+  answerAboutPlan,
+  differenceOfPlans,
+  OTHER_RESULTS,
+  reviewOfRun,
+  rowsOfPlan,
+} from "./documents-of-reading.js";
+import { flag, list, object, one, orNull, text, whole, type Schema } from "./schema-words.js";
 
 const nextStep = object({
   actor: one("requester", "approver", "dba", "anyone"),
@@ -65,7 +48,10 @@ const rule = object({
 
 const counts = object({ table: text, insert: whole, update: whole, delete: whole });
 
-const plan = object({
+const mark = one("OK", "LOOK", "STOP");
+const slot = object({ slot: one("WHERE", "WHAT", "HOW MUCH", "ODD", "BACK"), text, mark });
+
+const planFields = {
   plan: text,
   file: orNull(text),
   digest: text,
@@ -74,8 +60,10 @@ const plan = object({
   has_changes: flag,
   target: object({ name: text, environment: verdict, identity: orNull(text) }),
   requirement,
+  "card?": orNull(object({ slots: list(slot), worst: mark })),
   expires_at: text,
-});
+};
+const plan = object(planFields);
 
 const evidence = object({
   source: text,
@@ -131,18 +119,25 @@ const drill = object({
   rescue_ms: whole,
 });
 
+const quorum = object({ people: whole, groups: list(text) });
+
 const test = object({ name: text, at: text, passed: flag, decision, diff: list(text) });
+
+const apply = object({
+  run: orNull(text),
+  rows: object({ planned: whole, written: whole }),
+  snapshot: orNull(text),
+});
 
 /** The `result` of each command that publishes one. */
 export const RESULTS: Readonly<Record<string, Schema>> = {
   plan,
-  show: plan,
-  approve: object({ plan: text, person: orNull(text), token: orNull(text) }),
-  apply: object({
-    run: orNull(text),
-    rows: object({ planned: whole, written: whole }),
-    snapshot: orNull(text),
-  }),
+  // `--rows`, `--sql` and `--against` answer something else than the plan itself.
+  show: { anyOf: [plan, rowsOfPlan, answerAboutPlan, differenceOfPlans] },
+  run: object({ ...planFields, run: orNull(text), applied: orNull(apply) }),
+  approve: { anyOf: [object({ plan: text, person: orNull(text), token: orNull(text) }), reviewOfRun] },
+  apply,
+  ...OTHER_RESULTS,
   undo,
   rescue,
   "snapshot-take": object({
@@ -172,8 +167,56 @@ export const RESULTS: Readonly<Record<string, Schema>> = {
     contradicted: flag,
     because: list(text),
     evidence: list(evidence),
-    origins: list(object({ part: text, from: text, inherited: flag })),
+    origins: list(
+      object({ part: text, from: text, inherited: flag, age: orNull(one("before-parent", "since")) }),
+    ),
     description: text,
+  }),
+  "env-list": object({
+    targets: list(object({ target: text, adapter: text, claims: text, identity: orNull(text), from: text })),
+  }),
+  // The first pin, its printed SQL, another pin prepared and written: each has fields of its own.
+  "env-pin": object({
+    target: text,
+    pinned: flag,
+    environment: one("production", "staging", "development"),
+    "identity?": text,
+    "bundle?": text,
+    "ledger?": text,
+    "sql?": list(text),
+    "changes?": list(text),
+    "quorum?": quorum,
+    "file?": text,
+    "expires_at?": text,
+    "signed_by?": list(text),
+  }),
+  "trust-show": object({
+    people: list(
+      object({
+        name: text,
+        groups: list(text),
+        keys: list(object({ type: text, fingerprint: text, namespaces: list(text) })),
+      }),
+    ),
+    policies: list(object({ path: text, digest: text })),
+    targets: list(object({ target: text, bundle: text, pinned: orNull(text), state: text })),
+  }),
+  "trust-propose": object({
+    target: text,
+    from: text,
+    to: text,
+    changes: list(text),
+    quorum,
+    signers: list(text),
+    file: text,
+    expires_at: text,
+  }),
+  "trust-accept": object({
+    target: text,
+    from: text,
+    to: text,
+    changes: list(text),
+    signed_by: list(text),
   }),
   "policy-explain": object({
     plan: text,
@@ -212,12 +255,15 @@ export const RESULTS: Readonly<Record<string, Schema>> = {
     ),
   }),
   "log-verify": object({ entries: whole, head: orNull(text), first_bad: orNull(whole) }),
-  status: object({ plans: list({ type: "object" }), runs: list({ type: "object" }) }),
 };
+
+/** What a command line that cannot be understood answers as: there is no command yet to name. */
+const NO_COMMAND = "holdpoint";
 
 /** The whole document of a command; undefined for one that publishes no result. */
 export function documentSchema(command: string): Schema | undefined {
-  const result = Object.hasOwn(RESULTS, command) ? RESULTS[command] : undefined;
+  const known = Object.hasOwn(RESULTS, command) ? RESULTS[command] : undefined;
+  const result = command === NO_COMMAND ? { type: "null" } : known;
   if (result === undefined) return undefined;
   const envelope = object({
     schema: { const: `holdpoint/${command}@1` },

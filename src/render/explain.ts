@@ -334,6 +334,11 @@ export const EXPLANATIONS: Readonly<Record<ErrorCode, Explanation>> = {
       "Tables, triggers, foreign keys or connection settings are not what they were when the plan was made, so the same rows could have another effect.",
     todo: "Make the plan again.",
   },
+  ERR_PLAN_UNCHECKED: {
+    means:
+      "A plan's bytes could not be checked in the process that reads them first, where there is no key, agent or address in reach and time and memory are bounded.",
+    todo: "Do not sign it. Ask for the plan again; if it happens to every plan, holdpoint doctor and the versions of Node and holdpoint come first.",
+  },
   ERR_PLAN_ALTERED: {
     means: "The plan's bytes are not the ones that were signed.",
     todo: "Do not retry. Keep the file, tell your security contact, and make the plan again.",
@@ -370,8 +375,8 @@ export const EXPLANATIONS: Readonly<Record<ErrorCode, Explanation>> = {
   },
   ERR_SNAPSHOT_PLACE: {
     means:
-      "A snapshot cannot go to that place: it would lie where the target's own loss takes it along, or something is there already.",
-    todo: "Restore to a new file; for the store, set store: in holdpoint.yaml to another place.",
+      "A snapshot cannot go to that place: it would lie where the target's own loss takes it along, something is there already, or it is the target, whose newer rows a restore would destroy.",
+    todo: "Merge with rescue, or restore to a new file; for the store, set store: in holdpoint.yaml to another place.",
   },
   ERR_UNDO_CONFLICT: {
     means:
@@ -394,6 +399,11 @@ export const EXPLANATIONS: Readonly<Record<ErrorCode, Explanation>> = {
   ERR_STORE_BUSY: {
     means: "Another holdpoint process holds the store and did not let go in time.",
     todo: "Wait and run the same command again.",
+  },
+  ERR_REHEARSAL_LIMIT: {
+    means:
+      "Rehearsing the job on the target would cost it more than is allowed: rows, write-ahead log, or replicas behind.",
+    todo: "Cut the job into parts, or rehearse it on a clone. The limits stand in docs/postgres.md.",
   },
   ERR_TARGET_UNREACHABLE: {
     means: "The target could not be opened or reached. That was before any write.",

@@ -33,15 +33,60 @@ export interface LogView {
   readonly next: readonly NextStep[];
 }
 
-const COLUMNS: readonly Column[] = [
-  { head: "when (UTC)" },
-  { head: "run" },
-  { head: "target" },
-  { head: "job", room: "wrap" },
-  { head: "rows", align: "right" },
-  { head: "by, approver", room: "wrap" },
-  { head: "result", room: "wrap" },
-];
+/** A column of the log and what stands in it. */
+interface LogColumn extends Column {
+  readonly text: (l: LogLine, p: Palette) => string;
+}
+
+const WHEN: LogColumn = { head: "when (UTC)", text: (l) => when(l.at) };
+const RUN: LogColumn = { head: "run", text: (l) => l.run ?? "-" };
+const TARGET: LogColumn = { head: "target", text: (l) => l.target };
+const JOB: LogColumn = { head: "job", room: "cut", text: (l) => l.job };
+const ROWS: LogColumn = {
+  head: "rows",
+  align: "right",
+  text: (l) => (l.rows === null ? "-" : count(l.rows)),
+};
+const PEOPLE: LogColumn = {
+  head: "by, approver",
+  room: "wrap",
+  text: (l, p) =>
+    l.approvers.length === 0 ? l.requester : `${l.requester} ${p.glyph.arrow} ${l.approvers.join(", ")}`,
+};
+const RESULT: LogColumn = { head: "result", room: "wrap", text: (l) => l.result };
+
+/**
+ * The columns that this paper holds. Of one target its name is a line above the table; on narrow paper the day stands
+ * without its year and an id by as many characters as tell all of them apart, which every command accepts.
+ */
+function columnsFor(lines: readonly LogLine[], paper: Paper): readonly LogColumn[] {
+  const targets = new Set(lines.map((l) => l.target));
+  const narrow = paper.width < WIDE && paper.palette.form !== "accessible";
+  const year = lines[0]?.at.slice(0, 4);
+  const oneYear = lines.every((l) => l.at.slice(0, 4) === year);
+  const short = shortIds(lines.flatMap((l) => (l.run === null ? [] : [l.run])));
+  return [
+    narrow && oneYear ? { ...WHEN, text: (l) => when(l.at).replace(` ${l.at.slice(0, 4)} `, " ") } : WHEN,
+    narrow ? { ...RUN, text: (l) => (l.run === null ? "-" : (short.get(l.run) ?? l.run)) } : RUN,
+    ...(targets.size > 1 ? [TARGET] : []),
+    JOB,
+    ROWS,
+    PEOPLE,
+    RESULT,
+  ];
+}
+
+/** From this width on, everything is written out. */
+const WIDE = 140;
+const LEAST_ID = 11;
+
+/** The shortest beginnings that are unique among them, of one length, not shorter than eight characters after the prefix. */
+function shortIds(ids: readonly string[]): ReadonlyMap<string, string> {
+  const all = [...new Set(ids)];
+  let length = LEAST_ID;
+  while (new Set(all.map((id) => id.slice(0, length))).size < all.length) length += 1;
+  return new Map(all.map((id) => [id, id.slice(0, length)]));
+}
 
 /** The log's screen. */
 export function renderLog(view: LogView, palette: Palette, width: number): string {
@@ -50,26 +95,20 @@ export function renderLog(view: LogView, palette: Palette, width: number): strin
   const lines =
     v.lines.length === 0
       ? ["  Nothing has happened yet."]
-      : table(
-          COLUMNS,
-          v.lines.map((l) => logCells(l, palette)),
-          paper,
-        );
+      : [...targetLine(v.lines, paper), ...logTable(v.lines, paper)];
   return page([...lines, "", ...chainLines(v.chain, paper), ...nextLines(v.next, paper)]);
 }
 
-function logCells(l: LogLine, p: Palette): Cell[] {
-  const by =
-    l.approvers.length === 0 ? l.requester : `${l.requester} ${p.glyph.arrow} ${l.approvers.join(", ")}`;
-  return [
-    { text: when(l.at) },
-    { text: l.run ?? "-" },
-    { text: l.target },
-    { text: l.job },
-    { text: l.rows === null ? "-" : count(l.rows) },
-    { text: by },
-    { text: l.result },
-  ];
+function logTable(lines: readonly LogLine[], paper: Paper): string[] {
+  const columns = columnsFor(lines, paper);
+  const rows: Cell[][] = lines.map((l) => columns.map((c) => ({ text: c.text(l, paper.palette) })));
+  return table(columns, rows, paper);
+}
+
+function targetLine(lines: readonly LogLine[], paper: Paper): string[] {
+  const [first] = lines;
+  const one = first !== undefined && lines.every((l) => l.target === first.target);
+  return one ? [...hang({ text: "  " }, { text: first.target, style: paper.palette.title }, paper), ""] : [];
 }
 
 /** The chain in one line: `chain intact: 1,882 entries, head 7d0f…e1`. */

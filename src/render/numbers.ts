@@ -36,11 +36,11 @@ export function seconds(s: number): string {
 
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
-/** A stored time (`2026-11-24T14:38:44Z`) as `24 Nov 2026 14:38`, UTC; anything else as it stands. */
+/** A stored time (`2026-11-24T14:38:44Z`) as `24 Nov 2026 14:38`, UTC, the day in two digits; anything else as it stands. */
 export function when(at: string): string {
   const [, year, month, day, clock] = /^(\d{4})-(\d{2})-(\d{2})T(\d{2}:\d{2}):\d{2}Z$/.exec(at) ?? [];
   const name = MONTHS[Number(month) - 1];
-  return name === undefined ? at : `${Number(day)} ${name} ${year} ${clock}`;
+  return name === undefined ? at : `${day} ${name} ${year} ${clock}`;
 }
 
 /** `3/7` style counts keep both sides readable: `1,516 of 2,526`. */

@@ -64,11 +64,13 @@ export function renderPlan(view: PlanView, palette: Palette, width: number): str
   const total = rowsOf(v);
   return page([
     ...bannerLines(v.banner, paper),
+    // An address that nobody typed here belongs to the place, and is read before the effect.
+    ...v.inherited.flatMap((text) => fact("From", text, paper)),
+    // Before anything else: who has ten seconds reads these lines, and the rest explains them.
+    ...section(v.card === null ? [] : cardLines(v.card, paper)),
     "",
     ...hang({ text: "  " }, { text: headline(v, total) }, paper),
-    ...v.inherited.flatMap((text) => fact("From", text, paper)),
     ...section(effectLines(v, paper)),
-    ...section(v.card === null ? [] : cardLines(v.card, paper)),
     ...oddSection(v, total, paper),
     ...patternSection(v, total, paper),
     ...sampleSection(v, total, paper),

@@ -66,6 +66,10 @@ export interface UndoView {
     readonly conflict: number;
     /** We updated it and it is gone now: nothing to resurrect. Part of `nothing_to_do`. */
     readonly gone?: number;
+    /** Rows of tables that only grow, for which a reversing row is added. */
+    readonly reversed?: number;
+    /** Rows of such tables that stay as they are. Part of `nothing_to_do`. */
+    readonly left?: number;
     /** Rows of the run that were not asked for. */
     readonly outside?: number;
   };
@@ -104,11 +108,7 @@ function countLines(v: UndoView, paper: Paper): string[] {
     COUNT_COLUMNS,
     [
       line(counts.put_back, { text: "put back" }, "unchanged since the run"),
-      line(
-        counts.nothing_to_do,
-        { text: "nothing to do" },
-        `already back to the earlier value${gone > 0 ? `, ${count(gone)} gone since` : ""}`,
-      ),
+      line(counts.nothing_to_do, { text: "nothing to do" }, nothingWords(gone, counts.left ?? 0)),
       line(
         counts.merged,
         { text: "put back, keep later edit" },
@@ -119,12 +119,23 @@ function countLines(v: UndoView, paper: Paper): string[] {
         { text: "CONFLICT", ...(counts.conflict > 0 ? { style: p.conflict } : {}) },
         "the same cell was changed later, or the row lives again",
       ),
+      ...((counts.reversed ?? 0) === 0
+        ? []
+        : [line(counts.reversed ?? 0, { text: "reversed" }, "by a new row: the table only grows")]),
       ...((counts.outside ?? 0) === 0
         ? []
         : [line(counts.outside ?? 0, { text: "left alone" }, "not asked for")]),
     ],
     paper,
   );
+}
+
+function nothingWords(gone: number, left: number): string {
+  return [
+    "already back to the earlier value",
+    ...(gone > 0 ? [`${count(gone)} gone since`] : []),
+    ...(left > 0 ? [`${count(left)} left as it is, append only`] : []),
+  ].join(", ");
 }
 
 const CONFLICT_COLUMNS: readonly Column[] = [

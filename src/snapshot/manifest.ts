@@ -1,5 +1,5 @@
 /** A snapshot's manifest as bytes: what its digest in the ledger stands for. Format page: `docs/formats/snapshot.md`. */
-import { canonicalBytes, parseCanonical } from "../base/canonical.js";
+import { canonicalBytes, parseCanonicalBytes } from "../base/canonical.js";
 import {
   array,
   boolean,
@@ -65,7 +65,7 @@ export function manifestDigest(manifest: SnapshotManifest): Digest {
 export function parseManifest(
   bytes: Uint8Array,
 ): { readonly ok: true; readonly manifest: SnapshotManifest } | { readonly ok: false; readonly why: string } {
-  const value = parseCanonical(Buffer.from(bytes).toString("utf8"));
+  const value = parseCanonicalBytes(bytes);
   if (value === undefined) return { ok: false, why: "the manifest is not canonical JSON" };
   const decoded = decode(manifestDecoder, value);
   if (!decoded.ok) return { ok: false, why: `the manifest: ${decoded.why}` };

@@ -2,11 +2,21 @@
 import type { Digest } from "../base/digest.js";
 import type { ChangeSource, TableShape } from "../changeset/change.js";
 
+/** How much is kept: the rows of a plan, whole tables, everything. */
+export type SnapshotLevel = "rows" | "tables" | "database";
+
+const LEVELS: readonly SnapshotLevel[] = ["rows", "tables", "database"];
+
+/** The one that keeps more: whoever asks for more gets it, whoever asks for less changes nothing. */
+export function highestLevel(a: SnapshotLevel, b: SnapshotLevel): SnapshotLevel {
+  return LEVELS.indexOf(a) >= LEVELS.indexOf(b) ? a : b;
+}
+
 /** What a snapshot says of itself; its digest stands in the ledger. */
 export interface SnapshotManifest {
   readonly format: "holdpoint-snapshot/1";
   readonly id: string;
-  readonly level: "rows" | "tables" | "database";
+  readonly level: SnapshotLevel;
   readonly target: string;
   readonly identity: string;
   /** The plan and run it was taken for; null when taken by hand. */

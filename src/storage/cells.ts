@@ -1,6 +1,6 @@
 /**
  * Values on their way through JSON and through SQLite, exactly. SQLite holds every {@link Value} but two: it
- * turns NaN into NULL, and the driver turns bytes that are not UTF-8 into U+FFFD.
+ * turns NaN into NULL, and the driver turns bytes that are not UTF-8 into U+FFFD. It holds -0 and cannot tell it from 0.
  */
 import type { Json } from "../base/canonical.js";
 import { isRawText, type Value } from "../changeset/value.js";
@@ -17,6 +17,8 @@ export type Bindable = null | bigint | number | string | Uint8Array;
 export function toCell(v: Value): { readonly cell: Bindable; readonly isLikeness: boolean } {
   assertExact(v);
   if (typeof v === "number" && Number.isNaN(v)) return { cell: "NaN", isLikeness: true };
+  // SQL takes it for 0, and has no function that tells them apart.
+  if (typeof v === "number" && Object.is(v, -0)) return { cell: v, isLikeness: true };
   if (typeof v === "object" && v !== null && isRawText(v)) {
     return { cell: Buffer.from(v.bytes).toString("utf8"), isLikeness: true };
   }

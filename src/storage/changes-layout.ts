@@ -6,7 +6,7 @@
 import type { Json } from "../base/canonical.js";
 import { array, boolean, count, decode, literal, object, string } from "../base/decode.js";
 import { TargetError } from "../base/errors.js";
-import type { TableShape } from "../changeset/change.js";
+import type { StoredTable, TableShape } from "../changeset/change.js";
 import { quoteName } from "./sqlite.js";
 
 /** The internal table that says what the others are. */
@@ -71,6 +71,15 @@ export function insertSql(layout: TableLayout): string {
   return `INSERT INTO ${quoteName(layout.sqlName)} VALUES (${places.join(", ")})`;
 }
 
+/** The SQL that writes another file's changes, or their inverse, in key order, between two keys. */
+export function copySql(layout: TableLayout, database: string, of: StoredTable, inverse: boolean): string {
+  const op = "CASE op WHEN 'insert' THEN 'delete' WHEN 'delete' THEN 'insert' ELSE op END";
+  const facts = FACT_COLUMNS.map((name) => (inverse && name === "op" ? op : quoteName(name)));
+  const images = (inverse ? [...of.after, ...of.before] : [...of.before, ...of.after]).map(quoteName);
+  return `INSERT INTO main.${quoteName(layout.sqlName)} SELECT ${[...facts, ...images].join(", ")}
+    FROM ${database}.${quoteName(of.name)} WHERE key > ? AND key <= ? ORDER BY key`;
+}
+
 /**
  * The SQL that reads changes, one column per place of {@link insertSql}; `tail` continues it. Key and link are left out:
  * the images say them exactly, and two blobs a row cost as much as four cells (measured).
@@ -79,6 +88,25 @@ export function selectSql(layout: TableLayout, tail: string): string {
   const facts = FACT_COLUMNS.map((name) => (name === "key" || name === "link" ? "NULL" : quoteName(name)));
   const columns = [...facts, ...[...layout.before, ...layout.after].map(quoteName)];
   return `SELECT ${columns.join(", ")} FROM ${quoteName(layout.sqlName)} ${tail}`;
+}
+
+/** Below and above every key: a key begins with a tag between `05` and `30`. */
+export const FIRST_KEY: Uint8Array = Buffer.of();
+export const LAST_KEY: Uint8Array = Buffer.of(0xff);
+
+/** All keys in canonical order. */
+export function keysSql(layout: TableLayout): string {
+  return `SELECT key FROM ${quoteName(layout.sqlName)} ORDER BY key`;
+}
+
+/** The key so many rows beyond a key, and the one after it. */
+export function keyAtSql(layout: TableLayout): string {
+  return `SELECT key FROM ${quoteName(layout.sqlName)} WHERE key > ? ORDER BY key LIMIT 2 OFFSET ?`;
+}
+
+/** How many keys lie above a key. */
+export function countAboveSql(layout: TableLayout): string {
+  return `SELECT count(*) FROM ${quoteName(layout.sqlName)} WHERE key > ?`;
 }
 
 /** How {@link keysWhereSql} names the key, so that no column of a target can mean it. */

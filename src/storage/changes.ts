@@ -16,6 +16,8 @@ import {
   keyOf,
   type Origin,
   type RowKey,
+  type StoredChanges,
+  type StoredTable,
   type TableShape,
 } from "../changeset/change.js";
 import { keyBytes } from "../changeset/key.js";
@@ -24,10 +26,16 @@ import type { Row, Value } from "../changeset/value.js";
 import { faultOfChange, faultOfShape, malformed, sameShape } from "../changeset/well-formed.js";
 import { type Bindable, toCell, valueFromJson, valueToJson } from "./cells.js";
 import {
+  copySql,
+  countAboveSql,
   createSql,
   FACT_COLUMNS,
+  FIRST_KEY,
   insertSql,
+  keyAtSql,
+  keysSql,
   keysWhereSql,
+  LAST_KEY,
   layoutFromJson,
   layoutOf,
   layoutToJson,
@@ -35,17 +43,34 @@ import {
   SHAPE_TABLE,
   type TableLayout,
 } from "./changes-layout.js";
+import { type PackedChanges, packChanges, tell } from "./packed.js";
 import { type QueryAnswer, type QueryLimits, queryFile, type RunBounded } from "./query.js";
 import { type Database, loadSqlite, quoteName, type Sqlite, sqliteFailure, touchPrivate } from "./sqlite.js";
 
+/** The name under which a file is attached whose changes are taken. */
+const OTHER = "other";
+
 /** `hpcs`, in the file's header: it is a complete working ChangeSet. */
 const APPLICATION_ID = 0x68_70_63_73;
+
+const SHAPE_SQL = `CREATE TABLE ${SHAPE_TABLE} (position INTEGER PRIMARY KEY, layout TEXT NOT NULL) STRICT`;
 
 /** A ChangeSet in its working form. Close it in `finally`. */
 export interface ChangesFile extends ChangeSource {
   readonly path: string;
   /** The change of one row; undefined when there is none. */
   readonly get: (table: string, key: RowKey) => Change | undefined;
+  /** The bytes of a table's keys as `keyBytes` writes them, in canonical order, without the rows. */
+  readonly keys?: (table: string) => Iterable<Uint8Array>;
+  /** The change whose key has these bytes. */
+  readonly at?: (table: string, key: Uint8Array) => Change | undefined;
+  /**
+   * The canonical stream, encoded and packed once: measured now, put into a plan's file or a snapshot later. `also` is told
+   * every change. Kept beside the file until it is closed.
+   */
+  readonly packed?: (also?: ChangeSink) => PackedChanges;
+  /** The changes in canonical order, cut into parts of so many each; what the sizes leave over is in no part. */
+  readonly slices?: (sizes: Iterable<number>) => Iterable<ChangeSource>;
   /**
    * Asks in SQL: one SELECT, read-only, bounded in time and rows. See {@link queryFile}.
    * @throws UsageError ERR_USAGE when SQLite refuses the question or it takes too long.
@@ -62,6 +87,11 @@ export interface ChangesFile extends ChangeSource {
 
 /** A working ChangeSet being written. Either `finish` or `abort` it. */
 export interface ChangesWriter extends ChangeSink {
+  /**
+   * Adds the inverse of all changes of a working file, copied by the engine; false where some cell is only a likeness, or
+   * something was added before, and nothing is added. Law: the same changes as adding `invertSource(of)` one by one.
+   */
+  readonly addInverse?: (of: ChangeSource) => boolean;
   readonly finish: () => ChangesFile;
   /** Leaves nothing behind. May be called after `finish` failed. */
   readonly abort: () => void;
@@ -99,6 +129,7 @@ class Writer implements ChangesWriter {
     string,
     { readonly layout: TableLayout; readonly insert: Statement; rows: number }
   >();
+  #attached: string | null = null;
 
   constructor(sqlite: Sqlite, path: string, options: ChangesOptions) {
     this.#sqlite = sqlite;
@@ -111,9 +142,7 @@ class Writer implements ChangesWriter {
     this.#db.pragma("journal_mode = OFF");
     this.#db.pragma("synchronous = OFF");
     this.#db.pragma("locking_mode = EXCLUSIVE");
-    this.#db.exec(
-      `BEGIN; CREATE TABLE ${SHAPE_TABLE} (position INTEGER PRIMARY KEY, layout TEXT NOT NULL) STRICT`,
-    );
+    this.#db.exec(`BEGIN; ${SHAPE_SQL}`);
   }
 
   table = (shape: TableShape): void => {
@@ -154,6 +183,37 @@ class Writer implements ChangesWriter {
     table.rows++;
   };
 
+  addInverse = (of: ChangeSource): boolean => {
+    if (of.stored === undefined || [...this.#tables.values()].some((t) => t.rows > 0)) return false;
+    return this.#copy(of.tables, of.stored, true);
+  };
+
+  addStored = (shape: TableShape, from: StoredChanges): boolean => this.#copy([shape], from, false);
+
+  /** Copies tables of another file, or none of them. */
+  #copy(shapes: readonly TableShape[], from: StoredChanges, inverse: boolean): boolean {
+    return this.#guarded(() => {
+      if (this.#attached !== null && this.#attached !== from.path) return false;
+      if (this.#attached === null) this.#db.prepare(`ATTACH ? AS ${OTHER}`).run(from.path);
+      this.#attached = from.path;
+      const tables = shapes.map((shape) => ({ shape, at: from.table(shape.name) }));
+      const plain = tables.every(({ at }) => at !== undefined && !at.inverted && this.#isPlain(at));
+      for (const { shape, at } of plain ? tables : []) {
+        this.table(shape);
+        const table = this.#tables.get(shape.name);
+        if (table === undefined || at === undefined) continue;
+        const bounds = [at.above ?? FIRST_KEY, at.upTo ?? LAST_KEY];
+        table.rows += this.#db.prepare(copySql(table.layout, OTHER, at, inverse)).run(...bounds).changes;
+      }
+      return plain;
+    });
+  }
+
+  #isPlain({ name }: StoredTable): boolean {
+    const sql = `SELECT EXISTS (SELECT 1 FROM ${OTHER}.${quoteName(name)} WHERE exact IS NOT NULL)`;
+    return this.#db.prepare(sql).pluck().get() === 0;
+  }
+
   finish = (): ChangesFile => {
     this.#guarded(() => {
       this.#saveShapes();
@@ -182,9 +242,9 @@ class Writer implements ChangesWriter {
     });
   }
 
-  #guarded(work: () => void): void {
+  #guarded<T>(work: () => T): T {
     try {
-      work();
+      return work();
     } catch (e) {
       throw sqliteFailure("write", this.#part, "ERR_CHANGESET_ALTERED", e);
     }
@@ -207,10 +267,12 @@ function openWith(sqlite: Sqlite, path: string, options: ChangesOptions): Change
 class Reader implements ChangesFile {
   readonly path: string;
   readonly tables: readonly TableShape[];
+  readonly stored: StoredChanges;
   readonly #db: Database;
   readonly #options: ChangesOptions;
   readonly #layouts: ReadonlyMap<string, TableLayout>;
   readonly #reading = new Set<IterableIterator<unknown>>();
+  #packed: PackedChanges | null = null;
 
   constructor(db: Database, path: string, options: ChangesOptions, layouts: readonly TableLayout[]) {
     this.#db = db;
@@ -218,18 +280,86 @@ class Reader implements ChangesFile {
     this.#options = options;
     this.#layouts = new Map(layouts.map((l) => [l.shape.name, l]));
     this.tables = layouts.map((l) => l.shape);
+    this.stored = storedPart(path, this.#layouts, () => EVERYTHING);
   }
 
   changes = (table: string): Iterable<Change> => {
     const layout = this.#layouts.get(table);
-    return layout === undefined ? [] : { [Symbol.iterator]: () => this.#stream(layout) };
+    return layout === undefined ? [] : { [Symbol.iterator]: () => this.#stream(layout, EVERYTHING) };
   };
 
-  get = (table: string, key: RowKey): Change | undefined => {
+  keys = (table: string): Iterable<Uint8Array> => {
+    const layout = this.#layouts.get(table);
+    return layout === undefined ? [] : { [Symbol.iterator]: () => this.#keys(layout) };
+  };
+
+  at = (table: string, key: Uint8Array): Change | undefined => {
     const layout = this.#layouts.get(table);
     if (layout === undefined) return undefined;
-    const row = this.#prepare(selectSql(layout, "WHERE key = ?")).get(keyBytes(key));
+    const row = this.#prepare(selectSql(layout, "WHERE key = ?")).get(key);
     return row === undefined ? undefined : this.#changeOf(layout, row);
+  };
+
+  packed = (also?: ChangeSink): PackedChanges => {
+    if (this.#packed === null) this.#packed = packChanges(this, `${this.path}.packed`, also);
+    else if (also !== undefined) tell(this, also);
+    return this.#packed;
+  };
+
+  slices = (sizes: Iterable<number>): Iterable<ChangeSource> => this.#slices(sizes);
+
+  *#slices(sizes: Iterable<number>): Generator<ChangeSource, undefined> {
+    const places = this.tables.map(({ name }) => ({ name, above: null as Uint8Array | null }));
+    for (const size of sizes) {
+      const parts = new Map<string, KeyRange>();
+      for (let left = size; left > 0 && places.length > 0;) {
+        const [place] = places;
+        if (place === undefined) break;
+        const layout = this.#layouts.get(place.name);
+        const upTo = layout === undefined ? null : this.#keyAfter(layout, place.above, left);
+        parts.set(place.name, { above: place.above, upTo });
+        if (layout !== undefined && upTo === null) left -= this.#countAbove(layout, place.above);
+        else left = 0;
+        place.above = upTo;
+        if (upTo === null) places.shift();
+      }
+      yield this.#part(parts);
+    }
+  }
+
+  /** The key of the row that is `rows` further; null where the table ends before or with it. */
+  #keyAfter(layout: TableLayout, above: Uint8Array | null, rows: number): Uint8Array | null {
+    const found: unknown = this.#db
+      .prepare(keyAtSql(layout))
+      .raw(true)
+      .all(above ?? FIRST_KEY, rows - 1);
+    const [[key] = [null], next] = found as readonly (readonly (Uint8Array | null)[])[];
+    return next === undefined ? null : (key ?? null);
+  }
+
+  #countAbove(layout: TableLayout, above: Uint8Array | null): number {
+    return Number(
+      this.#db
+        .prepare(countAboveSql(layout))
+        .pluck()
+        .get(above ?? FIRST_KEY),
+    );
+  }
+
+  #part(parts: ReadonlyMap<string, KeyRange>): ChangeSource {
+    return {
+      tables: this.tables.filter((t) => parts.has(t.name)),
+      changes: (table) => {
+        const [layout, range] = [this.#layouts.get(table), parts.get(table)];
+        if (layout === undefined || range === undefined) return [];
+        return { [Symbol.iterator]: () => this.#stream(layout, range) };
+      },
+      stored: storedPart(this.path, this.#layouts, (name) => parts.get(name)),
+    };
+  }
+
+  get = (table: string, key: RowKey): Change | undefined => {
+    return this.at(table, keyBytes(key));
   };
 
   query = async (sql: string, limits: QueryLimits): Promise<QueryAnswer> =>
@@ -253,11 +383,28 @@ class Reader implements ChangesFile {
       // A reading that broke off keeps it open until the process ends. Said here, that would hide why it broke off,
       // and whether rows were written by then.
     }
+    this.#packed?.remove();
+    this.#packed = null;
     if (this.#options.removeOnClose) rmSync(this.path, { force: true });
   };
 
-  *#stream(layout: TableLayout): IterableIterator<Change> {
-    const rows = this.#prepare(selectSql(layout, "ORDER BY key")).iterate();
+  *#keys(layout: TableLayout): IterableIterator<Uint8Array> {
+    const keys = this.#db.prepare(keysSql(layout)).pluck(true).iterate();
+    this.#reading.add(keys);
+    try {
+      for (const key of keys) yield key as Uint8Array;
+    } catch (e) {
+      throw sqliteFailure("read", this.path, "ERR_CHANGESET_ALTERED", e);
+    } finally {
+      this.#reading.delete(keys);
+    }
+  }
+
+  *#stream(layout: TableLayout, { above, upTo }: KeyRange): IterableIterator<Change> {
+    const bounds = [above ?? FIRST_KEY, upTo ?? LAST_KEY];
+    const rows = this.#prepare(selectSql(layout, "WHERE key > ? AND key <= ? ORDER BY key")).iterate(
+      ...bounds,
+    );
     this.#reading.add(rows);
     try {
       for (const row of rows) yield this.#changeOf(layout, row);
@@ -278,6 +425,29 @@ class Reader implements ChangesFile {
       refuse(this.path, `a row of ${layout.shape.name} is no change`)
     );
   }
+}
+
+/** Rows whose key lies above one key and not above another; null is an end that is open. */
+interface KeyRange {
+  readonly above: Uint8Array | null;
+  readonly upTo: Uint8Array | null;
+}
+
+const EVERYTHING: KeyRange = { above: null, upTo: null };
+
+function storedPart(
+  path: string,
+  layouts: ReadonlyMap<string, TableLayout>,
+  rangeOf: (table: string) => KeyRange | undefined,
+): StoredChanges {
+  return {
+    path,
+    table: (name) => {
+      const [layout, range] = [layouts.get(name), rangeOf(name)];
+      if (layout === undefined || range === undefined) return undefined;
+      return { name: layout.sqlName, before: layout.before, after: layout.after, ...range, inverted: false };
+    },
+  };
 }
 
 /** What cannot lie in a cell exactly: the link's values, and the cells that hold only a likeness. */
@@ -361,14 +531,23 @@ function readExact(
 function layoutsOf(db: Database, path: string): readonly TableLayout[] {
   if (db.pragma("application_id", { simple: true }) !== APPLICATION_ID)
     return refuse(path, "it was not finished, or is another kind of file");
+  // Before any row is asked for: a view in a table's place could answer without an end.
+  const made = new Set(
+    db.prepare("SELECT type || ' ' || coalesce(sql, '') FROM sqlite_schema").pluck().all() as string[],
+  );
+  const requireMade = (sql: string): void => {
+    if (!made.delete(`table ${sql}`)) refuse(path, "a table is not as it was made");
+  };
+  requireMade(SHAPE_SQL);
   const texts = db.prepare(`SELECT layout FROM ${SHAPE_TABLE} ORDER BY position`).pluck().all();
-  return texts.map((text) => {
+  const layouts = texts.map((text) => {
     const json = typeof text === "string" ? parseCanonical(text) : undefined;
-    return (
-      (json === undefined ? undefined : layoutFromJson(json)) ??
-      refuse(path, "a table's layout cannot be read")
-    );
+    const layout = json === undefined ? undefined : layoutFromJson(json);
+    return layout ?? refuse(path, "a table's layout cannot be read");
   });
+  for (const layout of layouts) requireMade(createSql(layout));
+  if (made.size > 0) refuse(path, "it holds more than tables of changes");
+  return layouts;
 }
 
 function keyTextOf(key: Value): string {

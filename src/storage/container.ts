@@ -11,11 +11,12 @@
  * signature over the statement, which names the digest of the blocks' content.
  */
 import { createHash, type Hash } from "node:crypto";
-import type { Digest } from "../base/digest.js";
+import { type Digest, digestStream } from "../base/digest.js";
 import { codeOf, HoldpointError, IntegrityError, UsageError } from "../base/errors.js";
 import type { ChangeSink, ChangeSource } from "../changeset/change.js";
 import { packBlocks, unpackBlocks } from "../changeset/blocks.js";
 import { decodeStream, encodeStream } from "../changeset/encode.js";
+import { isPacking } from "./packed.js";
 import { readAt, readRange, type ReadOptions, type WhenThere, withFile, writeWhole } from "./files.js";
 import { storageFailure } from "./sqlite.js";
 
@@ -54,6 +55,12 @@ export interface Container {
    * @throws IntegrityError as {@link ContainerKind.altered} for anything but the bytes that were checked.
    */
   readonly loadInto: (sink: ChangeSink) => { readonly rows: number; readonly digest: Digest };
+  /**
+   * The digest of the canonical stream in it, unpacked block by block and not taken apart into rows: for what was written a
+   * moment ago from rows whose stream has a known digest.
+   * @throws IntegrityError as {@link Container.loadInto}.
+   */
+  readonly streamDigest: () => Digest;
 }
 
 /**
@@ -102,18 +109,45 @@ export function openContainer(
       check(path, kind, fd, size, limits.fileBytes ?? DEFAULT_FILE_BYTES),
     ),
   );
-  const load = (sink: ChangeSink): { rows: number; digest: Digest } =>
+  const read = <T>(use: (stream: Iterable<Uint8Array>) => T): T =>
     withFile(path, options, (fd) => {
       const checked = rereading(fd, body, digest);
-      const blocks = unpackBlocks(
-        checked.body,
-        limits.rawBytes === undefined ? {} : { rawBytes: limits.rawBytes },
+      const result = use(
+        unpackBlocks(checked.body, limits.rawBytes === undefined ? {} : { rawBytes: limits.rawBytes }),
       );
-      const loaded = decodeStream(blocks, sink);
       if (!checked.holds()) throw kind.altered(path, "it changed while it was read");
-      return loaded;
+      return result;
     });
-  return { path, sections, digest, loadInto: (sink) => reading(path, kind, () => load(sink)) };
+  return {
+    path,
+    sections,
+    digest,
+    loadInto: (sink) => reading(path, kind, () => read((stream) => decodeStream(stream, sink))),
+    streamDigest: () => reading(path, kind, () => read(digestOfAll)),
+  };
+}
+
+function digestOfAll(stream: Iterable<Uint8Array>): Digest {
+  const hash = digestStream();
+  for (const piece of stream) hash.update(piece);
+  return hash.end();
+}
+
+/**
+ * The sections at the front of a container, in the time that they take to read. Nothing vouches for them but what the
+ * caller holds them against: the digest at the end covers the whole file, which is not read.
+ */
+export function readHead(
+  path: string,
+  kind: ContainerKind,
+  options: ReadOptions,
+): Pick<Container, "path" | "sections"> {
+  return reading(path, kind, () =>
+    withFile(path, options, (fd, size) => {
+      requireMagic(path, kind, fd);
+      return { path, sections: readSections(path, kind, fd, size - DIGEST_BYTES).sections };
+    }),
+  );
 }
 
 function* contentOf(
@@ -130,7 +164,7 @@ function* contentOf(
     yield length;
     yield section;
   }
-  yield* packBlocks(encodeStream(source));
+  yield* isPacking(source) ? source.packed().blocks() : packBlocks(encodeStream(source));
 }
 
 interface Checked {

@@ -45,6 +45,54 @@ export function writeWhole(path: string, chunks: Iterable<Uint8Array>, whenThere
   }
 }
 
+/** Writes a file (0600) at a free path that only this process will read: nothing waits for the disk. */
+export function writeScratch(path: string, chunks: Iterable<Uint8Array>): void {
+  try {
+    const fd = openSync(path, "wx", 0o600);
+    try {
+      for (const chunk of chunks) writeAll(fd, chunk);
+    } finally {
+      closeSync(fd);
+    }
+  } catch (e) {
+    throw storageFailure("write", path, e);
+  }
+}
+
+/** A file's bytes in pieces. */
+export function* readPieces(path: string): Iterable<Uint8Array> {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  try {
+    yield* readRange(fd, 0, fstatSync(fd).size);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/**
+ * Puts a file at a name that must be free once `make` has made it whole under another name beside it; nothing is left
+ * behind when that fails.
+ * @throws UsageError ERR_USAGE when the name is taken.
+ */
+export async function putWhole(path: string, make: (temporary: string) => Promise<void>): Promise<void> {
+  const temporary = partPath(path);
+  try {
+    await make(temporary);
+    const fd = openSync(temporary, "r+");
+    try {
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    putNew(temporary, path);
+    syncFolder(dirname(path));
+  } catch (e) {
+    throw storageFailure("write", path, e);
+  } finally {
+    for (const side of ["", "-journal"]) rmSync(temporary + side, { force: true });
+  }
+}
+
 /** A name beside `path` that nobody else uses, for a file in the making. */
 function partPath(path: string): string {
   return join(dirname(path), `.${basename(path).slice(0, 100)}.${randomBytes(8).toString("hex")}.part`);

@@ -146,6 +146,8 @@ class LedgerFile implements LedgerStore {
       const db =
         this.#open(readHeadFile(this.#headFile)) ??
         fail(missing(this.#file, "expected a ledger to append to, found none"));
+      // The answer to an earlier BEGIN was lost: inside its transaction this entry would be sealed and never committed.
+      if (db.inTransaction) db.exec("ROLLBACK");
       const sealed = db.transaction(() => this.#next(db, entry)).immediate();
       this.#saveHead(db);
       return sealed;
@@ -290,7 +292,15 @@ class LedgerFile implements LedgerStore {
     const db = this.#mustBeOpen();
     const application = db.pragma("application_id", { simple: true });
     const version = db.pragma("user_version", { simple: true });
-    if (application === APPLICATION_ID && version === FORMAT) return db;
+    if (application === APPLICATION_ID && version === FORMAT) {
+      // Before any row is asked for: a view in the table's place could answer without an end.
+      if (isPlainTable(db)) return db;
+      this.close();
+      throw broken(
+        this.#file,
+        "expected the table that entries are kept in, found something else in its place",
+      );
+    }
     // A process killed before its first commit leaves an empty file: that is no ledger yet.
     const empty = application === 0 && schemaOf(db).length === 0 && anchor === null;
     this.close();
@@ -411,6 +421,12 @@ function schemaMisfit(db: Database): string | undefined {
   if (changed !== undefined) return `the ledger's tables are not as they were made: ${changed.slice(0, 60)}`;
   const health: unknown = db.pragma("integrity_check(1)", { simple: true });
   return health === "ok" ? undefined : `SQLite finds the file damaged: ${String(health)}`;
+}
+
+/** Whether what is read as `entry` is the table that we make. */
+function isPlainTable(db: Database): boolean {
+  const found = db.prepare("SELECT type || ' ' || sql FROM sqlite_schema WHERE name = 'entry'").pluck().all();
+  return found.length === 1 && found[0] === `table ${SCHEMA[0]}`;
 }
 
 function schemaOf(db: Database): readonly string[] {

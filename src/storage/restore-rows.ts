@@ -1,8 +1,8 @@
 /** Rows of a snapshot as a plain SQLite file, for people who want to look: data alone, without constraints or triggers. */
-import { rmSync } from "node:fs";
 import { UsageError } from "../base/errors.js";
 import { beforeOf, type ChangeSource, countOf, type TableShape } from "../changeset/change.js";
 import { toCell } from "./cells.js";
+import { putWhole } from "./files.js";
 import { type Database, loadSqlite, plainFileAt, quoteName, sqliteFailure, touchPrivate } from "./sqlite.js";
 
 /**
@@ -21,18 +21,20 @@ export async function writeRows(
       message: `${path} exists already`,
       why: "nothing is overwritten",
     });
-  touchPrivate(path);
-  const db = new sqlite(path, { fileMustExist: true });
-  try {
-    db.transaction(() => {
-      for (const shape of tables) writeTable(db, shape, source);
-    })();
-  } catch (e) {
-    rmSync(path, { force: true });
-    throw sqliteFailure("write", path, "ERR_STORE_FAILED", e);
-  } finally {
-    db.close();
-  }
+  // Under another name until it is whole: half a file would look like the snapshot, and stand in the way of the next try.
+  await putWhole(path, async (temporary) => {
+    touchPrivate(temporary);
+    const db = new sqlite(temporary, { fileMustExist: true });
+    try {
+      db.transaction(() => {
+        for (const shape of tables) writeTable(db, shape, source);
+      })();
+    } catch (e) {
+      throw sqliteFailure("write", path, "ERR_STORE_FAILED", e);
+    } finally {
+      db.close();
+    }
+  });
 }
 
 function writeTable(db: Database, shape: TableShape, source: ChangeSource): void {

@@ -3,7 +3,7 @@
  * digest of table and key under a secret of this store. It can be deleted at any time, run by run or whole; the
  * ledger does not depend on it.
  */
-import { createHmac } from "node:crypto";
+import { hash } from "node:crypto";
 import { join } from "node:path";
 import type { Random } from "../base/clock.js";
 import { codeOf, IntegrityError } from "../base/errors.js";
@@ -15,6 +15,8 @@ import {
   loadSqlite,
   LOCK_WAIT_MS,
   plainFileAt,
+  quoteName,
+  type Sqlite,
   sqliteFailure,
   storageFailure,
   touchPrivate,
@@ -23,7 +25,7 @@ import {
 /** `hpri`, in the file's header. */
 const APPLICATION_ID = 0x68_70_72_69;
 const SECRET_BYTES = 32;
-/** 128 bits: two rows of one store that meet by chance need some 2^64 rows. */
+/** 128 bits: two rows of one store that meet by chance need some 2^64 rows. See {@link rowDigests}. */
 const DIGEST_BYTES = 16;
 
 /** The index of touched rows. Close it in `finally`. */
@@ -51,33 +53,42 @@ export async function openRowIndex(folder: string, deps: { readonly random: Rand
   const db = new sqlite(file, { timeout: LOCK_WAIT_MS, fileMustExist: true });
   try {
     guarded(file, () => prepare(db));
-    return indexOver(db, file, secret);
+    return indexOver(sqlite, db, file, secret);
   } catch (e) {
     db.close();
     throw e;
   }
 }
 
-function indexOver(db: Database, file: string, secret: Uint8Array): RowIndex {
-  const add = db.prepare("INSERT OR IGNORE INTO run_rows (row, run) VALUES (?, ?)");
-  const runsOf = db.prepare(
-    "SELECT run.name FROM run_rows JOIN run ON run.id = run_rows.run WHERE run_rows.row = ? ORDER BY run.id",
-  );
+function indexOver(sqlite: Sqlite, db: Database, file: string, secret: Uint8Array): RowIndex {
   const indexAll = (run: string, source: ChangeSource): void => {
-    db.prepare("INSERT OR IGNORE INTO run (name) VALUES (?)").run(run);
+    // A run is indexed in one transaction: what is known of it is all of it.
+    if (db.prepare("INSERT OR IGNORE INTO run (name) VALUES (?)").run(run).changes === 0) return;
     const id: unknown = db.prepare("SELECT id FROM run WHERE name = ?").pluck().get(run);
-    for (const { name } of source.tables) {
-      for (const change of source.changes(name)) add.run(rowDigest(secret, name, change.key), id);
+    const add = db.prepare("INSERT INTO run_digests (run, segment, first, rows) VALUES (?, ?, ?, ?)");
+    let number = 0;
+    for (const segment of segmentsOf(digestsOf(sqlite, secret, source))) {
+      for (const { first, rows } of blocksOf(segment)) add.run(id, number, first, rows);
+      number++;
     }
   };
+  const blocks = db.prepare(`SELECT name, (SELECT rows FROM run_digests AS b
+      WHERE b.run = s.run AND b.segment = s.segment AND b.first <= ? ORDER BY b.first DESC LIMIT 1)
+    FROM (SELECT DISTINCT run, segment FROM run_digests) AS s JOIN run ON run.id = s.run ORDER BY run.id, s.segment`);
+  const runsOf = (table: string, key: RowKey): readonly string[] => {
+    const wanted = Buffer.alloc(DIGEST_BYTES);
+    rowDigests(secret, table)(keyBytes(key), wanted, 0);
+    const found = blocks.raw().all(wanted.readUInt32BE()) as readonly (readonly [string, Buffer | null])[];
+    const names = found.filter(([, rows]) => rows !== null && holds(rows, wanted)).map(([name]) => name);
+    return [...new Set(names)];
+  };
   const forget = (run: string): void => {
-    db.prepare("DELETE FROM run_rows WHERE run = (SELECT id FROM run WHERE name = ?)").run(run);
+    db.prepare("DELETE FROM run_digests WHERE run = (SELECT id FROM run WHERE name = ?)").run(run);
     db.prepare("DELETE FROM run WHERE name = ?").run(run);
   };
   return {
     indexRun: (run, source) => guarded(file, () => db.transaction(() => indexAll(run, source)).immediate()),
-    runsOf: (table, key) =>
-      guarded(file, () => runsOf.pluck().all(rowDigest(secret, table, key)) as readonly string[]),
+    runsOf: (table, key) => guarded(file, () => runsOf(table, key)),
     forget: (run) => guarded(file, () => db.transaction(() => forget(run)).immediate()),
     close: () => void db.close(),
   };
@@ -89,19 +100,109 @@ function prepare(db: Database): void {
     db.pragma(`application_id = ${APPLICATION_ID}`);
     db.exec(`
       CREATE TABLE IF NOT EXISTS run (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
-      CREATE TABLE IF NOT EXISTS run_rows (row BLOB NOT NULL, run INTEGER NOT NULL, PRIMARY KEY (row, run)) STRICT, WITHOUT ROWID;
-      CREATE INDEX IF NOT EXISTS run_rows_run ON run_rows (run);
+      CREATE TABLE IF NOT EXISTS run_digests (run INTEGER NOT NULL, segment INTEGER NOT NULL, first INTEGER NOT NULL,
+        rows BLOB NOT NULL, PRIMARY KEY (run, segment, first)) STRICT, WITHOUT ROWID;
     `);
   }).immediate();
 }
 
-/** The table's length goes first, so that no table and key read as another table and another key. */
-function rowDigest(secret: Uint8Array, table: string, key: RowKey): Uint8Array {
+// ---- digests, in blocks. A row of an index for each row of a run cost as much as writing the run (measured).
+
+/** Digests that are sorted in memory at a time; the number of one fits into 20 bits, see {@link blocksOf}. */
+const SEGMENT_ROWS = 2 ** 18;
+/** Digests of one block: 4 KiB. */
+const BLOCK_ROWS = 256;
+
+/** The digests of all rows, one after another into the place that is asked for. */
+type WriteDigest = (into: Buffer, at: number) => void;
+
+function* digestsOf(sqlite: Sqlite, secret: Uint8Array, source: ChangeSource): Iterable<WriteDigest> {
+  for (const { name } of source.tables) {
+    const digest = rowDigests(secret, name);
+    for (const key of keysOf(sqlite, source, name)) yield (into, at) => digest(key, into, at);
+  }
+}
+
+/** Where the changes lie in a file their keys' bytes lie there too, and nothing else need be read. */
+function* keysOf(sqlite: Sqlite, source: ChangeSource, table: string): Iterable<Uint8Array> {
+  const stored = source.stored?.table(table);
+  if (source.stored === undefined || stored === undefined || stored.above !== null || stored.upTo !== null) {
+    for (const change of source.changes(table)) yield keyBytes(change.key);
+    return;
+  }
+  const db = new sqlite(source.stored.path, { readonly: true, fileMustExist: true });
+  try {
+    const keys = db
+      .prepare(`SELECT key FROM ${quoteName(stored.name)}`)
+      .pluck()
+      .iterate();
+    for (const key of keys) yield key as Uint8Array;
+  } finally {
+    db.close();
+  }
+}
+
+/**
+ * Digests of a table's keys under the store's secret: the first 128 bits of SHA-256 over secret, length of the table's name,
+ * name and key. The length goes before the name, so that no table and key read as another table and another key; what is
+ * cut off cannot be continued by anybody who does not know the secret.
+ */
+function rowDigests(secret: Uint8Array, table: string): (key: Uint8Array, into: Buffer, at: number) => void {
   const name = Buffer.from(table, "utf8");
   const length = Buffer.alloc(4);
   length.writeUInt32BE(name.length);
-  const mac = createHmac("sha256", secret).update(length).update(name).update(keyBytes(key));
-  return mac.digest().subarray(0, DIGEST_BYTES);
+  const head = Buffer.concat([secret, length, name]);
+  let text = Buffer.alloc(head.length + 64);
+  text.set(head);
+  return (key, into, at) => {
+    const end = head.length + key.length;
+    if (end > text.length) text = Buffer.concat([head, Buffer.alloc(2 * key.length)]);
+    text.set(key, head.length);
+    // As text, which is twice as fast to hand over as a buffer (measured); `write` takes as many bytes as there is room for.
+    into.write(hash("sha256", text.subarray(0, end), "binary"), at, DIGEST_BYTES, "latin1");
+  };
+}
+
+function* segmentsOf(digests: Iterable<WriteDigest>): Iterable<Buffer> {
+  let segment = Buffer.allocUnsafe(0);
+  let rows = 0;
+  for (const write of digests) {
+    if (rows * DIGEST_BYTES === segment.length)
+      segment = Buffer.concat([segment], Math.max(2 * segment.length, BLOCK_ROWS * DIGEST_BYTES));
+    write(segment, rows++ * DIGEST_BYTES);
+    if (rows < SEGMENT_ROWS) continue;
+    yield segment.subarray(0, rows * DIGEST_BYTES);
+    rows = 0;
+  }
+  if (rows > 0) yield segment.subarray(0, rows * DIGEST_BYTES);
+}
+
+/** The digests ordered by their first 32 bits, in blocks that no such beginning is shared by. */
+function* blocksOf(segment: Buffer): Iterable<{ readonly first: number; readonly rows: Buffer }> {
+  const count = segment.length / DIGEST_BYTES;
+  // Beginning and number in one float, exactly: typed arrays are sorted twenty times as fast as objects.
+  const order = Float64Array.from(
+    { length: count },
+    (_, i) => segment.readUInt32BE(i * DIGEST_BYTES) * 2 ** 20 + i,
+  ).sort();
+  const sorted = Buffer.allocUnsafe(segment.length);
+  order.forEach((entry, place) => {
+    const from = (entry % 2 ** 20) * DIGEST_BYTES;
+    segment.copy(sorted, place * DIGEST_BYTES, from, from + DIGEST_BYTES);
+  });
+  const beginning = (place: number): number => sorted.readUInt32BE(place * DIGEST_BYTES);
+  for (let from = 0; from < count;) {
+    let to = Math.min(from + BLOCK_ROWS, count);
+    while (to < count && beginning(to) === beginning(to - 1)) to++;
+    yield { first: beginning(from), rows: sorted.subarray(from * DIGEST_BYTES, to * DIGEST_BYTES) };
+    from = to;
+  }
+}
+
+function holds(rows: Buffer, wanted: Buffer): boolean {
+  for (let at = rows.indexOf(wanted); at !== -1; at = rows.indexOf(wanted, at + 1))
+    if (at % DIGEST_BYTES === 0) return true;
+  return false;
 }
 
 function secretAt(path: string, random: Random): Uint8Array {

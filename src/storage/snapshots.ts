@@ -8,18 +8,20 @@ import type { Digest } from "../base/digest.js";
 import { codeOf, HoldpointError, IntegrityError, messageOf, UsageError } from "../base/errors.js";
 import { isId, isIdOrPrefix } from "../base/ids.js";
 import type { ChangeSink, ChangeSource, TableShape } from "../changeset/change.js";
-import { digestOfSource } from "../changeset/encode.js";
+import type { Measured } from "../changeset/encode.js";
 import { sameShape } from "../changeset/well-formed.js";
 import { sortedTables } from "../changeset/source.js";
 import { beforeImages } from "../snapshot/before-images.js";
 import { manifestBytes, manifestDigest, parseManifest } from "../snapshot/manifest.js";
 import type { RowSnapshot, SnapshotFile, SnapshotManifest } from "../snapshot/snapshot.js";
 import type { ChangesFile, ChangesWriter } from "./changes.js";
-import { type Container, type ContainerKind, openContainer, writeContainer } from "./container.js";
+import { type Container, type ContainerKind, openContainer, readHead, writeContainer } from "./container.js";
 import { dropPacks, joinFile, packIds, packOf, quickCheck } from "./database-file.js";
 import { MOST_CHUNK_BYTES, packFile } from "./chunks.js";
 import { readAt, syncFolder, withFile } from "./files.js";
+import { type PackedChanges, packChanges, type PackingSource } from "./packed.js";
 import { writeRows } from "./restore-rows.js";
+import { storageFailure } from "./sqlite.js";
 import type { Store } from "./store.js";
 
 const SUFFIX = ".hpsnap";
@@ -96,7 +98,10 @@ export interface Snapshots {
   readonly open: (idOrPrefix: string, expected?: Digest) => Promise<OpenSnapshot>;
   /** Reads a snapshot whole and compares; `expected` is the manifest's digest from the ledger. Never throws for damage. */
   readonly verify: (idOrPrefix: string, expected?: Digest) => Promise<SnapshotCheck>;
-  /** Every snapshot's manifest, or why there is none to show; by id. */
+  /**
+   * Every snapshot's manifest, or why there is none to show; by id. Only manifests are read, however large the snapshots
+   * are: what they say counts once its digest is the one in the ledger.
+   */
   readonly list: () => Promise<readonly { readonly id: string; readonly check: SnapshotCheck }[]>;
   /**
    * Destroys the row data of the snapshots given. What something still needs is kept, unless told otherwise.
@@ -136,12 +141,17 @@ const SNAPSHOT: ContainerKind = {
 };
 
 /** The snapshots in an open store. */
-export function openSnapshots(store: Pick<Store, "snapshots">, deps: SnapshotDeps): Snapshots {
+export function openSnapshots(
+  store: Pick<Store, "snapshots"> & Partial<Pick<Store, "workPath">>,
+  deps: SnapshotDeps,
+): Snapshots {
   const folder = store.snapshots;
+  // Working files that a killed process leaves behind are swept there, and nowhere else.
+  const workPath = store.workPath ?? ((): string => join(folder, ".packed"));
   const pathOf = (ref: string): string => join(folder, findId(stored(folder), ref) + SUFFIX);
   return {
     take: async (facts, before, covered) =>
-      take(join(folder, facts.id + SUFFIX), facts, { before, covered }, deps.whenWritten),
+      take(join(folder, facts.id + SUFFIX), facts, { before, covered, workPath }, deps.whenWritten),
     takeFile: async (facts, path, content) => takeFile({ folder, ...deps }, facts, path, content),
     restoreFile: async (ref, path, expected) => {
       requireFree(path);
@@ -159,7 +169,7 @@ export function openSnapshots(store: Pick<Store, "snapshots">, deps: SnapshotDep
     },
     open: async (ref, expected) => load(pathOf(ref), expected, deps.workingChanges),
     verify: async (ref, expected) => checkAt(pathOf(ref), expected),
-    list: async () => stored(folder).map((id) => ({ id, check: glance(join(folder, id + SUFFIX)) })),
+    list: async () => stored(folder).map((id) => ({ id, check: head(join(folder, id + SUFFIX)) })),
     prune: async (ids, neededBy, { evenIfNeeded, now }) => {
       const found = ids.map((ref) => findId(stored(folder), ref));
       const kept = evenIfNeeded
@@ -170,14 +180,16 @@ export function openSnapshots(store: Pick<Store, "snapshots">, deps: SnapshotDep
         id,
         ...fileIn(join(folder, id + SUFFIX)).flatMap((f) => f.packs),
       ]);
-      for (const id of removed) rmSync(join(folder, id + SUFFIX), { force: true });
-      const left = keptFiles(folder);
-      dropPacks(
-        folder,
-        new Set([...packs, ...(now === undefined ? [] : orphans(folder, left, dayBefore(now)))]),
-        left,
-      );
-      syncFolder(folder);
+      try {
+        const left = keptFiles(folder, new Set(removed));
+        const late = now === undefined ? [] : orphans(folder, left, dayBefore(now));
+        // The manifests go last: as long as one is there, taking it away again finishes what a crash left half done.
+        dropPacks(folder, new Set([...packs, ...late]), left);
+        for (const id of removed) rmSync(join(folder, id + SUFFIX), { force: true });
+        syncFolder(folder);
+      } catch (e) {
+        throw storageFailure("remove snapshots from", folder, e);
+      }
       return { removed, kept };
     },
   };
@@ -186,18 +198,54 @@ export function openSnapshots(store: Pick<Store, "snapshots">, deps: SnapshotDep
 function take(
   path: string,
   facts: SnapshotFacts,
-  given: { readonly before: ChangeSource; readonly covered: readonly TableShape[] | undefined },
+  given: {
+    readonly before: ChangeSource;
+    readonly covered: readonly TableShape[] | undefined;
+    readonly workPath: () => string;
+  },
   whenWritten?: (path: string) => void,
 ): TakenSnapshot {
   const source = beforeImages(given.before);
-  const manifest = manifestOf(facts, source, given.covered);
-  write(path, manifest, source);
-  whenWritten?.(path);
-  const digest = manifestDigest(manifest);
-  const check = checkAt(path, digest);
-  if (check.ok) return { manifest, digest, path };
-  rmSync(path, { force: true });
-  throw unverified(path, check.why);
+  const packed = packedAt(given.workPath(), path, source);
+  try {
+    const manifest = manifestOf(facts, packed, source, given.covered);
+    const packing: PackingSource = { ...source, packed: () => packed };
+    write(path, manifest, packing);
+    whenWritten?.(path);
+    const digest = manifestDigest(manifest);
+    const why = misfitOfWritten(path, manifest);
+    if (why === undefined) return { manifest, digest, path };
+    rmSync(path, { force: true });
+    throw unverified(path, why);
+  } finally {
+    packed.remove();
+  }
+}
+
+function packedAt(work: string, path: string, source: ChangeSource): PackedChanges {
+  try {
+    return packChanges(source, work);
+  } catch (e) {
+    if (codeOf(e) === "ERR_STORE_FAILED") throw unverified(path, `it could not be written: ${whyOf(e)}`, e);
+    throw e;
+  }
+}
+
+/**
+ * Reads back what was just written: every byte under the digest at its end, every block unpacked, and the stream in them held
+ * against the digest of the rows. Undefined when it is all there.
+ */
+function misfitOfWritten(path: string, manifest: SnapshotManifest): string | undefined {
+  const check = readable(() => {
+    const container = openContainer(path, SNAPSHOT, { followLinks: false });
+    const [found, expected] = [manifestDigest(manifestIn(container)), manifestDigest(manifest)];
+    if (found !== expected) return { ok: false, why: `expected the manifest ${expected}, found ${found}` };
+    const content = container.streamDigest();
+    return content === manifest.content
+      ? { ok: true, manifest, digest: found }
+      : { ok: false, why: `expected rows with the digest ${manifest.content}, found ${content}` };
+  });
+  return check.ok ? undefined : check.why;
 }
 
 /** A snapshot that cannot be written cannot be verified either: the change must not begin. */
@@ -213,10 +261,10 @@ function write(path: string, manifest: SnapshotManifest, source: ChangeSource): 
 /** Computed from the source, before anything is written: what the file is held against afterwards. */
 function manifestOf(
   facts: SnapshotFacts,
+  { digest, rows, tables }: Measured,
   source: ChangeSource,
   covered: readonly TableShape[] | undefined,
 ): SnapshotManifest {
-  const { digest, rows, tables } = digestOfSource(source);
   // A table that was asked for and is empty is kept as empty: that too is a state to come back to.
   const kept = new Set([...tables, ...(covered ?? [])].map((t) => t.name));
   return {
@@ -243,6 +291,14 @@ function checkAt(path: string, expected: Digest | undefined): SnapshotCheck {
     return misfit === undefined
       ? { ok: true, manifest, digest: manifestDigest(manifest) }
       : { ok: false, why: misfit };
+  });
+}
+
+/** The manifest alone; the rest of the file is not looked at. */
+function head(path: string): SnapshotCheck {
+  return readable(() => {
+    const manifest = manifestIn(readHead(path, SNAPSHOT, { followLinks: false }));
+    return { ok: true, manifest, digest: manifestDigest(manifest) };
   });
 }
 
@@ -334,9 +390,11 @@ function packsFor(folder: string, target: string): readonly string[] {
   });
 }
 
-/** The databases that are kept. Each has a pack of its own, be it an empty one. */
-function keptFiles(folder: string): readonly SnapshotFile[] {
-  return packIds(folder).flatMap((id) => fileIn(join(folder, id + SUFFIX)));
+/** The databases that stay when some go. Each has a pack of its own, be it an empty one. */
+function keptFiles(folder: string, going: ReadonlySet<string>): readonly SnapshotFile[] {
+  return packIds(folder)
+    .filter((id) => !going.has(id))
+    .flatMap((id) => fileIn(join(folder, id + SUFFIX)));
 }
 
 /** Packs that no snapshot uses and that are no longer being written: a killed `take` leaves one. */
@@ -488,7 +546,7 @@ function isShape(found: TableShape, expected: TableShape | undefined): boolean {
 }
 
 /** The manifest of a file in the store; its id is the file's name. */
-function manifestIn(container: Container): SnapshotManifest {
+function manifestIn(container: Pick<Container, "path" | "sections">): SnapshotManifest {
   const parsed = parseManifest(container.sections[0] ?? new Uint8Array());
   if (!parsed.ok) throw unverified(container.path, parsed.why);
   if (container.path.endsWith(`${parsed.manifest.id}${SUFFIX}`)) return parsed.manifest;

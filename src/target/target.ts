@@ -10,6 +10,7 @@ import type { Row, Value } from "../changeset/value.js";
 import type { Evidence } from "../environment/evidence.js";
 import type { AnswerJob } from "./job-questions.js";
 import type { AnchoredHead, BatchMark, MarkedHistory, Marker, Note, SpentMark } from "./marker.js";
+import type { VitalColumn, Vitals } from "./vitals.js";
 
 /** What a kind of target can do; the default of a new adapter is the careful answer. */
 export interface Capabilities {
@@ -26,6 +27,11 @@ export interface Identification {
   readonly marker: Marker | null;
   /** What the engine tells about the place now, under the same names as `Marker.place`. */
   readonly place: Readonly<Record<string, string>>;
+  /**
+   * What is equal exactly for the same database of the same running server, where the engine can tell that: an exact copy
+   * elsewhere has the marker and perhaps the place, and not this.
+   */
+  readonly instance?: string;
   /** Signals besides marker and place: role, other clients, age of data … */
   readonly signals: readonly Evidence[];
   /** One line for people: `SQLite 3.53.2, /srv/state/elb.db, 6.1 MB, WAL`. */
@@ -236,6 +242,8 @@ export interface Target {
   readonly capabilities: Capabilities;
   readonly identify: () => Promise<Identification>;
   readonly schema: () => Promise<SchemaFacts>;
+  /** The time by the target's own clock; absent where it has none but this machine's. */
+  readonly clock?: () => Promise<Date>;
   /** Runs the job where nothing is kept and puts its net effect into `sink`. Leaves the target equal. */
   readonly rehearse: (job: RunnableJob, sink: ChangeSink, how?: RehearsalKind) => Promise<Rehearsal>;
   /**
@@ -247,9 +255,30 @@ export interface Target {
   readonly undoSchema?: (changes: readonly SchemaChange[]) => Promise<SchemaUndo>;
   /** Rows by key, as they are now. */
   readonly readRows: (shape: TableShape, keys: Iterable<RowKey>) => AsyncIterable<ReadRow>;
+  /**
+   * Whether every row of the changes is exactly as that image says, to the bit and in every cell, where the target can
+   * tell without handing rows over. False says nothing: the rows are then read. Absent where a target cannot.
+   */
+  readonly holdsAll?: (source: ChangeSource, image: "before" | "after") => Promise<boolean>;
   /** All rows of a table in key order. */
   readonly scan: (shape: TableShape) => AsyncIterable<Row>;
+  /**
+   * The largest value that a column holds or, where the target counts its keys, has ever given out; null for none. Absent
+   * where a kind of target cannot tell.
+   */
+  readonly largestOf?: (shape: TableShape, column: number) => Promise<Value>;
   readonly countRows: (table: string) => Promise<number>;
+  /**
+   * How many rows of a table hold each of these values in a column now, in the order of the values. Reads an index of the
+   * column where there is one, else the table. Absent where a target cannot count so: then nobody knows.
+   */
+  readonly countByValue?: (
+    table: string,
+    column: string,
+    values: readonly Value[],
+  ) => Promise<readonly number[]>;
+  /** What can be told of the target's life: how large it is, how new its newest rows are. Reads only. Absent: nothing. */
+  readonly vitals?: (newest: readonly VitalColumn[]) => Promise<Vitals>;
   readonly spentFor: (planDigest: Digest) => Promise<SpentMark | null>;
   readonly notes: () => Promise<readonly Note[]>;
   readonly batches: (run: string) => Promise<readonly BatchMark[]>;

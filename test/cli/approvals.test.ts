@@ -16,10 +16,10 @@ import {
   type Document,
   makeKey,
   makeProject,
-  shifted,
   sign,
   type TestProject,
 } from "../support/project.js";
+import { shifted } from "../support/shifted-clock.js";
 
 const note = (id: number): string => `UPDATE orders SET note = 'seen' WHERE id = ${id}`;
 const apply = (project: TestProject, plan: string, more: readonly string[] = []): Document =>

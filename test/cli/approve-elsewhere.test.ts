@@ -4,7 +4,8 @@
  */
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import { checkoutOf, makeProject, shifted, sign, type TestProject } from "../support/project.js";
+import { checkoutOf, makeProject, sign, type TestProject } from "../support/project.js";
+import { shifted } from "../support/shifted-clock.js";
 
 let project: TestProject;
 const PLAN = "retire.hpplan";

@@ -1,4 +1,5 @@
 /** `policy explain`, `policy test`, `policy lint`, `schema` and `doctor` through the real binary, and what assertions and history do on the road. */
+import { rmSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { misfits } from "../support/json-schema.js";
 import { type Document, makeProject, type TestProject } from "../support/project.js";
@@ -247,6 +248,8 @@ describe("policy test", () => {
   });
 });
 
+const HEAD_OF_OTHER = "format: holdpoint-policy/1\nname: other\nenvironments: [staging]\n";
+
 describe("policy lint", () => {
   test("warns, and ends with 2 only for errors", () => {
     const quiet = project.json(["policy", "lint"]);
@@ -264,6 +267,32 @@ describe("policy lint", () => {
       project.write("policies/own.yaml", own);
     }
   });
+
+  test("prepares assertions; with a target also against its columns", () => {
+    const asks = (column: string): string =>
+      `${HEAD_OF_OTHER}assertions:\n  - id: q\n    tables: [orders]\n    sql: select ${column} from orders\n    message: m\n`;
+    const lint = (column: string, more: readonly string[] = []): readonly unknown[] => {
+      project.write("policies/other.yaml", asks(column));
+      const found = project.json(["policy", "lint", ...more]);
+      return [found.exit.code, found.error?.why?.replace(/ \(there are.*/, "") ?? null];
+    };
+    const on = ["--on", "shop-prod"];
+    try {
+      expect(lint("status")).toEqual([2, "the first is q cannot be asked: no such column: status"]);
+      expect(lint("before_state")).toEqual([0, null]);
+      expect(lint("before_state", on)).toEqual([
+        2,
+        "the first is q cannot be asked: no such column: before_state",
+      ]);
+      // Then the next one is found: the policy of this file has an assertion that no plan could answer.
+      expect(lint("before_status", on)).toEqual([
+        2,
+        "the first is mistyped cannot be asked: no such column: before_nmae",
+      ]);
+    } finally {
+      rmSync(project.path("policies/other.yaml"));
+    }
+  });
 });
 
 describe("schema", () => {
@@ -279,6 +308,15 @@ describe("schema", () => {
     expect(misfits(schemaOf("env-check"), check)).toEqual([]);
     expect(misfits(schemaOf("plan"), planned("UPDATE orders SET note = 'y' WHERE id = 1;"))).toEqual([]);
     expect(misfits(schemaOf("doctor"), project.json(["doctor"]))).toEqual([]);
+    expect(misfits(schemaOf("env-list"), project.json(["env", "list"]))).toEqual([]);
+    expect(misfits(schemaOf("trust-show"), project.json(["trust", "show"]))).toEqual([]);
+    project.write("policies/other.yaml", HEAD_OF_OTHER);
+    try {
+      const proposed = project.json(["trust", "propose", "--on", "shop-prod", "--out", "change.txt"]);
+      expect([proposed.error, misfits(schemaOf("trust-propose"), proposed)]).toEqual([null, []]);
+    } finally {
+      rmSync(project.path("policies/other.yaml"));
+    }
     expect(misfits(schemaOf("log-verify"), project.json(["log", "verify"]))).toEqual([]);
     expect(misfits(schemaOf("status"), project.json(["status"]))).toEqual([]);
   });

@@ -1,10 +1,11 @@
 /** The whole road on PostgreSQL through the real binary: pin, plan, approve, apply, undo; and what must be refused on it. */
 import { afterEach, beforeAll, beforeEach, expect, test } from "@jest/globals";
 import { onPostgres } from "../support/on-postgres.js";
-import type { TestServer } from "../support/postgres.js";
+import { connect, type TestServer } from "../support/postgres.js";
 import { column, makePostgresProject } from "../support/postgres-project.js";
 import { dumpPostgres } from "../support/postgres-target.js";
 import type { TestProject } from "../support/project.js";
+import { shifted } from "../support/shifted-clock.js";
 
 const SHOP = `
   CREATE TABLE customers (id integer PRIMARY KEY, name text NOT NULL, email text);
@@ -116,6 +117,58 @@ onPostgres("the road on PostgreSQL", "both", (ofRun, which) => {
       project.read("holdpoint.yaml").replace(databaseOf(url), databaseOf(elsewhere)),
     );
     expect(["ERR_ENV_CONTRADICTED", "ERR_TRUST_BUNDLE"]).toContain(apply(first, one));
+  });
+
+  test("on the clone that the configuration names, which must be one: the target's rows are not even locked", async () => {
+    const clone = await server.freshDatabase();
+    url = await server.freshDatabase();
+    for (const database of [url, clone]) await server.exec(database, SHOP);
+    project.close();
+    const declared = `targets:\n  clone:\n    url: ${clone}\n`;
+    project = makePostgresProject(url, {
+      configure: (p) => {
+        const config = p.read("holdpoint.yaml").replace("targets:\n", declared);
+        p.write(
+          "holdpoint.yaml",
+          config.replace(/^ {4}environment: production.*$/m, "$&\n    rehearse_on: clone"),
+        );
+      },
+    });
+    const other = await connect(url);
+    let plan: string;
+    try {
+      await other.rows("BEGIN");
+      await other.rows("SELECT 1 FROM orders WHERE id <= 10 FOR UPDATE");
+      plan = project.plan("UPDATE orders SET status = 'sent' WHERE id <= 10");
+    } finally {
+      await other.close();
+    }
+    const shown = project.run(["show", plan]);
+    expect(shown.stdout).toContain("rehearsed on the clone clone");
+    const applied = project.json([
+      "apply",
+      plan,
+      "--approval",
+      writeToken(project, project.approve(plan)),
+      "--confirm",
+      "shop-prod",
+    ]);
+    expect(applied.result["rows"]).toMatchObject({ planned: 10, written: 10 });
+    expect(await dumpPostgres(clone)).not.toContain("sent");
+    const codeOf = (): string | undefined =>
+      project.json(["plan", "jobs/job.sql", "--on", "shop-prod", "--key", "keys/dana"]).error?.code;
+    project.write("jobs/job.sql", "UPDATE orders SET note = 'x' WHERE id = 1");
+    await server.exec(clone, "ALTER TABLE orders ADD COLUMN more text");
+    expect(codeOf()).toBe("ERR_DRIFT_SCHEMA");
+    project.write("holdpoint.yaml", project.read("holdpoint.yaml").replace(clone, url));
+    expect(codeOf()).toBe("ERR_ENV_CONTRADICTED");
+  });
+
+  test("a machine whose clock differs from the server's is refused (31)", () => {
+    project.write("jobs/one.sql", "UPDATE orders SET note = 'x' WHERE id = 1");
+    const ended = project.json(["plan", "jobs/one.sql", "--on", "shop-prod"], shifted(project, 3600));
+    expect([ended.exit.code, ended.error?.code]).toEqual([31, "ERR_APPROVAL_CLOCK"]);
+    expect(ended.error?.what).toBe("this machine's clock and that of shop-prod differ");
   });
 
   test("a target that cannot be reached is told so, and no error repeats a password", () => {

@@ -125,3 +125,25 @@ describe("refused", () => {
     expect(rescue("--damage", "deleted").exit.code).toBe(36);
   });
 });
+
+test("of more rows than are tried in place, those that the target would not take are listed all the same", () => {
+  const numbers =
+    "(WITH RECURSIVE n(v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n WHERE v < 12000) SELECT v FROM n)";
+  const large = makeProject({
+    schema: `CREATE TABLE hosts (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+      CREATE TABLE ports (id INTEGER PRIMARY KEY, host INTEGER NOT NULL REFERENCES hosts (id) ON DELETE CASCADE);
+      INSERT INTO hosts SELECT v, 'host ' || v FROM ${numbers}; INSERT INTO ports SELECT v, v FROM ${numbers};`,
+  });
+  try {
+    expect(large.json(["snapshot", "take", "--on", "shop-prod"]).error).toBeNull();
+    large.raw("DELETE FROM hosts WHERE id > 100; INSERT INTO hosts VALUES (20000, 'host 777')");
+    const made = large.json(["rescue", "--on", "shop-prod", "--damage", "deleted", "--key", "keys/dana"]);
+    expect([made.exit.code, made.result["counts"]]).toMatchObject([37, { put_back: 23_798, conflict: 2 }]);
+    expect(made.result["conflicts"]).toEqual([
+      expect.objectContaining({ table: "hosts", key: { id: 777 }, kind: "constraint" }),
+      expect.objectContaining({ table: "ports", key: { id: 777 }, kind: "foreign-key" }),
+    ]);
+  } finally {
+    large.close();
+  }
+});

@@ -108,6 +108,8 @@ describe("apply", () => {
     const { code, screen } = await converse(["apply", plan], turns, at());
     expect(code).toBe(0);
     expect(screen).toMatch(/1 row changed as planned/);
+    // Where we are stands right above the line that is typed, and who approved it beside it.
+    expect(screen).toMatch(/PRODUCTION +shop-prod +approved by ravi\n[^\n]*Type the target's name/);
     expect(noteOf(11)).toEqual([{ note: "applied" }]);
   });
 

@@ -190,6 +190,11 @@ describe("between the waves", () => {
     }[];
     expect(last).toMatchObject({ state: "stopped", rows: 10 });
     const run = last?.run ?? "";
+    // A run that stopped part way is known for the rows that it wrote, and for no others.
+    const who = (key: string): unknown =>
+      other.json(["log", "who", "--on", "items", "--table", "item", "--key", key]).result["runs"];
+    expect(who("5")).toMatchObject([{ run, state: "stopped" }]);
+    expect(who("250")).toEqual([]);
 
     control({});
     const still = other.json(["apply", "--resume", run]);
@@ -396,6 +401,28 @@ describe("between the waves", () => {
   });
 });
 
+describe("plan --snapshot", () => {
+  test("keeps more than the configuration says, and says so; a level that is none is refused", () => {
+    const plan = project.plan("UPDATE item SET state = 'snap' WHERE id = 1", ["--snapshot", "database"]);
+    expect(project.json(["show", plan]).result["writing"]).toMatchObject({ snapshot: "database" });
+    const done = project.json(["apply", plan]);
+    expect(done.error).toBeNull();
+    const kept = project.json(["snapshot", "list"]).result["snapshots"] as unknown as {
+      level: string;
+      run: string;
+    }[];
+    expect(
+      kept
+        .filter((k) => k.run === done.result["run"])
+        .map((k) => k.level)
+        .sort(),
+    ).toEqual(["database", "rows"]);
+    const file = project.write("jobs/snap.sql", "UPDATE item SET state = 'snap' WHERE id = 2");
+    const refused = project.json(["plan", file, "--on", "items", "--snapshot", "everything"]);
+    expect(refused).toMatchObject({ exit: { code: 2 }, error: { code: "ERR_USAGE" } });
+  });
+});
+
 describe("a target whose snapshots are whole tables", () => {
   test("keeps the touched tables before the run, beside the plan's rows", () => {
     const kept = makeProject({ schema: ROWS, environment: "development", target: "items", pin: false });
@@ -420,33 +447,5 @@ describe("a target whose snapshots are whole tables", () => {
     } finally {
       kept.close();
     }
-  });
-});
-
-describe("tables that only ever grow", () => {
-  let audited: TestProject;
-  beforeAll(() => {
-    audited = makeProject({ schema: ROWS, environment: "development", target: "items", pin: false });
-    const config = audited.read("holdpoint.yaml");
-    audited.write("holdpoint.yaml", config.replace(/^( +)url: .*$/m, "$&\n$1append_only: [thing]"));
-    audited.run(["env", "pin", "items", "--confirm", "items"]);
-  });
-  afterAll(() => audited.close());
-
-  test("an undo that would delete their rows is refused by name (30), the other tables can be taken back", () => {
-    const plan = audited.plan("UPDATE item SET state = 'n' WHERE id = 1; INSERT INTO thing VALUES (99, 1)");
-    const run = String(audited.json(["apply", plan]).result["run"]);
-    const after = audited.dump();
-    const refused = audited.json(["undo", run]);
-    expect(refused).toMatchObject({
-      exit: { code: 30 },
-      error: { code: "ERR_APPEND_ONLY" },
-      target_changed: "no",
-    });
-    expect(refused.error?.why).toContain("thing");
-    expect(audited.dump()).toBe(after);
-    expect(audited.json(["undo", run, "--table", "item"]).ok).toBe(true);
-    expect(audited.rows("SELECT id FROM thing WHERE id = 99")).toHaveLength(1);
-    expect(audited.rows("SELECT id FROM item WHERE state = 'n'")).toHaveLength(0);
   });
 });

@@ -115,6 +115,36 @@ export function describeTarget(factory: ContractFactory): void {
       expect(await database.dump()).toBe(applied);
     });
 
+    test("rows are counted by the values of a column, with an index and without", async () => {
+      const values = ["new", "paid", "none of them", null];
+      await database.exec("INSERT INTO orders VALUES (13, 2, NULL), (14, 2, NULL), (15, 2, 'NEW')");
+      const counts = async (): Promise<readonly number[] | undefined> =>
+        target.countByValue?.("orders", "status", values);
+      expect(await counts()).toEqual([2, 1, 0, 2]);
+      await database.exec("CREATE INDEX orders_status ON orders (status)");
+      expect(await counts()).toEqual([2, 1, 0, 2]);
+      expect(await target.countByValue?.("orders", "customer", [1n, 2n, 7n])).toEqual([2, 4, 0]);
+    });
+
+    test("vitals tell size and newest rows, and read no table that has no index for it", async () => {
+      await database.exec("CREATE TABLE events (id INTEGER NOT NULL PRIMARY KEY, at TEXT, late TEXT)");
+      await database.exec(
+        "INSERT INTO events VALUES (7, '2026-11-22 11:00:00', 'x'), (9, '2026-11-22 10:00:00', 'y')",
+      );
+      await database.exec("CREATE INDEX events_at ON events (at)");
+      await database.exec("CREATE INDEX events_late ON events (late) WHERE late = 'x'");
+      const asked = ["at", "id", "late", "gone"].map((column) => ({ table: "events", column }));
+      const vitals = await target.vitals?.([...asked, { table: "none", column: "at" }]);
+      expect(vitals?.sizeBytes).toBeGreaterThan(1_000);
+      expect(vitals?.newest).toEqual([
+        { kind: "value", value: "2026-11-22 11:00:00" },
+        { kind: "value", value: 9n },
+        { kind: "not-read", why: "no index of events begins with late" },
+        { kind: "not-read", why: "events has no column gone" },
+        { kind: "not-read", why: "there is no table none" },
+      ]);
+    });
+
     test("a change of nothing is no change", async () => {
       expect((await effectOf("UPDATE orders SET status = status")).changes).toEqual([]);
       expect(

@@ -6,15 +6,10 @@
  * A sample runs always; `HOLDPOINT_FAULTS=all npm test -- test/faults` takes every one, `HOLDPOINT_FAULTS=50` so many of
  * each kind.
  */
-import { spawnSync } from "node:child_process";
-import { copyFileSync, rmSync } from "node:fs";
-import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import { makeProject, type TestProject } from "../support/project.js";
 import type { Fault, FaultReport } from "../support/fault-child.js";
-
-const CHILD = join(import.meta.dirname, "../support/fault-child.js");
-const ASKED = process.env["HOLDPOINT_FAULTS"];
+import { chosen, restore, run, save } from "../support/faults.js";
+import { makeProject, type TestProject } from "../support/project.js";
 
 const ROWS = `
   CREATE TABLE item (id INTEGER PRIMARY KEY AUTOINCREMENT, state TEXT NOT NULL);
@@ -42,7 +37,8 @@ const begun: Begin = (project) => {
   const plan = planned(["--waves", "3,12,100%"])(project);
   const before = project.dump();
   for (let at = 20; project.dump() === before; at++) {
-    if (run(project, plan, { kind: "kill-step", at }) !== null) throw new Error("it ended");
+    if (run(project, { kind: "apply", plan }, { kind: "kill-step", at }) !== null)
+      throw new Error("it ended");
   }
   return plan;
 };
@@ -57,11 +53,37 @@ const undone: Begin = (project) => {
   return plan;
 };
 
+/** A script: it changes the schema, runs again at apply and is compared whole. */
+const scripted: Begin = (project) => {
+  const plan = project.plan(
+    "CREATE TABLE born (id INTEGER PRIMARY KEY, name TEXT); INSERT INTO born (name) SELECT state FROM item WHERE id < 4; ALTER TABLE item ADD COLUMN extra TEXT; UPDATE item SET extra = 'x' WHERE id < 9;",
+    ["--mode", "script"],
+  );
+  project.approve(plan);
+  return plan;
+};
+
+/** The plan of a rescue, in waves. */
+const rescued: Begin = (project) => {
+  if (!project.json(["snapshot", "take", "--on", "items"]).ok) throw new Error("no snapshot");
+  project.raw(
+    "UPDATE item SET state = 'damaged' WHERE id <= 20; UPDATE item SET state = 'theirs' WHERE id = 21",
+  );
+  const made = project.json(
+    "rescue --on items --damage state='damaged' --key keys/dana --waves 3,12,100%".split(" "),
+  );
+  const plan = String(made.result["plan"]);
+  project.approve(plan, "ravi", ["--reason", "taken back"]);
+  return plan;
+};
+
 describe.each([
   ["apply in one transaction", planned([]), 5],
   ["apply in three waves", planned(["--waves", "3,12,100%"]), 7],
   ["a run that goes on", begun, 4],
   ["undo", undone, 4],
+  ["a script", scripted, 2],
+  ["the plan of a rescue", rescued, 2],
 ])("%s", (_, begin, sample) => {
   let project: TestProject;
   let plan: string;
@@ -74,9 +96,9 @@ describe.each([
     plan = begin(project);
     before = project.dump();
     save(project);
-    const whole = run(project, plan, { kind: "none", at: 0 });
+    const whole = run(project, { kind: "apply", plan }, { kind: "none", at: 0 });
     expect(whole).toMatchObject({ ok: true, again: "ERR_APPROVAL_SPENT", ledgerIsWhole: true });
-    counts = whole?.counted ?? { steps: 0, sql: 0, files: 0 };
+    counts = whole?.counted ?? { steps: 0, sql: 0, files: 0, touches: 0 };
     after = project.dump();
     expect(after).not.toBe(before);
   });
@@ -85,12 +107,12 @@ describe.each([
   /** From the saved state: one faulty run, then runs until one ends. */
   function survives(fault: Fault): void {
     restore(project);
-    const broken = run(project, plan, fault);
+    const broken = run(project, { kind: "apply", plan }, fault);
     const between = project.dump();
     if (broken === null) expect(fault.kind).toMatch(/^kill/);
     else if (between !== before) expect([fault, broken.code, broken.targetChanged]).not.toContain("no");
     else if (broken.ok) expect(between).toBe(after);
-    const healed = run(project, plan, { kind: "none", at: 0 });
+    const healed = run(project, { kind: "apply", plan }, { kind: "none", at: 0 });
     const why = JSON.stringify({ fault, broken, healed });
     // A run that had ended in spite of the fault is not run again: its plan is spent.
     if (healed?.ok !== true && healed?.code !== "ERR_APPROVAL_SPENT") throw new Error(why);
@@ -108,48 +130,3 @@ describe.each([
     for (const at of chosen(counts[counted], sample)) survives({ kind, at });
   });
 });
-
-/** Spread over all of 1..n; all of them when asked. The last ones matter most: there lie commits and records. */
-function chosen(n: number, least: number): readonly number[] {
-  const sample = Math.min(n, Number(ASKED ?? least));
-  if (ASKED === "all") return Array.from({ length: n }, (_, i) => i + 1);
-  const spread = Array.from(
-    { length: sample },
-    (_, i) => 1 + Math.floor((i * (n - 1)) / Math.max(1, sample - 1)),
-  );
-  return [...new Set(spread)];
-}
-
-/** Null when the process was killed. */
-function run(project: TestProject, plan: string, fault: Fault): FaultReport | null {
-  const done = spawnSync(
-    process.execPath,
-    ["--no-warnings", CHILD, project.dir, plan, JSON.stringify(fault)],
-    {
-      encoding: "utf8",
-      timeout: 60_000,
-    },
-  );
-  if (done.signal === "SIGKILL" && fault.kind.startsWith("kill")) return null;
-  if (done.status !== 0) throw new Error(`${JSON.stringify(fault)}: ${done.stderr}`);
-  return JSON.parse(done.stdout) as FaultReport;
-}
-
-function save(project: TestProject): void {
-  copyFileSync(project.database, `${project.dir}/saved.db`);
-  copy(`${project.dir}/.holdpoint`, `${project.dir}/saved-store`);
-}
-
-/** Into the same file: the target knows itself by its inode. */
-function restore(project: TestProject): void {
-  for (const side of ["-wal", "-shm", "-journal", "-holdpoint-run", "-holdpoint-run-journal"])
-    rmSync(`${project.database}${side}`, { force: true });
-  copyFileSync(`${project.dir}/saved.db`, project.database);
-  copy(`${project.dir}/saved-store`, `${project.dir}/.holdpoint`);
-}
-
-function copy(from: string, to: string): void {
-  rmSync(to, { recursive: true, force: true });
-  const done = spawnSync("cp", ["-a", from, to]);
-  if (done.status !== 0) throw new Error(String(done.stderr));
-}

@@ -40,6 +40,29 @@ describe("S20: comments emptied behind the tool's back, five hours of writes aft
     for (let id = 4; id <= 200; id += 50) if (id > 24) oracle.removedToo("comments", id);
   });
 
+  test("a restore over the newer rows is shown as the destruction that it is, and the merge is offered instead", () => {
+    const before = project.dump();
+    const [snapshot] = project.json(["snapshot", "list"]).result["snapshots"] as unknown as {
+      snapshot: string;
+    }[];
+    const refused = project.json(["snapshot", "restore", snapshot?.snapshot ?? "", "--over", "blog-prod"]);
+    expect(refused).toMatchObject({
+      exit: { code: 36 },
+      target_changed: "no",
+      error: {
+        code: "ERR_SNAPSHOT_PLACE",
+        next: [{ argv: expect.arrayContaining(["rescue"]) as unknown }, {}],
+      },
+    });
+    // Ten comments have keys of their own; 24 others took keys of comments that were deleted.
+    expect(refused.error).toMatchObject({ details: { deleted: 10 } });
+    expect(refused.error?.what).toMatch(/would destroy \d+ newer rows: 10 born since .* would be deleted/);
+    expect(project.dump()).toBe(before);
+    expect(project.json(["snapshot", "restore", snapshot?.snapshot ?? ""])).toMatchObject({
+      exit: { code: 2 },
+    });
+  });
+
   test("two entities and orphans are listed with their values, the rest is restored; lost 0, resurrected 0", () => {
     const made = project.json([
       "rescue",

@@ -2,6 +2,7 @@
  * S05: an address left over in the shell leads to production, and the job deletes every row of every table.
  * Whatever the variable is called and whatever the configuration hoped for, nothing is written and the way in is named.
  */
+import { existsSync, rmSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { bytesOf, makeProject, type TestProject } from "../support/project.js";
 
@@ -42,6 +43,8 @@ describe("a DELETE of every table through an inherited variable", () => {
         part: "${ELB_URL}",
         from: expect.stringMatching(/^environment variable ELB_URL \(holdpoint\.yaml:\d+:\d+\)$/),
         inherited: true,
+        // This process was started without it: it was set for the command alone.
+        age: existsSync("/proc/self/environ") ? "since" : null,
       },
     ]);
     const why = String(made.error?.why);
@@ -55,6 +58,9 @@ describe("a DELETE of every table through an inherited variable", () => {
     const lines = stdout.split("\n");
     const from = lines.findIndex((l) => l.includes("${ELB_URL}, inherited: environment variable ELB_URL"));
     expect(from).toBeGreaterThan(0);
+    expect(stdout.replaceAll(/\s+/g, " ")).toMatch(
+      /inherited: environment variable ELB_URL \(holdpoint\.yaml:\d+:\d+\)(, set in the shell that started this command, or for it alone)?/,
+    );
     expect(from).toBeLessThan(lines.findIndex((l) => l.includes("state_01")));
   });
 
@@ -117,6 +123,20 @@ describe("the variable leads somewhere else", () => {
     expect(made.exit.code).toBe(2);
     expect(made.target_changed).toBe("no");
   });
+});
+
+test("doctor finds a file that every tool of the project loads", () => {
+  project.write(
+    ".env.production",
+    '# the shop\nexport DATABASE_URL="sqlite:shop.db"\nOTHER=sqlite:other.db\n',
+  );
+  try {
+    const found = project.json(["doctor", "--on", "elb"], { env: production });
+    expect([found.exit.code, found.error?.code]).toEqual([2, "ERR_SETUP_UNSAFE"]);
+    expect(found.error?.why).toContain(".env.production:2 DATABASE_URL names this target");
+  } finally {
+    rmSync(project.path(".env.production"));
+  }
 });
 
 test("doctor finds a second variable that leads to production", () => {

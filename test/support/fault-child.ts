@@ -1,9 +1,8 @@
 /**
- * Applies a plan once, in a process of its own, with one fault: killed before a step, or one statement or file
- * operation that fails. The faults are put around the real toolbox and the real driver from outside; the product
- * knows nothing of them.
+ * Does one act in a process of its own, with one fault: killed before a step, or one statement or file operation that
+ * fails. The faults are put around the real toolbox and the real driver from outside; the product knows nothing of them.
  *
- * Arguments: the project's folder, the plan, and a {@link Fault} as JSON. Prints one {@link FaultReport}.
+ * Arguments: the project's folder, an {@link Act} and a {@link Fault} as JSON. Prints one {@link FaultReport}.
  */
 import fs from "node:fs";
 import { syncBuiltinESMExports } from "node:module";
@@ -11,7 +10,26 @@ import Database from "better-sqlite3";
 import { HoldpointError, messageOf } from "../../src/base/errors.js";
 import { wire } from "../../src/cli/wiring.js";
 import { applyPlan } from "../../src/operations/apply.js";
+import { parseDamage } from "../../src/operations/merging/damage.js";
+import { rescue } from "../../src/operations/rescue.js";
+import {
+  forgetRun,
+  listSnapshots,
+  pruneSnapshots,
+  restoreSnapshot,
+  takeSnapshot,
+  verifySnapshot,
+} from "../../src/operations/snapshot.js";
 import type { Toolbox } from "../../src/operations/toolbox.js";
+
+/** What is done. */
+export type Act =
+  | { readonly kind: "apply"; readonly plan: string }
+  | { readonly kind: "rescue"; readonly on: string; readonly damage: string }
+  | { readonly kind: "take"; readonly on: string; readonly tables: readonly string[] }
+  | { readonly kind: "restore"; readonly snapshot: string; readonly to: string }
+  | { readonly kind: "prune"; readonly snapshot: string }
+  | { readonly kind: "forget"; readonly run: string };
 
 /** What goes wrong, and at which of the things that are counted (from 1; 0 for nothing at all). */
 export interface Fault {
@@ -26,25 +44,41 @@ export interface Fault {
     /** The n-th SQL statement does its work, and its answer is lost. */
     | "lose-sql"
     /** The n-th file operation that writes fails as on a full disk. */
-    | "disk-full";
+    | "disk-full"
+    /** SIGKILL before the n-th file operation of any kind. */
+    | "kill-file"
+    /** The n-th file operation of any kind fails. */
+    | "fail-file";
   readonly at: number;
 }
 
 /** How it ended. */
 export interface FaultReport {
-  readonly counted: { readonly steps: number; readonly sql: number; readonly files: number };
+  readonly counted: {
+    readonly steps: number;
+    readonly sql: number;
+    /** File operations that need room on the disk. */
+    readonly files: number;
+    /** File operations of any kind. */
+    readonly touches: number;
+  };
   readonly ok: boolean;
   readonly code: string | null;
   readonly targetChanged: string;
   readonly message: string;
   /** The second application of the same plan, in the same process. */
   readonly again: string | null;
+  /** What the act gave: a run, a plan, a snapshot. */
+  readonly result: string | null;
+  /** Snapshots that are listed, with what is wrong with them; of an act without a fault. */
+  readonly snapshots: readonly { readonly id: string; readonly why: string | null }[];
   readonly ledgerIsWhole: boolean;
 }
 
-const [dir = "", plan = "", json = "{}"] = process.argv.slice(2);
+const [dir = "", what = "{}", json = "{}"] = process.argv.slice(2);
+const act = JSON.parse(what) as Act;
 const fault = JSON.parse(json) as Fault;
-const counted = { steps: 0, sql: 0, files: 0 };
+const counted = { steps: 0, sql: 0, files: 0, touches: 0 };
 let armed = false;
 
 function die(): never {
@@ -86,6 +120,7 @@ function faulty(tools: Toolbox): Toolbox {
     ...tools,
     ledger: async () => stepping(await tools.ledger()),
     snapshots: stepping(tools.snapshots),
+    plans: stepping(tools.plans),
     openTarget: async (name) => {
       const { target, origins } = await tools.openTarget(name);
       const wrapped = stepping(target, (called, result) =>
@@ -142,16 +177,35 @@ probe.close();
 
 // ---- files: operations that need room on the disk
 
+function fileTouched(work: () => unknown): unknown {
+  if (!armed) return work();
+  counted.touches++;
+  const isIt = counted.touches === fault.at;
+  if (isIt && fault.kind === "kill-file") die();
+  if (isIt && fault.kind === "fail-file") throw Object.assign(new Error("EIO: i/o error"), { code: "EIO" });
+  return work();
+}
+
+const NEED_ROOM = [
+  "openSync",
+  "writeSync",
+  "writeFileSync",
+  "fsyncSync",
+  "renameSync",
+  "linkSync",
+  "mkdirSync",
+];
+wrapMethods(fs, NEED_ROOM, (work) => {
+  if (!armed) return work();
+  counted.files++;
+  if (fault.kind === "disk-full" && counted.files === fault.at)
+    throw Object.assign(new Error("ENOSPC: no space left on device"), { code: "ENOSPC" });
+  return work();
+});
 wrapMethods(
   fs,
-  ["openSync", "writeSync", "writeFileSync", "fsyncSync", "renameSync", "mkdirSync"],
-  (work) => {
-    if (!armed) return work();
-    counted.files++;
-    if (fault.kind === "disk-full" && counted.files === fault.at)
-      throw Object.assign(new Error("ENOSPC: no space left on device"), { code: "ENOSPC" });
-    return work();
-  },
+  [...NEED_ROOM, "readSync", "readFileSync", "readdirSync", "statSync", "fstatSync", "rmSync", "unlinkSync"],
+  fileTouched,
 );
 syncBuiltinESMExports();
 
@@ -166,7 +220,6 @@ const wired = await wire({
   narrate: () => {},
   interruption: { requested: () => null, insisted: () => false },
 });
-const request = { ref: plan, tokens: [], dryRun: false, confirm: async () => {} };
 const report: { -readonly [K in keyof FaultReport]: FaultReport[K] } = {
   counted,
   ok: true,
@@ -174,11 +227,63 @@ const report: { -readonly [K in keyof FaultReport]: FaultReport[K] } = {
   targetChanged: "yes",
   message: "",
   again: null,
+  result: null,
+  snapshots: [],
   ledgerIsWhole: false,
 };
+
+/** What it came to: a plan, a snapshot, a run. */
+async function perform(tools: Toolbox): Promise<string | null> {
+  switch (act.kind) {
+    case "apply":
+      return (await applyPlan(tools, { ref: act.plan, tokens: [], dryRun: false, confirm: async () => {} }))
+        .run;
+    case "rescue": {
+      const made = await rescue(tools, {
+        on: act.on,
+        from: null,
+        damage: [parseDamage(act.damage)],
+        tables: [],
+        columns: [],
+        where: undefined,
+        resolutions: undefined,
+        key: "keys/dana",
+        out: undefined,
+        reason: null,
+        born: () => undefined,
+      });
+      return made.made?.id ?? null;
+    }
+    case "take":
+      return (await takeSnapshot(tools, act.on, act.tables)).manifest.id;
+    case "restore":
+      return (await restoreSnapshot(tools, act.snapshot, act.to)).id;
+    case "prune": {
+      const refs = [act.snapshot];
+      return (
+        await pruneSnapshots(tools, { refs, on: null, keep: null, before: null, evenIfNeeded: false })
+      ).removed.join();
+    }
+    case "forget":
+      return (await forgetRun(tools, act.run)).run;
+  }
+}
+
+async function snapshotsOf(tools: Toolbox): Promise<FaultReport["snapshots"]> {
+  const found = [];
+  for (const { record, why } of await listSnapshots(tools, null)) {
+    const verified = await verifySnapshot(tools, record.id).then(
+      () => null,
+      (e: unknown) => messageOf(e),
+    );
+    found.push({ id: record.id, why: why ?? verified });
+  }
+  return found;
+}
+
 armed = true;
 try {
-  await applyPlan(faulty(wired.tools), request);
+  report.result = await perform(faulty(wired.tools));
 } catch (e) {
   report.ok = false;
   report.code = e instanceof HoldpointError ? e.code : "ERR_INTERNAL";
@@ -188,10 +293,11 @@ try {
 armed = false;
 if (fault.kind === "none") {
   try {
-    await applyPlan(wired.tools, request);
+    if (act.kind === "apply") await perform(wired.tools);
   } catch (e) {
     report.again = e instanceof HoldpointError ? e.code : messageOf(e);
   }
+  if (act.kind !== "apply") report.snapshots = await snapshotsOf(wired.tools);
   report.ledgerIsWhole = (await wired.tools.ledger()).verify([]).ok;
 }
 wired.close();

@@ -6,7 +6,7 @@ import type { PolicyInput, PolicyTable } from "../../src/policy/decision.js";
 /** A table's counts; sizes and shares follow. */
 export function table(
   facts: Pick<PolicyTable, "name" | "rowsBefore"> &
-    Partial<Pick<PolicyTable, "insert" | "update" | "delete" | "columns" | "levelled" | "protectedLost">>,
+    Partial<Omit<PolicyTable, "name" | "rowsBefore" | "rowsAfter" | "deletedShare" | "updatedShare">>,
 ): PolicyTable {
   const { insert = 0n, update = 0n, delete: deleted = 0n, rowsBefore } = facts;
   const share = (n: bigint): number => (rowsBefore === 0n ? 0 : Number(n) / Number(rowsBefore));
@@ -15,6 +15,10 @@ export function table(
     levelled: [],
     protectedLost: 0n,
     origin: "job",
+    cascaded: 0n,
+    triggered: 0n,
+    tenants: [],
+    firstTouch: false,
     ...facts,
     insert,
     update,

@@ -12,6 +12,8 @@ export interface PostgresProjectOptions {
   readonly pin?: boolean;
   /** What stands in the configuration in place of the url, e.g. `${DATABASE_URL}`. */
   readonly address?: string;
+  /** Changes the files before the target is pinned. */
+  readonly configure?: (project: TestProject) => void;
 }
 
 /** Makes the project and pins the target; close it in `finally` or `afterEach`. */
@@ -28,6 +30,7 @@ export function makePostgresProject(url: string, options: PostgresProjectOptions
     ...((options.pin ?? true) ? [["env", "pin", target, "--confirm", target]] : []),
   ];
   for (const args of steps) {
+    if (args[0] === "env") options.configure?.(project);
     const ran = project.run(args);
     if (ran.status === 0) continue;
     rmSync(dir, { recursive: true, force: true });

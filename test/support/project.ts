@@ -15,7 +15,6 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { pathToFileURL } from "node:url";
 import Database from "better-sqlite3";
 
 /** The binary under test. */
@@ -310,20 +309,4 @@ export function copyDatabase(from: string, to: string): void {
 function expectOk(ran: Ran, args: readonly string[]): void {
   if (ran.status !== 0)
     throw new Error(`${args.join(" ")} ended with ${ran.status}\n${ran.stdout}${ran.stderr}`);
-}
-
-const SHIFTED = `
-  const shift = Number(process.env.SHIFT_SECONDS) * 1000;
-  const Real = Date;
-  globalThis.Date = class extends Real {
-    constructor(...args) { if (args.length === 0) super(Real.now() + shift); else super(...args); }
-    static now() { return Real.now() + shift; }
-  };
-`;
-
-/** The environment in which the program's clock is so many seconds off. */
-export function shifted(project: TestProject, seconds: number): { readonly env: Record<string, string> } {
-  const file = project.write("shift.mjs", SHIFTED);
-  const url = pathToFileURL(project.path(file)).href;
-  return { env: { NODE_OPTIONS: `--import=${url}`, SHIFT_SECONDS: String(seconds) } };
 }

@@ -225,7 +225,7 @@ export const facts: CardFacts = {
   patterns,
   schemaChanges: 0,
   requestedBy: "person",
-  committed: true,
+  source: "committed",
   againstDirection: [],
   externalEffects: [],
   expect: { backends: { delete: [1, 5000] }, listeners: { update: [1150, 1300] } },

@@ -82,8 +82,9 @@ class Names {
     return line
       .replaceAll(this.#dir, "/tmp/project".padEnd(this.#dir.length, "_").slice(0, this.#dir.length))
       .replaceAll(/\b(pl|rn|sn|lg)_[0-9a-z]{16}\b/g, (id) => this.#nameOf(id))
+      .replaceAll(/\b(pl|rn|sn|lg)_[0-9a-z]{8,15}\b/g, (id) => this.#shortNameOf(id))
       .replaceAll(
-        /\b\d{1,2} (Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) \d{4} \d\d:\d\d(:\d\d)?\b/g,
+        /\b\d\d (Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)( \d{4})? \d\d:\d\d(:\d\d)?\b/g,
         (t) => t.replaceAll(/\d/g, "0").replace(/[A-Z][a-z]{2}/, "Mon"),
       )
       .replaceAll(/\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ/g, "0000-00-00T00:00:00Z")
@@ -103,6 +104,12 @@ class Names {
     let text = command;
     for (const [id, name] of this.#known) text = text.replaceAll(name, id);
     return text;
+  }
+
+  /** The beginning of an id that was seen whole, by the end of its name: the beginning is zeros in all of them. */
+  #shortNameOf(short: string): string {
+    const whole = [...this.#known].find(([id]) => id.startsWith(short));
+    return whole === undefined ? short : `${short.slice(0, 3)}${whole[1].slice(3 - short.length)}`;
   }
 
   #nameOf(id: string): string {

@@ -140,6 +140,8 @@ describe("tables", () => {
         columns: ["status", "note"],
         levelledTo: [{ column: "status", value: "gone" }],
         origin: "job",
+        cascaded: 0,
+        triggered: 0,
       },
     ]);
   });

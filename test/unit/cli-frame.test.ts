@@ -4,6 +4,7 @@ import { Command } from "commander";
 import { ERROR_CODES, HoldpointError, RefusedError, type TargetChanged } from "../../src/base/errors.js";
 import { envelope, envelopeText, failureEnvelope } from "../../src/cli/envelope.js";
 import { EXIT_TABLE, exitCodeOf, exitName, exitOf } from "../../src/cli/exit-codes.js";
+import { COMMANDS } from "../../src/cli/commands/index.js";
 import { describeCommand } from "../../src/cli/help.js";
 import { createProgress } from "../../src/cli/progress.js";
 import { createPrompter } from "../../src/cli/prompts.js";
@@ -330,4 +331,22 @@ test("docs/json-output.md shows the exit codes as they are, and its example is a
   const ours = failureEnvelope("apply", error);
   expect(example).toMatchObject({ schema: ours.schema, ok: ours.ok, exit: ours.exit, target_changed: "no" });
   expect(Object.keys(example ?? {})).toEqual(Object.keys(ours));
+});
+
+test("the list of commands says what each command says of itself", async () => {
+  for (const entry of COMMANDS) {
+    const program = new Command("holdpoint");
+    (await entry.load())(program, () => Promise.resolve(), null);
+    const command = program.commands.find((c) => c.name() === entry.name);
+    const args = command?.registeredArguments.map((a) => {
+      const name = a.variadic ? `${a.name()}...` : a.name();
+      return a.required ? `<${name}>` : `[${name}]`;
+    });
+    expect([entry.name, args?.join(" "), command?.summary(), command?.helpGroup()]).toEqual([
+      entry.name,
+      entry.args,
+      entry.summary,
+      `${entry.group}:`,
+    ]);
+  }
 });

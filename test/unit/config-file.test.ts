@@ -84,16 +84,36 @@ describe("a configuration", () => {
       foreignKeys: true,
       appendOnly: ["outbox", "audit_log"],
       ledgers: "one",
+      reversals: {},
       mask: [{ table: "customers", column: "email" }],
       rehearseOn: "elb-clone",
+      rehearsal: {},
       checks: { answers: { command: ["./check.sh", "{x}"], timeoutSeconds: 30 } },
       hooks: { hold: { command: ["./hold.sh"], timeoutSeconds: 60 } },
       snapshot: { level: "tables", keepSeconds: 30 * 86_400 },
+      outbox: [],
+      sums: [],
       pauseWhile: {},
+      newestRow: [],
       protect: [],
       tenant: [],
       trust: null,
     });
+  });
+
+  test("time columns have a bound or none, and guard the target", () => {
+    const text = (rows: string): string =>
+      `targets: { shop: { url: "sqlite:shop.db", newest_row: ${rows} } }\n`;
+    const found = parseConfig(text("{ orders.created_at: 15m, audit.at: any }"), "/srv/app/holdpoint.yaml");
+    expect(targetConfigOf(found, "shop").newestRow).toEqual([
+      { table: "orders", column: "created_at", withinSeconds: 900 },
+      { table: "audit", column: "at", withinSeconds: null },
+    ]);
+    expect(guardingOf(found, "shop")["newest_row"]).toEqual({ "orders.created_at": 900, "audit.at": null });
+    for (const wrong of ["{ orders: 15m }", "{ orders.created_at: soon }", "{ orders.created_at: }"])
+      expect(() => parseConfig(text(wrong), "/srv/app/holdpoint.yaml")).toThrow(
+        expect.objectContaining({ code: "ERR_CONFIG_INVALID" }),
+      );
   });
 
   test("has its jobs typed; what a named table does not expect is expected not to happen", () => {
@@ -121,6 +141,51 @@ describe("a configuration", () => {
       "/x/holdpoint.yaml",
     );
     expect(one.jobs["j"]?.expect?.["a"]?.["insert"]).toEqual([5, 5]);
+  });
+});
+
+describe("outbox, sums and direction", () => {
+  test("are read", () => {
+    const text = `${minimal("    outbox: [mail]\n    sums: { orders.total: EUR }\njobs:\n")}  j:
+    sql: j.sql
+    direction: { orders.status: { from: [pending, "NULL"], to: 2 }, orders.total: down }
+`;
+    const config = parseConfig(text, "/x/holdpoint.yaml");
+    expect(targetConfigOf(config, "t")).toMatchObject({
+      outbox: ["mail"],
+      sums: [{ table: "orders", column: "total", unit: "EUR" }],
+    });
+    expect(config.jobs["j"]?.direction).toEqual([
+      { table: "orders", column: "status", from: ["pending", null], to: ["2"], way: null },
+      { table: "orders", column: "total", from: null, to: null, way: "down" },
+    ]);
+    expect(guardingOf(config, "t")).toMatchObject({ outbox: ["mail"], sums: { "orders.total": "EUR" } });
+  });
+
+  test("what is not set stands in no bundle: pins made before these keys hold", () => {
+    const guarding = guardingOf(parseConfig(minimal(""), "/x/holdpoint.yaml"), "t");
+    expect(Object.keys(guarding)).not.toContain("outbox");
+    expect(Object.keys(guarding)).not.toContain("sums");
+  });
+
+  test.each([
+    [
+      "the sum of a masked column",
+      minimal("    mask: [orders.total]\n    sums: { orders.total: EUR }\n"),
+      /masked/,
+    ],
+    [
+      "a direction that says nothing",
+      minimal("jobs:\n  j: { sql: j.sql, direction: { o.s: {} } }\n"),
+      /from, to or both/,
+    ],
+    [
+      "a direction without a column",
+      minimal("jobs:\n  j: { sql: j.sql, direction: { o: up } }\n"),
+      /table\.column/,
+    ],
+  ])("%s is refused", (_, text, words) => {
+    expect(() => parseConfig(text, "/x/holdpoint.yaml")).toThrow(words);
   });
 });
 
@@ -382,6 +447,11 @@ describe("the guarding part", () => {
     ["append_only", "[outbox, audit_log]", "[outbox]"],
     ["mask", "customers.email", "customers.name"],
     ["rehearse_on", "    rehearse_on: elb-clone\n", ""],
+    [
+      "rehearsal",
+      "    rehearse_on: elb-clone\n",
+      "    rehearse_on: elb-clone\n    rehearsal: { rows: 5000000, replica_lag: 1m }\n",
+    ],
     ["checks", "./check.sh", "./other.sh"],
     ["hooks", "./hold.sh", "./other.sh"],
     ["snapshot", "level: tables", "level: rows"],

@@ -146,3 +146,27 @@ describe("refused, naming file, line and column", () => {
     expect(e.code).toBe("ERR_PEOPLE_INVALID");
   });
 });
+
+describe("a file made to exhaust whoever reads it", () => {
+  const deep = 5_000;
+  const many = 20_001;
+  const rows = (row: (i: number) => string): string =>
+    Array.from({ length: many }, (_, i) => row(i)).join("\n");
+
+  test.each<readonly [string, string, string]>([
+    ["lists in lists", `targets: ${"[".repeat(deep)}${"]".repeat(deep)}`, "nests deeper than 64 levels"],
+    ["maps in maps", `targets: ${"{a: ".repeat(deep)}`, "nests deeper than 64 levels"],
+    ["entries of entries", "- ".repeat(deep), "nests deeper than 64 levels"],
+    ["keys of keys", "? ".repeat(deep), "nests deeper than 64 levels"],
+    ["more keys than are compared", rows((i) => `k${i}: 1`), "has more than 2000 entries"],
+    ["one key again and again", rows(() => "k: 1"), "has more than 2000 entries"],
+    ["a list without an end", `targets:\n${rows(() => "- a")}`, "has more than 20000 entries"],
+    ["a fault on every line", "! ".repeat(deep), "and at least 49 more"],
+  ])("%s", async (_, text, wanted) => {
+    const started = performance.now();
+    const e = await refusal(() => parseYaml(text, "f.yaml", schema));
+    expect([e.code, e.message]).toEqual(["ERR_CONFIG_INVALID", expect.stringContaining(wanted)]);
+    // What it took before the bounds: a minute, or the process.
+    expect(performance.now() - started).toBeLessThan(10_000);
+  });
+});

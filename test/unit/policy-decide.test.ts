@@ -183,6 +183,9 @@ describe("what is asked of the plan", () => {
     ["{ waves: true }", { waves: true }, { waves: false }],
     ["{ checks: true }", { checks: 1n }, { checks: 0n }],
     ["{ waves: true }", { waves: true }, {}],
+    ["{ snapshot: tables }", { snapshot: "tables" }, { snapshot: "rows" }],
+    ["{ snapshot: tables }", { snapshot: "database" }, {}],
+    ["{ snapshot: database }", { snapshot: "database" }, { snapshot: "tables" }],
     ["{ checks: true }", { checks: 2n }, {}],
   ])("%s: met by %j, not by %j", (require, met, missed) => {
     expect(decideOn(asked(require), met).kind).toBe("allow");
@@ -258,8 +261,8 @@ describe("caps and floors", () => {
     ],
     [
       "on: plan, rows_per_day: 1000",
-      { history: { jobRuns: 0n, rowsLastDay: 660n } },
-      { history: { jobRuns: 0n, rowsLastDay: 661n } },
+      { history: { jobRuns: 0n, requesterRuns: 0n, rowsLastDay: 660n } },
+      { history: { jobRuns: 0n, requesterRuns: 0n, rowsLastDay: 661n } },
       "339 rows or fewer (now 340)",
     ],
   ])("%s", (rest, inside, outside, flips) => {

@@ -161,6 +161,26 @@ describe("lint", () => {
       ],
     ],
     [
+      "a rule about another environment",
+      `rules:\n${OPEN}${rule("a", '\'guarded_as == "staging" && act == "apply"\'', "deny")}`,
+      ["warning never-fires policies/p.yaml:6:20 a never fires where this policy applies (production)"],
+    ],
+    [
+      "a rule about words that there are not",
+      `rules:\n${OPEN}${rule("a", "'caller == \"robot\"'", "deny")}`,
+      ["warning never-fires policies/p.yaml:6:20 a never fires where this policy applies (production)"],
+    ],
+    [
+      "a rule about unproven targets",
+      `rules:\n${OPEN}${rule("a", "'environment == \"unproven\"'", "deny")}`,
+      [],
+    ],
+    [
+      "a rule about who applies",
+      `rules:\n${OPEN}${rule("a", '\'caller != "person" && act == "apply"\'', "deny")}`,
+      [],
+    ],
+    [
       "a rule that can never be evaluated",
       `rules:\n${OPEN}${rule("a", '"1 / 0 == 1"', "deny")}`,
       ["error always-fires policies/p.yaml:6:21 a can never be evaluated, so it denies every plan"],

@@ -143,11 +143,11 @@ describe("the shape of the file", () => {
     expect(load).toThrow(
       expect.objectContaining({
         message:
-          "policies/p.yaml:5:5 caps 1 sets no bound: write rows, share, remaining or rows_per_day (and 3 more)",
+          "policies/p.yaml:5:5 caps 1 sets no bound: write rows, share, remaining, rows_per_day, tenants or per_tenant (and 3 more)",
         details: [
           {
             at: "policies/p.yaml:5:5",
-            what: "caps 1 sets no bound: write rows, share, remaining or rows_per_day",
+            what: "caps 1 sets no bound: write rows, share, remaining, rows_per_day, tenants or per_tenant",
           },
           { at: "policies/p.yaml:9:9", what: "id a is taken in line 5" },
           { at: "policies/p.yaml:11:11", what: 'from wants a time as 22:00, and has "25:00"' },

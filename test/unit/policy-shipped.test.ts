@@ -3,8 +3,9 @@ import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { describe, expect, test } from "@jest/globals";
 import { policyJsonSchema, parsePolicies, readPolicies } from "../../src/config/policies.js";
-import { compilePolicies } from "../../src/policy/compile.js";
+import { type CompiledFile, compilePolicies } from "../../src/policy/compile.js";
 import { decide } from "../../src/policy/decide.js";
+import { TYPES, VARIABLES } from "../../src/policy/facts.js";
 import { lintPolicies } from "../../src/policy/lint.js";
 import { runPolicyTests } from "../../src/policy/test-cases.js";
 import { inputWith, policiesOf, table } from "../support/policy.js";
@@ -82,9 +83,52 @@ describe("the pages", () => {
   });
 
   test("the examples of the policy page load", () => {
-    const [whole = "", ...parts] = blocks("docs/policy.md");
-    expect(policiesOf(whole, "").files).toHaveLength(1);
-    for (const part of parts) expect(policiesOf(part).files).toHaveLength(1);
-    expect(parts).toHaveLength(2);
+    const all = blocks("docs/policy.md");
+    for (const text of all)
+      expect(policiesOf(text, text.startsWith("format:") ? "" : undefined).files).toHaveLength(1);
+    expect(all).toHaveLength(7);
+  });
+
+  const example = (name: string): { readonly text: string; readonly file: CompiledFile } => {
+    const text = blocks("docs/policy.md").find((t) => t.includes(`\nname: ${name}\n`)) ?? "";
+    const [file] = policiesOf(text, "").files;
+    if (file === undefined) throw new Error(`no example ${name}`);
+    return { text, file };
+  };
+
+  test.each(["every-field", "every-effect"])("the tests of the example %s pass", (name) => {
+    const outcomes = runPolicyTests(example(name).file);
+    expect(outcomes.filter((o) => !o.passed).map((o) => [o.name, ...o.diff])).toEqual([]);
+    expect(outcomes.length).toBeGreaterThan(0);
+  });
+
+  test("every field that a rule sees stands in an example", () => {
+    const conditions = example("every-field")
+      .file.rules.map((r) => r.condition.expression.text)
+      .join("\n");
+    const fields = Object.values(TYPES).flatMap((of) => Object.keys(of));
+    const missing = [...Object.keys(VARIABLES), ...fields].filter(
+      (name) => !new RegExp(`\\b${name}\\b`).test(conditions),
+    );
+    expect(missing).toEqual([]);
+  });
+
+  test("every effect stands in an example", () => {
+    const properties = (schema: unknown): string[] =>
+      typeof schema !== "object" || schema === null
+        ? []
+        : Object.entries(schema).flatMap(([key, value]) =>
+            key === "properties"
+              ? [...Object.keys(value as object), ...properties(value)]
+              : properties(value),
+          );
+    const { tests: _, ...parts } = (policyJsonSchema()["properties"] ?? {}) as Readonly<
+      Record<string, unknown>
+    >;
+    const { text } = example("every-effect");
+    const keys = [...Object.keys(parts), ...properties(parts)].filter(
+      (k) => !["enabled", "flips", "re2"].includes(k),
+    );
+    expect([...new Set(keys)].filter((k) => !new RegExp(`\\b${k}:`).test(text))).toEqual([]);
   });
 });

@@ -12,6 +12,7 @@ import {
   type Connecting,
   type Session,
 } from "../../src/adapters/postgres/driver.js";
+import { writtenRows, type RehearsalLimits } from "../../src/adapters/postgres/limits.js";
 import { readCatalogue } from "../../src/adapters/postgres/schema.js";
 import { READING_SETTINGS } from "../../src/adapters/postgres/values.js";
 import type { Change } from "../../src/changeset/change.js";
@@ -19,7 +20,7 @@ import type { Target } from "../../src/target/target.js";
 import { onPostgres } from "../support/on-postgres.js";
 import { connect, type TestClient, type TestServer } from "../support/postgres.js";
 import { openPostgresTarget } from "../support/postgres-target.js";
-import { refusal } from "../support/refusal.js";
+import { refusal, refusalLine } from "../support/refusal.js";
 import { rehearseAll, sqlJob } from "../support/rehearsing.js";
 import { NOON } from "../support/sqlite.js";
 
@@ -118,6 +119,66 @@ onPostgres("others at work", "first", (ofRun) => {
         { op: "update", before: [6n, "n6"] },
         { op: "delete", before: [60n, "newer"] },
       ]);
+    });
+  });
+
+  describe("what a rehearsal may cost the server", () => {
+    const within = async (limits: Partial<RehearsalLimits>, sql: string): Promise<readonly string[]> => {
+      const careful = await openPostgresTarget(url, { limits });
+      try {
+        return (await rehearseAll(careful, sqlJob(sql))).rehearsal.notices;
+      } finally {
+        await careful.close();
+      }
+    };
+
+    test.each([
+      [
+        "the planner's estimate",
+        { rows: 20 },
+        "DELETE FROM item",
+        /^ERR_REHEARSAL_LIMIT line 1 would write about 50 rows/,
+      ],
+      [
+        "the rows of a block",
+        { rows: 20 },
+        "DO $$ BEGIN DELETE FROM item; END $$",
+        /^ERR_REHEARSAL_LIMIT the job writes 50 rows/,
+      ],
+      [
+        "the write-ahead log, while the statement runs",
+        { walBytes: 2 ** 20 },
+        "DO $$ BEGIN FOR i IN 1..100000 LOOP UPDATE item SET note = repeat('x', 100) || i; END LOOP; END $$",
+        /^ERR_REHEARSAL_LIMIT \d+ MiB of write-ahead log were written/,
+      ],
+    ])("%s", async (_, limits, sql, line) => {
+      await server.exec(url, "ANALYZE item");
+      expect(await refusalLine(() => within(limits, sql))).toMatch(line);
+      await server.exec(url, "SET lock_timeout = 100; UPDATE item SET note = 'free'");
+    });
+
+    test("the plan says the limits, and what was used of them", async () => {
+      const [limits] = await within({ lagMs: 90_000 }, "DELETE FROM item WHERE id <= 4");
+      expect(limits).toMatch(
+        /^limits of the rehearsal: a lock is waited for 0.4 s, a statement runs 1 min, 1000000 rows, 1024 MiB of write-ahead log, replicas 1.5 min behind; it took 4 row writes and \d+ MiB of log$/,
+      );
+    });
+
+    test("only nodes that write are counted, and all of them", () => {
+      const scan = { "Node Type": "Seq Scan", "Parent Relationship": "Outer", "Plan Rows": 7 };
+      const child = {
+        "Node Type": "ModifyTable",
+        "Parent Relationship": "InitPlan",
+        "Plan Rows": 0,
+        Plans: [scan],
+      };
+      const plan = {
+        "Node Type": "ModifyTable",
+        "Plan Rows": 0,
+        Plans: [child, { ...scan, "Plan Rows": 5 }],
+      };
+      expect(writtenRows([{ Plan: plan }])).toBe(12);
+      expect(writtenRows([{ Plan: scan }])).toBe(0);
     });
   });
 

@@ -1,4 +1,7 @@
 /** Writing to PostgreSQL: with the privileges that the documentation lists and no more, and through every kind of fault. */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import { parseAddress } from "../../src/adapters/postgres/address.js";
 import type { ChangeSet } from "../../src/changeset/change.js";
@@ -159,7 +162,7 @@ onPostgres("writing to PostgreSQL", "first", () => {
       expect(await app.countRows("audit")).toBe(1);
       expect(
         (await rehearseAll(app, sqlJob("UPDATE watched SET note = 'y' WHERE id = 1"))).rehearsal.notices,
-      ).toEqual([]);
+      ).toEqual([expect.stringMatching(/^limits of the rehearsal: /)]);
     });
 
     test("a trigger that fires even for replicas is refused", async () => {
@@ -537,7 +540,20 @@ describe("an address", () => {
       PGDATABASE: "d",
       PGPASSWORD: "p",
       PGSSLMODE: "require",
+      PGSSLROOTCERT: "/ca.pem",
     };
+    expect(at("postgres://u2@h2", env)).toMatchObject({
+      host: "h2",
+      user: "u2",
+      tlsFiles: { ca: "/ca.pem" },
+      origins: [
+        "port PGPORT",
+        "dbname PGDATABASE",
+        "password PGPASSWORD",
+        "sslmode PGSSLMODE",
+        "sslrootcert PGSSLROOTCERT",
+      ].map((o) => ({ part: o.split(" ")[0], from: o.split(" ")[1] })),
+    });
     expect(at("postgres://", env)).toMatchObject({
       host: "h",
       port: 1,
@@ -548,9 +564,37 @@ describe("an address", () => {
     });
   });
 
+  test("a service fills in before the variables do, and one that does not exist is refused", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "hp-service-"));
+    try {
+      const file = join(folder, "services.conf");
+      writeFileSync(
+        file,
+        "# ours\n[other]\nhost=wrong\n[shop]\nhost = db.example\ndbname=shop\npassword=secret\n\n[odd]\nloadbalance=1\n",
+      );
+      const env = { PGSERVICEFILE: file, PGHOST: "wrong", PGPORT: "6000" };
+      const found = at("postgres://u@?service=shop", env);
+      expect(found).toMatchObject({
+        host: "db.example",
+        port: 6000,
+        user: "u",
+        database: "shop",
+        password: "secret",
+      });
+      expect(JSON.stringify(found.origins)).not.toContain("secret");
+      expect(found.origins).toContainEqual({ part: "host", from: `service shop of ${file}` });
+      expect(at("postgres://", { ...env, PGSERVICE: "shop" }).host).toBe("db.example");
+      for (const url of ["postgres://?service=none", "postgres://?service=odd"])
+        expect((await refusal(() => at(url, env))).code).toBe("ERR_TARGET_UNSUPPORTED");
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
   test.each([
     "postgres://u:secret@h1,h2/d",
-    "postgres://u:secret@h/d?service=x",
+    "postgres://u:secret@h/d?service=nowhere",
+    "postgres://u:secret@h/d?target_session_attrs=x",
     "postgres://u:secret@h:99999/d",
     "postgres://u:secret@h/d?sslmode=maybe",
     "postgres://u:sec%ret@h/d",

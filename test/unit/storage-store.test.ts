@@ -173,7 +173,7 @@ describe("the index of touched rows", () => {
         expect(lstatSync(join(folder, file)).mode & 0o777).toBe(0o600);
       const sqlite = await loadSqlite();
       const db = new sqlite(join(folder, "rows.db"), { readonly: true });
-      const rows = db.prepare("SELECT hex(row) FROM run_rows").pluck().all();
+      const rows = db.prepare("SELECT hex(rows) FROM run_digests").pluck().all();
       db.close();
       expect(rows).toEqual([expect.stringMatching(/^[0-9A-F]{32}$/)]);
       writeFileSync(join(folder, "rows.secret"), "short");

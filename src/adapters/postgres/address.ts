@@ -4,7 +4,7 @@
  */
 import { readFileSync } from "node:fs";
 import type { ConnectionOptions } from "node:tls";
-import { messageOf, UsageError } from "../../base/errors.js";
+import { codeOf, messageOf, UsageError } from "../../base/errors.js";
 
 /** How the connection is protected, in libpq's words. */
 export type TlsMode = "disable" | "prefer" | "require" | "verify-ca" | "verify-full";
@@ -20,6 +20,8 @@ export interface Address {
   readonly password: string | undefined;
   readonly tls: TlsMode;
   readonly tlsFiles: { readonly ca?: string; readonly cert?: string; readonly key?: string };
+  /** Where parts came from that do not stand in the url: `host` and `PGHOST`. Never a value. */
+  readonly origins: readonly { readonly part: string; readonly from: string }[];
   /** Without user and password, for people: `shop on db1.example:5432`. */
   readonly shown: string;
 }
@@ -36,11 +38,26 @@ const PARAMETERS = new Set([
   "sslcert",
   "sslkey",
   "application_name",
+  "service",
 ]);
 
+/** The variable of each parameter that libpq has one for. */
+const VARIABLES: Readonly<Record<string, string>> = {
+  host: "PGHOST",
+  port: "PGPORT",
+  user: "PGUSER",
+  dbname: "PGDATABASE",
+  password: "PGPASSWORD",
+  sslmode: "PGSSLMODE",
+  sslrootcert: "PGSSLROOTCERT",
+  sslcert: "PGSSLCERT",
+  sslkey: "PGSSLKEY",
+};
+
 /**
- * Reads `postgres://[user[:password]@][host][:port][/database][?parameter=value…]`; what is missing comes from `PGHOST`,
- * `PGPORT`, `PGUSER`, `PGDATABASE`, `PGPASSWORD` and `PGSSLMODE`, as for every client of PostgreSQL.
+ * Reads `postgres://[user[:password]@][host][:port][/database][?parameter=value…]`; what is missing comes from the service
+ * that `service=` or `PGSERVICE` names (`PGSERVICEFILE`, `~/.pg_service.conf`, `$PGSYSCONFDIR/pg_service.conf`), then from
+ * the variables `PGHOST`, `PGPORT`, `PGUSER` …, in libpq's order.
  * @throws UsageError ERR_TARGET_UNSUPPORTED for another form, several hosts, or a parameter that this version does not know.
  */
 export function parseAddress(
@@ -54,22 +71,34 @@ export function parseAddress(
   const given = parametersOf(query);
   const [user = "", ...secret] = credentials.split(":");
   const { host, port } = hostAndPort(authority);
-  const get = (name: string, first: string, variable: string): string =>
-    first !== "" ? first : (given.get(name) ?? env[variable] ?? "");
-  const found = {
-    host: get("host", host, "PGHOST") || "localhost",
-    port: portOf(get("port", port, "PGPORT") || "5432"),
-    user: get("user", decoded(user), "PGUSER") || login,
+  const service = readService(given.get("service") ?? env["PGSERVICE"] ?? "", env);
+  const origins: { readonly part: string; readonly from: string }[] = [];
+  const get = (name: string, first: string): string => {
+    if (first !== "") return first;
+    const inUrl = given.get(name);
+    if (inUrl !== undefined) return inUrl;
+    const ofService = service?.values.get(name);
+    const variable = VARIABLES[name] ?? "";
+    const value = ofService ?? env[variable] ?? "";
+    if (value !== "")
+      origins.push({ part: name, from: ofService === undefined ? variable : (service?.from ?? "") });
+    return value;
   };
-  const database = get("dbname", decoded(path), "PGDATABASE") || found.user;
-  const password = get("password", decoded(secret.join(":")), "PGPASSWORD");
+  const found = {
+    host: get("host", host) || "localhost",
+    port: portOf(get("port", port) || "5432"),
+    user: get("user", decoded(user)) || login,
+  };
+  const database = get("dbname", decoded(path)) || found.user;
+  const password = get("password", decoded(secret.join(":")));
   if (found.host.includes(",")) throw unsupported("the url names several hosts: name the primary's");
   return {
     ...found,
     database,
     password: password === "" ? undefined : password,
-    tls: tlsMode(get("sslmode", "", "PGSSLMODE"), found.host),
-    tlsFiles: filesOf(given),
+    tls: tlsMode(get("sslmode", ""), found.host),
+    tlsFiles: filesOf((name) => get(name, "")),
+    origins,
     shown: `${database} on ${found.host}${found.host.startsWith("/") ? "" : `:${found.port}`}`,
   };
 }
@@ -122,13 +151,50 @@ function tlsMode(text: string, host: string): TlsMode {
   return mode;
 }
 
-function filesOf(given: ReadonlyMap<string, string>): Address["tlsFiles"] {
-  const [ca, cert, key] = ["sslrootcert", "sslcert", "sslkey"].map((name) => given.get(name));
-  return {
-    ...(ca === undefined ? {} : { ca }),
-    ...(cert === undefined ? {} : { cert }),
-    ...(key === undefined ? {} : { key }),
-  };
+function filesOf(get: (name: string) => string): Address["tlsFiles"] {
+  const [ca = "", cert = "", key = ""] = ["sslrootcert", "sslcert", "sslkey"].map(get);
+  return { ...(ca === "" ? {} : { ca }), ...(cert === "" ? {} : { cert }), ...(key === "" ? {} : { key }) };
+}
+
+interface Service {
+  readonly values: ReadonlyMap<string, string>;
+  readonly from: string;
+}
+
+/** A section of the first service file that has it. A name that stands nowhere is refused: libpq would connect elsewhere. */
+function readService(name: string, env: Readonly<Record<string, string | undefined>>): Service | null {
+  if (name === "") return null;
+  const own = env["PGSERVICEFILE"] ?? (env["HOME"] === undefined ? "" : `${env["HOME"]}/.pg_service.conf`);
+  const files = [own, env["PGSYSCONFDIR"] === undefined ? "" : `${env["PGSYSCONFDIR"]}/pg_service.conf`];
+  for (const file of files.filter((f) => f !== "")) {
+    const values = sectionOf(file, name);
+    if (values !== null) return { values, from: `service ${name} of ${file}` };
+  }
+  throw unsupported(`no service file has a service ${name}`);
+}
+
+function sectionOf(file: string, name: string): ReadonlyMap<string, string> | null {
+  let text: string;
+  try {
+    text = readFileSync(file, "utf8");
+  } catch (e) {
+    if (codeOf(e) === "ENOENT") return null;
+    throw unsupported(`the service file ${file} cannot be read: ${codeOf(e) ?? "unreadable"}`);
+  }
+  const lines = text.split(/\r?\n/).map((line) => line.trim());
+  const start = lines.indexOf(`[${name}]`);
+  if (start < 0) return null;
+  const values = new Map<string, string>();
+  for (const line of lines.slice(start + 1)) {
+    if (line.startsWith("[")) break;
+    if (line === "" || line.startsWith("#")) continue;
+    const at = line.indexOf("=");
+    const key = line.slice(0, Math.max(at, 0)).trim();
+    if (!PARAMETERS.has(key) || key === "service")
+      throw unsupported(`service ${name} has a parameter that is not supported: ${key.slice(0, 40)}`);
+    values.set(key, line.slice(at + 1).trim());
+  }
+  return values;
 }
 
 function fileOf(path: string): Buffer {

@@ -12,6 +12,7 @@ export async function identify(session: Session, address: Address): Promise<Iden
   return {
     marker: await readMarker(session),
     place: { system: facts.system, database: facts.database, oid: facts.oid },
+    instance: `${facts.system} ${facts.oid} ${facts.started}`,
     signals: signalsOf(facts, address),
     description: `PostgreSQL ${facts.version}, ${address.shown}, ${facts.isStandby ? "standby" : "primary"}, ${facts.size}`,
   };
@@ -20,6 +21,12 @@ export async function identify(session: Session, address: Address): Promise<Iden
 /** Whether the server is a standby, which takes no writes. */
 export async function isStandby(session: Session): Promise<boolean> {
   return (await session.value("SELECT pg_is_in_recovery()")) === "t";
+}
+
+/** What time it is by the server's clock. */
+export async function serverTime(session: Session): Promise<Date> {
+  const seconds = await session.value("SELECT extract(epoch FROM clock_timestamp())");
+  return new Date(Number(seconds) * 1000);
 }
 
 interface Facts {
@@ -37,10 +44,26 @@ interface Facts {
   readonly tls: string | null;
   readonly server: string | null;
   readonly commits: string;
+  /** When the server was started, to the microsecond: no two that run have it in common. */
+  readonly started: string;
 }
 
 async function readFacts(session: Session): Promise<Facts> {
-  const [system, database, oid, timeline, standby, version, size, standbys, clients, tls, server, commits] =
+  const [
+    system,
+    database,
+    oid,
+    timeline,
+    standby,
+    version,
+    size,
+    standbys,
+    clients,
+    tls,
+    server,
+    commits,
+    started,
+  ] =
     (await session.row(
       `SELECT (SELECT system_identifier FROM pg_control_system()), d.datname, d.oid,
          (SELECT timeline_id FROM pg_control_checkpoint()), pg_is_in_recovery(),
@@ -49,7 +72,8 @@ async function readFacts(session: Session): Promise<Facts> {
          (SELECT count(*) FROM pg_stat_activity a WHERE a.datid = d.oid AND a.pid <> pg_backend_pid()
             AND a.application_name <> 'holdpoint' AND a.backend_type = 'client backend'),
          (SELECT s.version FROM pg_stat_ssl s WHERE s.pid = pg_backend_pid() AND s.ssl),
-         host(inet_server_addr()), (SELECT s.xact_commit FROM pg_stat_database s WHERE s.datid = d.oid)
+         host(inet_server_addr()), (SELECT s.xact_commit FROM pg_stat_database s WHERE s.datid = d.oid),
+         extract(epoch FROM pg_postmaster_start_time())
        FROM pg_database d WHERE d.datname = current_database()`,
     )) ?? [];
   return {
@@ -65,6 +89,7 @@ async function readFacts(session: Session): Promise<Facts> {
     tls: tls ?? null,
     server: server ?? null,
     commits: text(commits),
+    started: text(started),
   };
 }
 
@@ -78,6 +103,9 @@ function signalsOf(facts: Facts, address: Address): readonly Evidence[] {
     informs("commits since statistics began", facts.commits),
     informs("data size", facts.size),
     informs("TLS", address.host.startsWith("/") ? "none, a socket of this machine" : protection),
+    ...(address.origins.length === 0
+      ? []
+      : [informs("connection", address.origins.map((o) => `${o.part} from ${o.from}`).join(", "))]),
     ...(facts.server === null ? [] : [informs("server address", facts.server)]),
   ];
 }

@@ -3,7 +3,7 @@ import { userInfo } from "node:os";
 import type { Clock, Random } from "../../base/clock.js";
 import type { Digest } from "../../base/digest.js";
 import type { ChangeSink, ChangeSource, RowKey, TableShape } from "../../changeset/change.js";
-import type { Row } from "../../changeset/value.js";
+import type { Row, Value } from "../../changeset/value.js";
 import type { AnchoredHead, BatchMark, MarkedHistory, Marker, Note, SpentMark } from "../../target/marker.js";
 import type {
   Capabilities,
@@ -21,6 +21,7 @@ import type {
   UndoRehearsal,
   WriteSession,
 } from "../../target/target.js";
+import type { VitalColumn, Vitals } from "../../target/vitals.js";
 import { parseAddress } from "./address.js";
 import {
   asTargetError,
@@ -30,7 +31,8 @@ import {
   type Connecting,
   type Session,
 } from "./driver.js";
-import { identify } from "./identify.js";
+import { identify, serverTime } from "./identify.js";
+import { CAREFUL, type RehearsalLimits } from "./limits.js";
 import {
   markerSql,
   readAnchoredHead,
@@ -46,6 +48,7 @@ import { rehearseUndo } from "./rehearse-undo.js";
 import { readCatalogue, schemaFacts, tableFor } from "./schema.js";
 import { changesSchema, rehearseScript, undoSchema } from "./script.js";
 import { maySilence } from "./silence.js";
+import { countByValue, vitals } from "./vitals.js";
 import { openNoteSession, openWriteSession, settingsOfJobs } from "./write.js";
 
 /** How a PostgreSQL target is opened. */
@@ -62,6 +65,8 @@ export interface PostgresOptions {
   readonly lockTimeoutMs?: number;
   /** How long one statement may run, in milliseconds; 5 minutes when absent. */
   readonly statementTimeoutMs?: number;
+  /** What a rehearsal may cost, where it is not {@link CAREFUL}. */
+  readonly limits?: Partial<RehearsalLimits>;
   /** How long a server that went away during a commit is asked what became of it, in milliseconds; 30 seconds when absent. */
   readonly settleMs?: number;
 }
@@ -130,11 +135,14 @@ class PostgresTarget implements Target {
     this.#reading(() => identify(this.#reader, this.#connecting.address));
   schema = async (): Promise<SchemaFacts> => this.#reading(() => schemaFacts(this.#reader, this.#settings));
 
+  clock = async (): Promise<Date> => this.#reading(() => serverTime(this.#reader));
+
   rehearse = async (job: RunnableJob, sink: ChangeSink, how?: RehearsalKind): Promise<Rehearsal> => {
     const setting = {
       connecting: this.#connecting,
       clock: this.#options.clock,
       random: this.#options.random,
+      limits: { ...CAREFUL, ...this.#options.limits },
     };
     const isScript = job.kind === "sql" && (how?.script === true || (await changesSchema(job.statements)));
     return isScript ? rehearseScript(setting, job.statements, sink) : rehearse(setting, job, sink);
@@ -190,6 +198,19 @@ class PostgresTarget implements Target {
         throw unsupported(`there is no table ${table}`, `on ${this.#connecting.address.shown}`);
       return await countRows(this.#reader, info);
     });
+  countByValue = async (
+    table: string,
+    column: string,
+    values: readonly Value[],
+  ): Promise<readonly number[]> =>
+    this.#reading(async () => {
+      const info = (await readCatalogue(this.#reader)).byName.get(table);
+      if (info === undefined)
+        throw unsupported(`there is no table ${table}`, `on ${this.#connecting.address.shown}`);
+      return await countByValue(this.#reader, info, column, values);
+    });
+  vitals = async (newest: readonly VitalColumn[]): Promise<Vitals> =>
+    this.#reading(() => vitals(this.#reader, newest));
   spentFor = async (planDigest: Digest): Promise<SpentMark | null> =>
     this.#reading(() => readSpent(this.#reader, planDigest));
   notes = async (): Promise<readonly Note[]> => this.#reading(() => readNotes(this.#reader));

@@ -7,6 +7,7 @@ import type { Value } from "../../changeset/value.js";
 import type { JobRow } from "../../target/job-connection.js";
 import type { AnswerJob, JobAnswer, JobQuestion } from "../../target/job-questions.js";
 import { type Asked, asJobError, type Session } from "./driver.js";
+import type { Watched } from "./limits.js";
 import { type Parser, prepare, type Prepared } from "./statements.js";
 import type { Cell } from "./values.js";
 
@@ -20,20 +21,17 @@ export interface Play {
   /** The statements that ran; of a module it grows. */
   readonly statements: readonly Prepared[];
   /** @throws UsageError ERR_JOB_FAILED with the line where there is one. */
-  readonly run: (job: Session, shown: string) => Promise<void>;
+  readonly run: (job: Session, shown: string, watched: Watched) => Promise<void>;
 }
 
 /** A job of statements that stand in its file. */
 export function playOf(statements: readonly Prepared[]): Play {
   return {
     statements,
-    run: async (job, shown) => {
-      for (const { text, values, line } of statements) {
-        try {
-          await job.runJob(text, values);
-        } catch (e) {
-          throw asJobError(e, line, shown);
-        }
+    run: async (job, _shown, watched) => {
+      for (const statement of statements) {
+        const { text, values } = statement;
+        await watched(statement, () => job.runJob(text, values));
       }
     },
   };
@@ -44,8 +42,8 @@ export function playOfModule(parser: Parser, converse: (answer: AnswerJob) => Pr
   const statements: Prepared[] = [];
   return {
     statements,
-    run: async (job, shown) => {
-      const asked = new AskedModule(parser, job, shown, statements);
+    run: async (job, shown, watched) => {
+      const asked = new AskedModule(parser, job, shown, watched, statements);
       try {
         await converse(asked.answer);
       } catch (e) {
@@ -62,14 +60,16 @@ class AskedModule {
   readonly #parser: Parser;
   readonly #job: Session;
   readonly #shown: string;
+  readonly #watched: Watched;
   readonly #statements: Prepared[];
   /** The first statement that failed: the server takes no other in this transaction. */
   failure: HoldpointError | null = null;
 
-  constructor(parser: Parser, job: Session, shown: string, statements: Prepared[]) {
+  constructor(parser: Parser, job: Session, shown: string, watched: Watched, statements: Prepared[]) {
     this.#parser = parser;
     this.#job = job;
     this.#shown = shown;
+    this.#watched = watched;
     this.#statements = statements;
   }
 
@@ -89,7 +89,7 @@ class AskedModule {
     const prepared = prepare(this.#parser, { text: sql, line: number, values: ofPostgres(values) });
     if (prepared.isSchema) throw changesSchema();
     this.#statements.push(prepared);
-    const asked = await this.#job.ask(prepared.text, prepared.values);
+    const asked = await this.#watched(prepared, () => this.#job.ask(prepared.text, prepared.values));
     if (asked.rows.length > MOST_ROWS) throw tooMany(asked.rows.length);
     return { ok: true, rows: asked.rows.map((row) => rowOf(asked, row)), changes: asked.changes };
   }

@@ -24,6 +24,7 @@ import {
   type Session,
 } from "./driver.js";
 import { isStandby } from "./identify.js";
+import { Watch, type RehearsalLimits } from "./limits.js";
 import { isOurs, qualified, quote, shownName } from "./names.js";
 import { countRows, storesUtf8 } from "./read.js";
 import {
@@ -47,12 +48,13 @@ export interface RehearsalSetting {
   readonly connecting: Connecting;
   readonly clock: Clock;
   readonly random: Random;
+  readonly limits: RehearsalLimits;
 }
 
 /**
  * `Target.rehearse`.
  * @throws UsageError ERR_JOB_STATEMENT, ERR_JOB_FAILED; RefusedError ERR_MARKER_TOUCHED; TargetError ERR_TARGET_BUSY when
- * a lock or the time runs out, ERR_TARGET_UNSUPPORTED for an effect that cannot be captured whole.
+ * a lock or the time runs out, ERR_REHEARSAL_LIMIT, ERR_TARGET_UNSUPPORTED for an effect that cannot be captured whole.
  */
 export async function rehearse(
   setting: RehearsalSetting,
@@ -103,6 +105,7 @@ class Run {
   readonly #views: Views;
   readonly #play: Play;
   readonly #sink: ChangeSink;
+  readonly #watch: Watch;
   readonly #changed = new Set<string>();
 
   constructor(setting: RehearsalSetting, views: Views, play: Play, sink: ChangeSink) {
@@ -110,6 +113,7 @@ class Run {
     this.#views = views;
     this.#play = play;
     this.#sink = sink;
+    this.#watch = new Watch(views.job, views.fresh, setting.limits, setting.connecting);
   }
 
   async rehearse(): Promise<Rehearsal> {
@@ -131,6 +135,7 @@ class Run {
     const locked = await lockedRelations(job);
     await this.#refuseSchemaChanges(locked, objects, written);
     const moves = sequenceMoves(sequences, await readSequences(job), used(locked));
+    const watched = await this.#watch.notices();
     const whole = await this.#capture(beginning, catalogue, locked);
     await job.rollback();
     const lockMs = this.#setting.clock.now().getTime() - started;
@@ -144,7 +149,11 @@ class Run {
       rowsBefore: await this.#rowsBefore(catalogue),
       origins: {},
       lockMs,
-      notices: [...noticesOf(locked, moves), ...(await silenceNotices(fresh, catalogue, this.#changed))],
+      notices: [
+        ...watched,
+        ...noticesOf(locked, moves),
+        ...(await silenceNotices(fresh, catalogue, this.#changed)),
+      ],
     };
   }
 
@@ -162,7 +171,8 @@ class Run {
   async #runJob(): Promise<void> {
     const { job } = this.#views;
     const { shown } = this.#setting.connecting.address;
-    await this.#play.run(job, shown);
+    await this.#watch.begin();
+    await this.#play.run(job, shown, this.#watch.run);
     const deferred = await deferrable(this.#views.fresh);
     if (deferred.length === 0) return;
     try {

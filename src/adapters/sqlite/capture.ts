@@ -24,6 +24,7 @@
  */
 import { keyOf, type Change, type Origin, type RowKey, type TableShape } from "../../changeset/change.js";
 import { sameRow, type Row } from "../../changeset/value.js";
+import { type CaptureFile, type Filed, integerKey, mayDiffer } from "./capture-file.js";
 import type { Cell, Connection, Driver } from "./driver.js";
 import { LooseRows } from "./loose-rows.js";
 import { main, quote } from "./names.js";
@@ -139,6 +140,27 @@ export class CapturedTable {
     if (shape.keyKind === "none") yield* this.#countedChanges(shape, origin);
     else if (this.#slotIsKey() || !this.#keysMayCross()) yield* this.#slotChanges(shape, origin);
     else yield* this.#keyedChanges(shape, origin);
+  }
+
+  /**
+   * The net effect into a file, by the engine alone; null where it has to be told change by change: keys that are not the
+   * rowid, or moved, and cells that only seem to be what they are.
+   */
+  file(file: CaptureFile, shape: TableShape, origin: Origin): Filed | null {
+    const { alias } = this.info;
+    if (this.#exact || alias === null || shape.key.length !== 1 || shape.key[0] !== alias) return null;
+    if (this.#someMoves()) return null;
+    const now = shape.columns.map((c) => `t.${quote(c.name)}`);
+    const was = shape.columns.map((_, i) => `s.c${i}`);
+    const source = `t.${this.#slot[0]?.source ?? ""}`;
+    const differs = now.map((n, i) => mayDiffer(n, `s.c${i}`, shape.columns[i]?.type ?? ""));
+    const op = `CASE WHEN NOT s.was THEN 'insert' WHEN ${source} IS NULL THEN 'delete' ELSE 'update' END`;
+    return file.take(
+      shape,
+      `SELECT ${op}, '${origin}', NULL, 1, ${integerKey("s.s0")}, NULL, ${was.join(", ")}, ${now.join(", ")}
+       FROM temp.${this.#slots} AS s LEFT JOIN ${main(this.info.name)} AS t ON ${this.#sameSlot("s", "t")}
+       WHERE s.was <> (${source} IS NOT NULL) OR (s.was AND (${differs.join(" OR ")})) ORDER BY s.s0`,
+    );
   }
 
   // ---- making tables and triggers

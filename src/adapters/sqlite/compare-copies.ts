@@ -5,6 +5,7 @@
 import type { Change, RowKey, TableShape } from "../../changeset/change.js";
 import { sameShape } from "../../changeset/well-formed.js";
 import { sameRow } from "../../changeset/value.js";
+import { type CaptureFile, type Filed, integerKey, mayDiffer as filedMayDiffer } from "./capture-file.js";
 import { compareTable, type Side } from "./compare.js";
 import { fold, quote } from "./names.js";
 import { readerFor, type TableReader } from "./read.js";
@@ -41,6 +42,34 @@ export function* compareCopies(name: string, before: Side, after: Side): Generat
   function isKeyed(info: TableInfo): boolean {
     return info.shape.keyKind === "primary" && was !== undefined && sameShape(info.shape, was.shape);
   }
+}
+
+/**
+ * {@link compareCopies} into a file, by the engine alone; null where it has to be told change by change: another schema on
+ * each side, keys that are not the rowid, cells that only seem to be what they are.
+ */
+export function fileComparison(name: string, before: Side, after: Side, file: CaptureFile): Filed | null {
+  const [was, is] = [before, after].map((side) => side.catalogue.byName.get(fold(name)));
+  if (was === undefined || is === undefined || was.sql !== is.sql || !sameShape(was.shape, is.shape))
+    return null;
+  const { shape, alias } = is;
+  if (alias === null || shape.key.length !== 1 || shape.key[0] !== alias) return null;
+  const key = quote(is.rowid ?? "rowid");
+  const cells = (row: string): readonly string[] => shape.columns.map((c) => `${row}.${quote(c.name)}`);
+  const [now, then, none] = [cells("n"), cells("w"), shape.columns.map(() => "NULL")];
+  const differs = now
+    .map((n, i) => filedMayDiffer(n, then[i] ?? "", shape.columns[i]?.type ?? ""))
+    .join(" OR ");
+  const facts = (op: string, row: string): string =>
+    `${op}, 'unknown', NULL, 1, ${integerKey(`${row}.${key}`)}, NULL`;
+  const [main, other] = [`main.${quote(is.name)} AS n`, `${BEFORE}.${quote(is.name)} AS w`];
+  return file.take(
+    shape,
+    `SELECT ${facts(`iif(w.${key} IS NULL, 'insert', 'update')`, "n")}, ${[...then, ...now].join(", ")}
+       FROM ${main} LEFT JOIN ${other} ON n.${key} = w.${key} WHERE w.${key} IS NULL OR ${differs}
+     UNION ALL SELECT ${facts("'delete'", "w")}, ${[...then, ...none].join(", ")}
+       FROM ${other} WHERE NOT EXISTS (SELECT 1 FROM ${main} WHERE n.${key} = w.${key})`,
+  );
 }
 
 function changeOf(

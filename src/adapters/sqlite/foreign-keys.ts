@@ -40,6 +40,11 @@ export class ForeignKeyCheck {
     this.#references = all.map(({ child, key }, i) => referenceOf(catalogue, child, key, i));
   }
 
+  /** Whether any reference leads from or to the table: else its changes need not be looked at. */
+  concerns(table: string): boolean {
+    return this.#references.some((r) => isTable(r.child, table) || isTable(r.parent, table));
+  }
+
   /**
    * Looks at one change. Everything must be written by now: whether the row that is left has its parents is
    * asked at once; keys that went away are noted, and {@link ForeignKeyCheck.problems} asks who refers to them.

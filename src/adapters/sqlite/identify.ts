@@ -1,7 +1,8 @@
 /** Who an SQLite database says it is. */
-import { readFileSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import type { Evidence } from "../../environment/evidence.js";
 import type { Identification } from "../../target/target.js";
+import { readableBytes } from "../../target/vitals.js";
 import type { Connection } from "./driver.js";
 import { readMarker } from "./marker.js";
 
@@ -10,7 +11,7 @@ export function identify(connection: Connection): Identification {
   return {
     marker: readMarker(connection),
     place: placeOf(connection.path),
-    signals: [...sizeSignals(connection), ...otherProcesses(connection.path)],
+    signals: sizeSignals(connection),
     description: describe(connection),
   };
 }
@@ -36,27 +37,6 @@ function sizeSignals({ path }: Connection): readonly Evidence[] {
   ];
 }
 
-/** Other processes that hold locks on the database now, where the system tells (Linux: /proc/locks). */
-function otherProcesses(path: string): readonly Evidence[] {
-  const inodes = new Set(
-    [path, `${path}-shm`].flatMap((p) => statSync(p, { throwIfNoEntry: false })?.ino ?? []).map(String),
-  );
-  let locks: string;
-  try {
-    locks = readFileSync("/proc/locks", "utf8");
-  } catch {
-    return []; // Not this system: then nothing is said, and nothing follows from it.
-  }
-  const holders = locks.split("\n").flatMap((line) => {
-    const [, pid, inode] = /\s(\d+)\s[0-9a-f]+:[0-9a-f]+:(\d+)\s/i.exec(line) ?? [];
-    return pid !== undefined && inode !== undefined && inodes.has(inode) && pid !== String(process.pid)
-      ? [pid]
-      : [];
-  });
-  const others = new Set(holders).size;
-  return others === 0 ? [] : [informs("other processes", `${others} hold locks on it`)];
-}
-
 function informs(source: string, detail: string): Evidence {
   return { source, side: "target", strength: "none", says: null, state: "informs", detail };
 }
@@ -66,11 +46,4 @@ function describe(connection: Connection): string {
   const bytes = Number(connection.value("PRAGMA page_count")) * Number(connection.value("PRAGMA page_size"));
   const wal = connection.value("PRAGMA journal_mode") === "wal";
   return `SQLite ${version}, ${connection.path}, ${readableBytes(bytes)}, ${wal ? "WAL" : "rollback journal"}`;
-}
-
-function readableBytes(bytes: number): string {
-  const units = ["bytes", "kB", "MB", "GB", "TB"];
-  let [value, unit] = [bytes, 0];
-  while (value >= 1000 && unit < units.length - 1) [value, unit] = [value / 1000, unit + 1];
-  return unit === 0 ? `${value} bytes` : `${value.toFixed(1)} ${units[unit] ?? ""}`;
 }

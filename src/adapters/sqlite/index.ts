@@ -20,6 +20,7 @@ import type {
   UndoRehearsal,
   WriteSession,
 } from "../../target/target.js";
+import type { VitalColumn, Vitals } from "../../target/vitals.js";
 import { copyDatabase } from "./copy.js";
 import { asTargetError, loadDriver, locate, openFile, type Connection, type Driver } from "./driver.js";
 import { identify } from "./identify.js";
@@ -33,12 +34,15 @@ import {
   readSpent,
 } from "./marker.js";
 import { main } from "./names.js";
+import { largestOf } from "./largest.js";
 import { prepareForReading, readerFor, readRows } from "./read.js";
 import { rehearse } from "./rehearse.js";
 import { rehearseUndo } from "./rehearse-undo.js";
 import { runLockPath } from "./run-lock.js";
 import { readCatalogue, schemaFacts, tableFor } from "./schema.js";
 import { undoSchema } from "./script.js";
+import { StoredRows } from "./stored-rows.js";
+import { countByValue, vitals } from "./vitals.js";
 import { openNoteSession, openWriteSession, type WriteSetting } from "./write.js";
 
 /** How an SQLite target is opened. */
@@ -140,6 +144,19 @@ class SqliteTarget implements Target {
     yield* readRows(readerFor(this.#reader, catalogue, tableFor(catalogue, shape)), shape, keys);
   }
 
+  holdsAll = async (source: ChangeSource, image: "before" | "after"): Promise<boolean> =>
+    this.#reading(() => {
+      const catalogue = readCatalogue(this.#reader);
+      const rows = new StoredRows(this.#reader);
+      try {
+        return source.tables.every(
+          (shape) => rows.join(catalogue, tableFor(catalogue, shape), source, shape)?.stand(image) === true,
+        );
+      } finally {
+        rows.detach();
+      }
+    });
+
   scan = (shape: TableShape): AsyncIterable<Row> => this.#scan(shape);
 
   async *#scan(shape: TableShape): AsyncGenerator<Row, undefined> {
@@ -164,8 +181,17 @@ class SqliteTarget implements Target {
     }
   };
 
+  largestOf = async (shape: TableShape, column: number): Promise<Value> =>
+    this.#reading(() => largestOf(this.#reader, shape, column));
   countRows = async (table: string): Promise<number> =>
     this.#reading(() => Number(this.#reader.value(`SELECT count(*) FROM ${main(table)}`)));
+  countByValue = async (
+    table: string,
+    column: string,
+    values: readonly Value[],
+  ): Promise<readonly number[]> => this.#reading(() => countByValue(this.#reader, table, column, values));
+  vitals = async (newest: readonly VitalColumn[]): Promise<Vitals> =>
+    this.#reading(() => vitals(this.#reader, newest));
   spentFor = async (planDigest: Digest): Promise<SpentMark | null> =>
     this.#reading(() => readSpent(this.#reader, planDigest));
   notes = async (): Promise<readonly Note[]> => this.#reading(() => readNotes(this.#reader));

@@ -2,9 +2,10 @@
  * One rehearsal of an SQL job inside a transaction that its caller opens and rolls back: on the target itself
  * or on a private copy. Where the effect is streamed to, and when, is the caller's.
  */
-import { codeOf, messageOf, RefusedError, UsageError } from "../../base/errors.js";
+import { codeOf, HoldpointError, messageOf, RefusedError, UsageError } from "../../base/errors.js";
 import type { Change, Origin, TableShape } from "../../changeset/change.js";
 import type { SchemaChange, SequenceMove, SqlStatement, Volatile } from "../../target/target.js";
+import type { CaptureFile, Filed } from "./capture-file.js";
 import { Capture, miscounted, TICK, type CapturedTable } from "./capture.js";
 import { compareTable, sharedShape, tableNames, type Side } from "./compare.js";
 import { isConstraint, type Connection, type Driver } from "./driver.js";
@@ -48,6 +49,15 @@ export interface RunFacts {
 interface Source {
   readonly shape: TableShape;
   readonly changes: (origin: Origin) => Iterable<Change>;
+  /** The same into a file, where the engine can do it alone. */
+  readonly file?: (file: CaptureFile, origin: Origin) => Filed | null;
+}
+
+/** Where a run on a private copy puts what the engine can tell by itself. */
+export interface Filing {
+  readonly file: CaptureFile;
+  /** Takes a table's changes over once they are committed; false where it cannot. */
+  readonly take: (shape: TableShape) => boolean;
 }
 
 /** What is known of a run's statements. */
@@ -86,11 +96,12 @@ export class JobRun {
 
   /**
    * Runs the job and emits its net effect: captured by triggers, or where they are not enough by comparing the written
-   * tables with what they were. `onGap` is called before the latter; it may throw.
+   * tables with what they were. `onGap` is called before the latter; it may throw. With `filing`, which only a private copy
+   * has, the transaction may be committed at the end.
    * @throws UsageError ERR_JOB_FAILED, ERR_JOB_STATEMENT; RefusedError ERR_MARKER_TOUCHED; TargetError
    * ERR_TARGET_UNSUPPORTED; and whatever the bounds throw.
    */
-  rehearse(at: Date, emit: Emit, onGap: () => void): RunFacts {
+  rehearse(at: Date, emit: Emit, onGap: () => void, filing: Filing | null = null): RunFacts {
     const marker = markerObjects(this.#writer);
     this.#writer.exec("SAVEPOINT holdpoint_job");
     let noted = nothingNoted();
@@ -105,7 +116,7 @@ export class JobRun {
     }
     if (markerObjects(this.#writer) !== marker) throw markerTouched();
     const facts = this.#schemaFacts();
-    const { second, ...told } = this.#tell(sources, noted, emit);
+    const { second, ...told } = this.#tell(sources, noted, emit, filing);
     return { ...facts, ...told, volatile: this.#findVolatile(at, play, second) };
   }
 
@@ -247,7 +258,7 @@ export class JobRun {
     return miscounted(countRows(this.#before.connection, name), countRows(this.#writer, name), table.seen());
   }
 
-  #tell(sources: readonly Source[], noted: Noted, emit: Emit): Told {
+  #tell(sources: readonly Source[], noted: Noted, emit: Emit, filing: Filing | null = null): Told {
     const second = noted.volatile ? new SecondRun(this.#driver) : null;
     const deferred = readObjects(this.#writer).some((o) => /deferr/i.test(o.sql ?? ""));
     const enforced = this.#writer.value("PRAGMA foreign_keys") === 1n;
@@ -256,14 +267,18 @@ export class JobRun {
     const rowsBefore: Record<string, number> = {};
     const origins: Record<string, Origin> = {};
     const notices: string[] = [];
+    const filed: TableShape[] = [];
+    const mayFile = filing !== null && second === null && references === null ? filing : null;
     // The driver lets nothing be written while rows are read, unless told otherwise; the job is done by now.
     this.#writer.db.unsafeMode(true);
     try {
       for (const source of sources) {
         const origin = originOf(noted, source.shape.name);
-        let replaced = 0;
-        let any = false;
-        for (const change of source.changes(origin ?? "unknown")) {
+        const told = mayFile === null ? null : (source.file?.(mayFile.file, origin ?? "unknown") ?? null);
+        if (told !== null && told.rows > 0) filed.push(source.shape);
+        let replaced = told === null ? 0 : told.rows - told.inserts;
+        let any = told !== null && told.rows > 0;
+        for (const change of told === null ? source.changes(origin ?? "unknown") : []) {
           emit(source.shape, change);
           second?.remember(source.shape, change);
           references?.look(change);
@@ -283,6 +298,7 @@ export class JobRun {
         }
       }
       if (references !== null) refuseBroken(references);
+      if (mayFile !== null) this.#handOver(mayFile, filed);
       return { rowsBefore, origins, notices, second };
     } catch (e) {
       second?.close();
@@ -291,6 +307,18 @@ export class JobRun {
       references?.close();
       this.#writer.db.unsafeMode(false);
     }
+  }
+
+  /** The copy is thrown away: what was done there may be committed, so that another connection can read the file. */
+  #handOver(filing: Filing, filed: readonly TableShape[]): void {
+    if (filed.length === 0) return;
+    this.#writer.exec("COMMIT");
+    const refused = filed.find((shape) => !filing.take(shape));
+    if (refused === undefined) return;
+    throw new HoldpointError({
+      code: "ERR_INTERNAL",
+      message: `what the job does to ${refused.name} was captured and could not be taken over`,
+    });
   }
 
   // ---- once more
@@ -328,7 +356,11 @@ const WRITERS: readonly Writer[] = ["job", "cascade", "trigger"];
 
 function slotSource(table: CapturedTable): Source {
   const shape = table.shape();
-  return { shape, changes: (origin) => table.changes(shape, origin) };
+  return {
+    shape,
+    changes: (origin) => table.changes(shape, origin),
+    file: (file, origin) => table.file(file, shape, origin),
+  };
 }
 
 function* compared(name: string, before: Side, after: Side, origin: Origin): Generator<Change, undefined> {

@@ -14,18 +14,34 @@ import { statSync } from "node:fs";
 import { join } from "node:path";
 import type { Clock, Random } from "../../base/clock.js";
 import { digestStream, type Digest } from "../../base/digest.js";
-import { messageOf, RefusedError, UsageError } from "../../base/errors.js";
+import { HoldpointError, messageOf, RefusedError, UsageError } from "../../base/errors.js";
 import { afterOf, type Change, type ChangeSink, type TableShape } from "../../changeset/change.js";
 import { sameRow, type Row } from "../../changeset/value.js";
 import type { Rehearsal, RunnableJob, SchemaFacts, SqlStatement } from "../../target/target.js";
 import { sharedShape, tableNames, type Side } from "./compare.js";
-import { attachBefore, compareCopies } from "./compare-copies.js";
+import { attachBefore, compareCopies, fileComparison } from "./compare-copies.js";
+import { CaptureFile } from "./capture-file.js";
 import { cloneFile, copyDatabase, makeScratch } from "./copy.js";
 import { asTargetError, isBusy, openFile, type Connection, type Driver } from "./driver.js";
-import { JobRun, markerObjects, markerTouched, type Bounds, type Emit, type RunFacts } from "./job-run.js";
+import {
+  JobRun,
+  markerObjects,
+  markerTouched,
+  type Bounds,
+  type Emit,
+  type Filing,
+  type RunFacts,
+} from "./job-run.js";
 import { fold, isOurs, main, quote } from "./names.js";
 import { prepareForReading, readerFor } from "./read.js";
-import { assertSupported, readCatalogue, readObjects, schemaFacts, unsupported } from "./schema.js";
+import {
+  assertSupported,
+  encodingOf,
+  readCatalogue,
+  readObjects,
+  schemaFacts,
+  unsupported,
+} from "./schema.js";
 import { readSequences, schemaChanges, sequenceMoves } from "./schema-changes.js";
 import { checkTexts } from "./statements.js";
 
@@ -194,12 +210,13 @@ async function rehearseOnCopy(
       before.exec("BEGIN");
       const side: Side = { connection: before, catalogue: readCatalogue(before) };
       const schema = schemaFacts(before, setting.foreignKeys);
+      const filing = filingInto(sink, writer, scratch.path);
       writer.exec("BEGIN IMMEDIATE");
       const run = new JobRun(setting.driver, writer, side, statements, {
         row: () => undefined,
         statement: () => undefined,
       });
-      const facts = run.rehearse(setting.clock.now(), into(sink), () => undefined);
+      const facts = run.rehearse(setting.clock.now(), into(sink), () => undefined, filing);
       return { where: "copy", schema, ...facts, notices: [...notices, ...facts.notices], lockMs: 0 };
     } finally {
       writer.rollback();
@@ -210,6 +227,14 @@ async function rehearseOnCopy(
   } finally {
     scratch.remove();
   }
+}
+
+/** Null for a sink that takes changes one by one, and for text that no file of ours holds as it is. */
+function filingInto(sink: ChangeSink, writer: Connection, folder: string): Filing | null {
+  const { addStored } = sink;
+  if (addStored === undefined || encodingOf(writer) !== "UTF-8") return null;
+  const file = new CaptureFile(writer, folder);
+  return { file, take: (shape) => addStored(shape, file.stored()) };
 }
 
 async function timedCopy(
@@ -263,7 +288,9 @@ async function rehearseProgram(
     const after = openResult(setting, path, before);
     try {
       const written = setting.reader.value("PRAGMA data_version") !== version;
-      const facts = factsBetween(setting, before, after, sink, written);
+      // Where somebody wrote meanwhile each change is held against what the target is now.
+      const filing = written ? null : filingInto(sink, after, scratch.path);
+      const facts = factsBetween(setting, before, after, sink, { written, filing });
       return {
         where: "copy",
         schema: schemaFacts(before, setting.foreignKeys),
@@ -299,19 +326,22 @@ function factsBetween(
   before: Connection,
   after: Connection,
   sink: ChangeSink,
-  written: boolean,
+  { written, filing }: { readonly written: boolean; readonly filing: Filing | null },
 ): RunFacts {
   const [was, is] = [sideOf(before), sideOf(after)];
   refuseUnheld(was, is);
   attachBefore(was, is);
   const emit = into(sink);
   const rowsBefore: Record<string, number> = {};
+  const taken: TableShape[] = [];
   const rival = written ? new RivalWrites(setting.reader) : null;
   for (const name of tableNames(was.catalogue, is.catalogue)) {
     const shape = sharedShape(name, was, is);
     if (shape === null || isUnheld(name, was, is)) continue;
-    let changes = 0;
-    for (const change of compareCopies(name, was, is)) {
+    const filed = filing === null ? null : fileComparison(name, was, is, filing.file);
+    if (filed !== null && filed.rows > 0) taken.push(shape);
+    let changes = filed?.rows ?? 0;
+    for (const change of filed === null ? compareCopies(name, was, is) : []) {
       changes++;
       rival?.look(shape, change);
       emit(shape, change);
@@ -319,6 +349,8 @@ function factsBetween(
     if (changes > 0)
       rowsBefore[shape.name] = was.catalogue.byName.has(fold(name)) ? countRows(before, name) : 0;
   }
+  // Last: whoever takes it holds the file from then on.
+  for (const shape of taken) if (filing?.take(shape) !== true) throw notTaken(shape.name);
   return {
     schemaChanges: schemaChanges(
       { before: readObjects(before), after: readObjects(after) },
@@ -334,6 +366,13 @@ function factsBetween(
     origins: {},
     notices: written ? ["another process wrote to the target while the job was rehearsed"] : [],
   };
+}
+
+function notTaken(table: string): HoldpointError {
+  return new HoldpointError({
+    code: "ERR_INTERNAL",
+    message: `what the job does to ${table} was found and could not be taken over`,
+  });
 }
 
 function sideOf(connection: Connection): Side {

@@ -25,6 +25,7 @@ import { readCatalogue, schemaFacts, tableFor, type Catalogue } from "./schema.j
 import { runScript } from "./script.js";
 import { readSequences, type Sequences } from "./schema-changes.js";
 import { SilencedTriggers } from "./silence.js";
+import { StoredRows } from "./stored-rows.js";
 import { isAsAfter, TableWriter } from "./table-writer.js";
 
 /** What a session is opened with. */
@@ -60,6 +61,7 @@ class SqliteWriteSession implements WriteSession {
   readonly #setting: WriteSetting;
   readonly #lock: RunLock;
   readonly #connection: Connection;
+  readonly #storedRows: StoredRows;
   /** Set when a batch found problems: it must not be committed. */
   #problems = 0;
   #closed = false;
@@ -74,6 +76,7 @@ class SqliteWriteSession implements WriteSession {
       readonly: false,
       foreignKeys: false,
     });
+    this.#storedRows = new StoredRows(this.#connection);
     prepareForReading(this.#connection);
     // The driver's default for WAL would let a power cut take back what we said was committed.
     this.#connection.exec("PRAGMA synchronous = FULL");
@@ -81,6 +84,7 @@ class SqliteWriteSession implements WriteSession {
 
   begin = async (kind?: BatchKind): Promise<void> => {
     try {
+      this.#storedRows.detach();
       // The switch works only outside a transaction; rows are written with references silent, scripts run as the job did.
       this.#connection.exec(
         `PRAGMA foreign_keys = ${kind?.script === true && this.#setting.foreignKeys ? "ON" : "OFF"}`,
@@ -130,7 +134,9 @@ class SqliteWriteSession implements WriteSession {
     const problems: WriteProblem[] = [];
     for (const shape of sortedTables(source.tables)) {
       if (shape.keyKind === "none") continue;
-      const reader = readerFor(this.#connection, catalogue, tableFor(catalogue, shape));
+      const info = tableFor(catalogue, shape);
+      if (this.#storedRows.join(catalogue, info, source, shape)?.stand("after") === true) continue;
+      const reader = readerFor(this.#connection, catalogue, info);
       for (const [change, now] of reader.byKeys(shape, source.changes(shape.name), (c) => c.key)) {
         if (isAsAfter(shape, change, now)) continue;
         problems.push({ kind: "drift", change, now, nowCount: now === null ? 0 : 1 });
@@ -192,11 +198,21 @@ class SqliteWriteSession implements WriteSession {
     const problems: WriteProblem[] = [];
     const before = this.#totalChanges();
     for (const shape of tables) {
-      const reader = readerFor(this.#connection, catalogue, tableFor(catalogue, shape));
-      const writer = new TableWriter(this.#setting.driver, reader, shape);
+      const info = tableFor(catalogue, shape);
+      const joined = this.#storedRows.join(catalogue, info, source, shape);
+      const already = joined?.write() ?? { written: 0, whole: false };
+      written += already.written;
+      executed += joined?.executed ?? 0;
+      if (already.whole) continue;
+      const writer = new TableWriter(
+        this.#setting.driver,
+        readerFor(this.#connection, catalogue, info),
+        shape,
+      );
       const outcome = writer.write(() => source.changes(shape.name));
       written += outcome.written;
-      alreadyDone += outcome.alreadyDone;
+      // What the engine wrote before it stopped, the writer finds as it should be.
+      alreadyDone += outcome.alreadyDone - already.written;
       executed += writer.executed;
       problems.push(...outcome.problems);
     }
@@ -227,7 +243,8 @@ class SqliteWriteSession implements WriteSession {
     if (!this.#setting.foreignKeys || catalogue.tables.every((t) => t.foreignKeys.length === 0)) return [];
     const check = new ForeignKeyCheck(this.#connection, catalogue);
     try {
-      for (const shape of tables) for (const change of source.changes(shape.name)) check.look(change);
+      for (const shape of tables.filter((t) => check.concerns(t.name)))
+        for (const change of source.changes(shape.name)) check.look(change);
       return check.problems();
     } finally {
       check.close();

@@ -1,10 +1,11 @@
 /** `apply`: write exactly what was signed. */
 import { readFile } from "node:fs/promises";
 import { codeOf, UsageError } from "../../base/errors.js";
-import { type Applied, applyPlan } from "../../operations/apply.js";
+import { type Applied, applyPlan, type DecisionPoint } from "../../operations/apply.js";
 import { planToResume } from "../../operations/writing/begun.js";
 import type { BreakGlassRequest } from "../../operations/consent/break-glass.js";
 import { renderApplyEnd, type ApplyEnd } from "../../render/apply.js";
+import { renderBanner } from "../../render/banner.js";
 import { when } from "../../render/numbers.js";
 import { collect, type Context, type Outcome, type Register } from "../command.js";
 import type { Toolbox } from "../../operations/toolbox.js";
@@ -192,8 +193,13 @@ export function confirmer(
   cx: Context,
   flag: string | undefined,
   what: string,
-): (target: string) => Promise<void> {
-  return async (target) => {
+): (at: DecisionPoint) => Promise<void> {
+  return async ({ target, verdict, approvers }) => {
+    // The first banner has scrolled away, or was never there: what is about to be written is said where it is decided.
+    if (flag === undefined && cx.streams.isInteractive) {
+      const note = approvers.length === 0 ? "nobody else is asked" : `approved by ${approvers.join(", ")}`;
+      cx.say(renderBanner({ verdict, target, note }, cx.streams.errPalette, cx.streams.width));
+    }
     const typed =
       flag ??
       (await cx.prompter.ask({

@@ -239,6 +239,7 @@ function factsOf(tools: Toolbox, reviewed: Review): PlanFactsView {
     verdict: examined?.verdict ?? null,
     identity: examined?.marker?.identity ?? null,
     odd: reviewed.odd,
+    facts: reviewed.facts,
     undo: reviewed.undo ?? untried(reviewed),
     description: examined?.identification.description ?? null,
     how: showing(masked),

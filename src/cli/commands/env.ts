@@ -4,10 +4,13 @@ import { UsageError } from "../../base/errors.js";
 import { targetConfigOf } from "../../config/config.js";
 import { writeIdentity } from "../../config/write-identity.js";
 import { checkEnvironment, pinEnvironment, type PinPreview } from "../../operations/env.js";
+import { ageInWords } from "../../operations/judging/examine.js";
 import type { Toolbox } from "../../operations/toolbox.js";
+import type { Marker } from "../../target/marker.js";
 import { holdWords } from "../../render/hold.js";
 import { renderEnvCheck } from "../../render/envcheck.js";
 import { type PinView, renderPin, renderTargets } from "../../render/pin.js";
+import { originJson } from "../views/plan.js";
 import { collect, type Context, type Outcome, type Register } from "../command.js";
 import { describeCommand } from "../help.js";
 import { repin, type RepinFlags } from "./repin.js";
@@ -122,7 +125,7 @@ async function checkTarget(
         expected: e.expected ?? null,
         found: e.found ?? null,
       })),
-      origins: origins.map((o) => ({ part: o.part, from: o.from, inherited: o.inherited })),
+      origins: origins.map(originJson),
       description: checked.description,
       hold:
         checked.hold === null
@@ -135,7 +138,7 @@ async function checkTarget(
       verdict,
       description: checked.description,
       ...(checked.hold === null ? {} : { hold: holdWords(checked.hold) }),
-      origins: origins.map((o) => `${o.part} from ${o.from}`),
+      origins: origins.map((o) => [`${o.part} from ${o.from}`, ...ageInWords(o)].join(", ")),
       next: verdict.contradicted ? [] : next,
     }),
     ...(checked.debts.length === 0
@@ -167,9 +170,20 @@ async function pinTarget(cx: Context, target: string, flags: PinFlags): Promise<
     ledger: marker.ledger,
   };
   if (!pinned.written) {
-    return { result: { ...result, sql: pinned.sql }, text: `${pinned.sql.join("\n")}\n` };
+    return { result: { ...result, sql: pinned.sql }, text: sqlText(target, marker, pinned.sql) };
   }
   return { result, text: cx.screen(renderPin, pinView(tools, target, pinned, true)), targetChanged: "yes" };
+}
+
+/** Comments say what the SQL is and what is left to do, because the page is handed to somebody else. */
+function sqlText(target: string, marker: Marker, sql: readonly string[]): string {
+  return [
+    `-- Pins ${target} as ${marker.environment}. Run it whole, as an owner of the database.`,
+    `-- Trust bundle ${marker.bundle}: compare it with holdpoint trust show --on ${target}`,
+    `-- Then write under ${target} in holdpoint.yaml:  identity: ${marker.identity}`,
+    ...sql.map((statement) => `${statement};`),
+    "",
+  ].join("\n");
 }
 
 async function confirmPin(

@@ -126,22 +126,25 @@ function resultWords(r: RunRecord): string {
 async function showOne(cx: Context, ref: string): Promise<Outcome> {
   const { run, entries } = await showRun(await cx.tools(), ref);
   const last = entries.at(-1);
-  return {
-    result: {
-      run: runJson(run),
-      entries: entries.map((e) => ({ ...e.entry, digest: e.digest })),
-    },
-    text: cx.screen(renderEntries, {
-      title: `${run.id} on ${run.target}`,
-      entries: entries.map(({ entry }) => ({
-        sequence: entry.sequence,
-        at: entry.at,
-        kind: entry.kind,
-        facts: Object.entries(entry.facts).flatMap(([k, v]) => factWords(k, v)),
-      })),
-      chain: last === undefined ? { kind: "none" } : chainOf(last.entry.sequence + 1, last.digest),
-    }),
+  const result = {
+    run: runJson(run),
+    entries: entries.map((e) => ({ ...e.entry, digest: e.digest })),
   };
+  const text = cx.screen(renderEntries, {
+    title: `${run.id} on ${run.target}`,
+    entries: entries.map(({ entry }) => ({
+      sequence: entry.sequence,
+      at: entry.at,
+      kind: entry.kind,
+      facts: Object.entries(entry.facts).flatMap(([k, v]) => factWords(k, v)),
+    })),
+    chain: last === undefined ? { kind: "none" } : chainOf(last.entry.sequence + 1, last.digest),
+  });
+  if (cx.json) return { result, text };
+  const paged = cx.paged();
+  await paged.write(text);
+  await paged.end();
+  return { result, text: "" };
 }
 
 /** Signed bytes and signatures stand whole in `--json`. */

@@ -15,6 +15,7 @@ import { showing } from "../views/rows.js";
 export interface PlanFlags extends PacingFlags {
   readonly putBack?: boolean;
   readonly mode?: string;
+  readonly snapshot?: string;
   readonly on: string;
   readonly set: readonly string[];
   readonly key?: string;
@@ -54,6 +55,7 @@ export function planOptions(command: Command): Command {
       "--mode <mode>",
       "rows, or script: an SQL file runs again at apply, and stays only if its effect is the signed one",
     )
+    .option("--snapshot <level>", "keep more than the plan's rows before the first write: tables or database")
     .option("--put-back", "put a wave back when a check fails after it; else the run just stops")
     .argument("[job]", "a job of holdpoint.yaml, or a file (.sql, .js, .ts)")
     .requiredOption("--on <target>", "the target; there is no default")
@@ -100,6 +102,7 @@ export async function planFromFlags(
     pacing,
     putBack: flags.putBack === true,
     ...(flags.mode === undefined ? {} : { mode: modeOf(flags.mode) }),
+    ...(flags.snapshot === undefined ? {} : { snapshot: levelOf(flags.snapshot) }),
   });
   return { tools, made, masked: tools.project.config.targets[flags.on]?.mask ?? [] };
 }
@@ -121,7 +124,7 @@ export function planOutcome(
     how: showing(masked),
     next: how.next ?? nextSteps(made),
   };
-  const denied = made.decision.kind === "deny" ? deniedError(made) : undefined;
+  const denied = made.decision.kind === "deny" ? (made.missed ?? deniedError(made)) : undefined;
   const hasChanges = made.summary.rows > 0;
   return {
     result: planResult(facts),
@@ -189,6 +192,15 @@ function lifetimeOf(text: string | undefined): number {
     code: "ERR_USAGE",
     message: `--expires ${text ?? ""} is no lifetime for a plan`,
     why: "a duration such as 4h or 2d, at most 30d",
+  });
+}
+
+function levelOf(text: string): "tables" | "database" {
+  if (text === "tables" || text === "database") return text;
+  throw new UsageError({
+    code: "ERR_USAGE",
+    message: `--snapshot is tables or database, not ${text}`,
+    why: "the plan's own rows are always kept; tables: all that it touches; database: everything",
   });
 }
 

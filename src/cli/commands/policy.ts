@@ -1,8 +1,9 @@
 /** `policy`: what the rules say about a plan and why, and whether the rules themselves hold. */
 import { UsageError } from "../../base/errors.js";
-import { lintProject, testPolicies } from "../../operations/check-policies.js";
+import { lintAgainst, lintProject, testPolicies } from "../../operations/check-policies.js";
 import { type Explained, explainPlan } from "../../operations/explain-policy.js";
 import { shortDigest } from "../../base/digest.js";
+import type { LintFinding } from "../../policy/lint.js";
 import { renderPolicyExplain } from "../../render/explain-policy.js";
 import { renderPolicyLint, renderPolicyTests } from "../../render/policy-checks.js";
 import type { Context, Outcome, Register } from "../command.js";
@@ -66,12 +67,20 @@ export const registerPolicy: Register = (program, run) => {
     ],
     exits: [],
   });
-  const lint = policy.command("lint").action(() => run("policy-lint", lintCommand));
+  const lint = policy
+    .command("lint")
+    .option("--on <target>", "hold assertions and caps against this target's tables too")
+    .action((flags: { readonly on?: string }) =>
+      run("policy-lint", (cx) => lintCommand(cx, flags.on ?? null)),
+    );
   describeCommand(lint, {
     group: "Understand",
-    summary: "rules never heard, groups of nobody, windows that never open",
-    examples: [{ line: "holdpoint policy lint", what: "ends with 2 when there is an error" }],
-    exits: [],
+    summary: "rules never heard, groups of nobody, windows that never open, bad SQL",
+    examples: [
+      { line: "holdpoint policy lint", what: "ends with 2 when there is an error; asks no target" },
+      { line: "holdpoint policy lint --on elb-prod", what: "also finds tables and columns that it has not" },
+    ],
+    exits: [39],
   });
 };
 
@@ -180,8 +189,14 @@ async function testCommand(cx: Context, file: string | null): Promise<Outcome> {
   };
 }
 
-async function lintCommand(cx: Context): Promise<Outcome> {
-  const findings = await lintProject(cx.cwd, new Date());
+/** Without a store: a pipeline that only looks at policies has none, and makes none. */
+async function lintAlone(cx: Context): Promise<readonly LintFinding[]> {
+  const { queryPreparer } = await import("../wiring.js");
+  return lintProject(cx.cwd, new Date(), await queryPreparer());
+}
+
+async function lintCommand(cx: Context, on: string | null): Promise<Outcome> {
+  const findings = on === null ? await lintAlone(cx) : await lintAgainst(await cx.tools(), on);
   const errors = findings.filter((f) => f.severity === "error");
   const result = { errors: errors.length, warnings: findings.length - errors.length, findings };
   const text = cx.screen(renderPolicyLint, findings);

@@ -13,7 +13,7 @@ const FILES: Readonly<Record<string, () => Readonly<Record<string, unknown>>>> =
   config: configJsonSchema,
 };
 
-const NAMES = [...Object.keys(FILES), ...Object.keys(RESULTS)];
+const NAMES = [...Object.keys(FILES), "holdpoint", ...Object.keys(RESULTS)];
 
 export const registerSchema: Register = (program, run) => {
   const command = program

@@ -172,24 +172,34 @@ function markdownOf(f: PlanFactsView, format: MarkdownFormat): string {
   );
 }
 
-function everyRow(cx: Context, shown: Shown, changes: Iterable<Change>, how: Showing): Outcome {
+async function everyRow(
+  cx: Context,
+  shown: Shown,
+  changes: Iterable<Change>,
+  how: Showing,
+): Promise<Outcome> {
   if (cx.json)
     return { result: { plan: shown.id, rows: [...changes].map((c) => rowJson(c, shown, how)) }, text: "" };
-  // Rows stream to stdout in portions; a plan of ten million rows never stands in memory.
+  // Rows go out in portions; a plan of ten million rows never stands in memory.
   const { streams } = cx;
+  const paged = cx.paged();
   let portion: Change[] = [];
-  const flush = (): void => {
+  let reads = true;
+  const flush = async (): Promise<void> => {
     if (portion.length > 0)
-      streams.out(renderRows(rowViews(portion, shown.shapes, how), streams.outPalette, streams.width));
+      reads = await paged.write(
+        renderRows(rowViews(portion, shown.shapes, how), streams.outPalette, streams.width),
+      );
     portion = [];
   };
   for (const change of changes) {
     const last = portion.at(-1);
-    if (portion.length >= 200 || (last !== undefined && last.table !== change.table)) flush();
+    if (portion.length >= 200 || (last !== undefined && last.table !== change.table)) await flush();
+    if (!reads) break;
     portion.push(change);
-    if (streams.outClosed()) break;
   }
-  flush();
+  await flush();
+  await paged.end();
   return { result: null, text: "" };
 }
 

@@ -9,6 +9,7 @@ import {
   listSnapshots,
   type ListedSnapshot,
   pruneSnapshots,
+  refuseRestoreOver,
   restoreSnapshot,
   takeSnapshot,
   verifySnapshot,
@@ -125,7 +126,13 @@ const list: Sub = (parent, run) => {
   });
 };
 
-function listedJson({ record, manifest, neededBy, why }: ListedSnapshot): Record<string, unknown> {
+function listedJson({
+  record,
+  manifest,
+  neededBy,
+  why,
+  isRecorded,
+}: ListedSnapshot): Record<string, unknown> {
   return {
     snapshot: record.id,
     target: record.target,
@@ -136,7 +143,8 @@ function listedJson({ record, manifest, neededBy, why }: ListedSnapshot): Record
     manifest: record.manifest,
     run: record.run,
     needed_by: neededBy,
-    damage: why,
+    damage: isRecorded ? why : null,
+    recorded: isRecorded,
   };
 }
 
@@ -145,6 +153,7 @@ function lineOf({
   manifest,
   neededBy,
   why,
+  isRecorded,
 }: ListedSnapshot): Parameters<typeof renderSnapshots>[0][number] {
   const needed = neededBy.length === 0 ? "" : `, needed to undo ${neededBy.join(", ")}`;
   return {
@@ -153,7 +162,13 @@ function lineOf({
     target: record.target,
     level: manifest?.level ?? "?",
     rows: manifest?.rows ?? null,
-    note: why === null ? (record.run === null ? "by hand" : `for ${record.run}${needed}`) : `DAMAGED: ${why}`,
+    note: !isRecorded
+      ? `NOT RECORDED: its taking was interrupted; holdpoint snapshot prune ${record.id}`
+      : why === null
+        ? record.run === null
+          ? "by hand"
+          : `for ${record.run}${needed}`
+        : `DAMAGED: ${why}`,
   };
 }
 
@@ -266,9 +281,20 @@ const restore: Sub = (parent, run) => {
   const command = parent
     .command("restore")
     .argument("<snapshot>", "an id, or the beginning of one")
-    .requiredOption("--to <file>", "a new file; nothing is overwritten")
-    .action((ref: string, flags: { readonly to: string }) =>
+    .option("--to <file>", "a new file; nothing is overwritten")
+    .option(
+      "--over <target>",
+      "never done: shows which newer rows of the target it would destroy, and the way to merge",
+    )
+    .action((ref: string, flags: { readonly to?: string; readonly over?: string }) =>
       run("snapshot-restore", async (cx) => {
+        if (flags.over !== undefined && flags.to === undefined)
+          return refuseRestoreOver(await cx.tools(), ref, flags.over);
+        if (flags.to === undefined || flags.over !== undefined)
+          throw new UsageError({
+            code: "ERR_USAGE",
+            message: "say where to: --to FILE, or --over TARGET to see what that would destroy",
+          });
         const path = resolve(cx.cwd, flags.to);
         const manifest = await restoreSnapshot(await cx.tools(), ref, path);
         return {
@@ -295,6 +321,10 @@ const restore: Sub = (parent, run) => {
       {
         line: "holdpoint snapshot restore sn_5c0e2fqa --to /srv/tmp/elb-0900.db",
         what: "to look, or to start elsewhere",
+      },
+      {
+        line: "holdpoint snapshot restore sn_5c0e2fqa --over elb-prod",
+        what: "what a restore over the target would destroy; merge instead",
       },
     ],
     exits: [35, 36],

@@ -190,14 +190,18 @@ function countsOf(c: Undone["counts"]): {
   readonly merged: number;
   readonly conflict: number;
   readonly gone: number;
+  readonly reversed: number;
+  readonly left: number;
   readonly outside: number;
 } {
   return {
     put_back: c.putBack,
-    nothing_to_do: c.nothingToDo + c.gone,
+    nothing_to_do: c.nothingToDo + c.gone + c.left,
     merged: c.merged,
     conflict: c.conflict,
     gone: c.gone,
+    reversed: c.reversed,
+    left: c.left,
     outside: c.outside,
   };
 }

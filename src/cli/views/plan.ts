@@ -7,12 +7,15 @@ import type { Odd } from "../../changeset/odd.js";
 import type { Summary } from "../../changeset/summarise.js";
 import type { Verdict } from "../../environment/evidence.js";
 import type { Decision } from "../../policy/decision.js";
+import type { EffectFacts } from "../../operations/judging/effect-facts.js";
 import type { ValueOrigin } from "../../operations/toolbox.js";
 import { card, type Card, type CardFacts } from "../../render/card.js";
+import { ageInWords } from "../../operations/judging/examine.js";
 import { agreement } from "../../render/envcheck.js";
 import { count } from "../../render/numbers.js";
 import type { EffectLine, PlanView } from "../../render/plan.js";
 import { oddFacts, oddViews } from "./odd.js";
+import { againstWords, leavingWords, sumWords } from "./facts.js";
 import { patternViews, rowViews, type Showing } from "./rows.js";
 
 /** What is known of a plan where it is shown. */
@@ -28,6 +31,7 @@ export interface PlanFactsView {
   /** The identity that the target shows here; null where it was not asked or is not pinned. */
   readonly identity: string | null;
   readonly odd: Odd;
+  readonly facts: EffectFacts;
   /** The way back as it was tried; null where it was not. */
   readonly undo: PlannedUndo | null;
   readonly description: string | null;
@@ -72,9 +76,16 @@ export function planView(f: PlanFactsView): PlanView {
   };
 }
 
+/** One origin in JSON. */
+export function originJson(o: ValueOrigin): Readonly<Record<string, unknown>> {
+  return { part: o.part, from: o.from, inherited: o.inherited, age: o.age ?? null };
+}
+
 /** Parts of the address that came from the shell around: an address nobody typed here is the one that misleads. */
 export function inheritedParts(origins: readonly ValueOrigin[]): readonly string[] {
-  return origins.filter((o) => o.inherited).map((o) => `${o.part}, inherited: ${o.from}`);
+  return origins
+    .filter((o) => o.inherited)
+    .map((o) => `${o.part}, inherited: ${[o.from, ...ageInWords(o)].join(", ")}`);
 }
 
 /** The five slots, computed here. */
@@ -93,6 +104,7 @@ export function cardFacts(f: PlanFactsView): CardFacts {
     contradicted: verdict?.contradicted ?? false,
     evidence: verdict?.evidence ?? [],
     readHere: verdict !== null,
+    ...(statement.rehearsal.clone === undefined ? {} : { clone: statement.rehearsal.clone.name }),
     planned: {
       verdict: statement.target.verdict,
       samePlace: verdict === null || f.identity === statement.target.identity,
@@ -112,12 +124,12 @@ export function cardFacts(f: PlanFactsView): CardFacts {
     patterns,
     schemaChanges: statement.schema.changes.length,
     requestedBy: requestedBy(statement),
-    committed: null,
-    againstDirection: [],
-    externalEffects: [],
+    source: f.facts.source,
+    againstDirection: againstWords(f.facts, f.how),
+    externalEffects: leavingWords(f.facts),
     expect: statement.job?.expect ?? null,
     guess: f.guess ?? null,
-    sums: [],
+    sums: sumWords(f.facts),
     odd: oddFacts(f.odd, f.how),
     undo: {
       rehearsed: rehearsedOf(f.undo),
@@ -157,7 +169,7 @@ export function planResult(f: PlanFactsView): Record<string, unknown> {
         columns: t.columns,
       })),
     },
-    origins: (f.origins ?? []).map((o) => ({ part: o.part, from: o.from, inherited: o.inherited })),
+    origins: (f.origins ?? []).map(originJson),
     has_changes: summary.rows > 0 || statement.schema.changes.length > 0,
     target: {
       name: statement.target.name,
@@ -173,6 +185,7 @@ export function planResult(f: PlanFactsView): Record<string, unknown> {
     requirement: f.decision.requirement,
     rules: f.decision.rules.map((r) => ({ rule: r.rule, at: r.at, effect: r.effect, because: r.because })),
     card: summary.rows === 0 ? null : planCard(f),
+    sums: f.facts.sums,
     mode: statement.mode,
     schema_changes: statement.schema.changes,
     volatile: statement.volatile,
@@ -223,12 +236,14 @@ function expectationOf(statement: PlanStatement, summary: Summary): string | nul
   const expect = statement.job?.expect ?? null;
   if (expect === null) return null;
   const ranges = Object.entries(expect).flatMap(([table, ops]) =>
-    Object.entries(ops).map(([op, [least, most]]) => {
+    Object.entries(ops).flatMap(([op, [least, most]]) => {
       const found = countOfOp(summary, table, op);
       const words = `${count(least)}..${count(most)} ${op}s of ${table}`;
-      return found >= least && found <= most ? words : `${words} (found ${count(found)}: OUTSIDE)`;
+      if (found < least || found > most) return [`${words} (found ${count(found)}: OUTSIDE)`];
+      return most === 0 ? [] : [words];
     }),
   );
+  if (ranges.length === 0) return null;
   const outside = ranges.some((r) => r.endsWith("OUTSIDE)"));
   return `Expected ${ranges.join(", ")}${outside ? "." : ": inside."}`;
 }

@@ -22,6 +22,7 @@ import {
   withTargetIfReached,
 } from "../judging/examine.js";
 import { claimsOf, decideEffect, summaryOf } from "../judging/judge-plan.js";
+import { type EffectFacts, effectFacts } from "../judging/effect-facts.js";
 import { oddOf } from "../judging/odd.js";
 import { presentRows } from "../judging/script.js";
 import { verdictClaimed } from "../judging/show-decision.js";
@@ -44,6 +45,7 @@ export interface Review {
   readonly summary: Summary;
   readonly decision: Decision;
   readonly odd: Odd;
+  readonly facts: EffectFacts;
   /** The target as this machine read it; null where it could not. */
   readonly examined: Examined | null;
   /** Why the target was not read here; null where it was. */
@@ -71,6 +73,8 @@ export async function review<T>(
   ref: string,
   work: (review: Review) => Promise<T>,
 ): Promise<T> {
+  // A stranger's bytes are first read where there is nothing to reach; only what holds is read here.
+  await tools.verifyApart(ref);
   const plan = await loadPlan(tools, ref);
   try {
     return await withTargetIfReached(tools, plan.statement.target.name, async (reached) =>
@@ -115,7 +119,7 @@ async function reviewSeen(tools: Toolbox, plan: LoadedPlan, examined: Examined):
   const undo = moved > 0 ? null : await rehearsedUndo(tools, examined, plan.changes, plan.statement);
   const { guardedAs } = examined.verdict;
   return {
-    ...(await reviewed(tools, plan, examined)),
+    ...(await reviewed(tools, plan, summary, examined)),
     plan,
     summary,
     decision,
@@ -162,7 +166,7 @@ async function reviewUnseen(tools: Toolbox, plan: LoadedPlan, why: string): Prom
     claims: claimsOf(statement),
   });
   return {
-    ...(await reviewed(tools, plan, null)),
+    ...(await reviewed(tools, plan, summary, null)),
     plan,
     summary,
     decision,
@@ -179,15 +183,17 @@ async function reviewUnseen(tools: Toolbox, plan: LoadedPlan, why: string): Prom
 async function reviewed(
   tools: Toolbox,
   plan: LoadedPlan,
+  summary: Summary,
   examined: Examined | null,
-): Promise<Pick<Review, "given" | "rejected" | "odd">> {
+): Promise<Pick<Review, "given" | "rejected" | "odd" | "facts">> {
   const { name } = plan.statement.target;
   const gone = await revokedNonces(tools, plan.id, examined);
   const given = (await approvalsInLedger(tools, plan.id))
     .filter(({ statement: s }) => s.act === "approve" && !gone.has(s.nonce))
     .map((t) => t.statement.approver);
   const rejected = await rejectionsOfEffect(tools, name, plan.statement.changeset.digest);
-  return { given, rejected, odd: oddOf(tools, name, plan.changes) };
+  const facts = await effectFacts(tools, plan.statement, summary, plan.changes);
+  return { given, rejected, facts, odd: oddOf(tools, name, plan.changes) };
 }
 
 /**

@@ -12,6 +12,7 @@ import { judge } from "../../environment/verdict.js";
 import type { Anchor, LedgerStore } from "../../ledger/entry.js";
 import type { Marker } from "../../target/marker.js";
 import type { Identification, Target } from "../../target/target.js";
+import { liveSignals } from "./live-signals.js";
 import { timeOf } from "./time.js";
 import type { SystemPin } from "../../config/system-pins.js";
 import { sharesTarget } from "../recall/history.js";
@@ -93,8 +94,11 @@ async function examine(tools: Toolbox, target: Target, origins: readonly ValueOr
     targetName: target.name,
     marker: identification.marker,
     place: identification.place,
-    signals: identification.signals,
-    machine: tools.machineEvidence(),
+    signals: [
+      ...identification.signals,
+      ...(await liveSignals(tools, target, identification.marker, configured)),
+    ],
+    machine: tools.machineEvidence(target.name),
   });
   const bundle = tools.project.bundleFor(target.name);
   return {
@@ -109,6 +113,18 @@ async function examine(tools: Toolbox, target: Target, origins: readonly ValueOr
   };
 }
 
+/** How long an inherited value has been set, in words; nothing where nobody can tell. */
+export function ageInWords({ age }: ValueOrigin): readonly string[] {
+  switch (age ?? null) {
+    case "before-parent":
+      return ["set before the process that started this command"];
+    case "since":
+      return ["set in the shell that started this command, or for it alone"];
+    case null:
+      return [];
+  }
+}
+
 /** Refuses (33) when strong signals of the target contradict each other or the configuration. */
 export function refuseContradiction(examined: Examined): void {
   const { verdict, target, origins } = examined;
@@ -120,7 +136,9 @@ export function refuseContradiction(examined: Examined): void {
     why: [
       ...against.map((e) => `${e.source}: expected ${e.expected ?? "?"}, found ${e.found ?? "?"}`),
       // An address that nobody typed here is the first thing to look at.
-      ...origins.filter((o) => o.inherited).map((o) => `${o.part} was inherited: ${o.from}`),
+      ...origins
+        .filter((o) => o.inherited)
+        .map((o) => `${o.part} was inherited: ${[o.from, ...ageInWords(o)].join(", ")}`),
     ].join("; "),
     next: [{ actor: "anyone", argv: ["holdpoint", "env", "check", target.name] }],
     details: against.map((e) => ({ source: e.source, expected: e.expected ?? null, found: e.found ?? null })),

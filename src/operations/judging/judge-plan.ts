@@ -7,17 +7,25 @@ import type { Person } from "../../approval/requirement.js";
 import { parseStamp } from "../../base/clock.js";
 import type { Digest } from "../../base/digest.js";
 import type { ChangeSource } from "../../changeset/change.js";
-import { summarise, type Summary } from "../../changeset/summarise.js";
+import { type SampleSource, summarise, type Summary, SummaryInProgress } from "../../changeset/summarise.js";
 import type { Verdict } from "../../environment/evidence.js";
 import { type AssertionResult, assertionsFor, runAssertions } from "../../policy/assertions.js";
 import type { CompiledPolicies, CompiledRule } from "../../policy/compile.js";
 import { decide } from "../../policy/decide.js";
-import type { Decision, PolicyInput, PolicyTable } from "../../policy/decision.js";
+import type {
+  Decision,
+  PolicyEvidence,
+  PolicyInput,
+  PolicyTable,
+  PolicyTenant,
+} from "../../policy/decision.js";
 import type { Target } from "../../target/target.js";
 import { assertionRunner } from "./assert-rows.js";
-import { historyOf } from "../recall/history.js";
+import { historyOf, touchedTables } from "../recall/history.js";
 import { levelledColumns } from "./levelled.js";
+import { expectRules, type Missed, missedExpectations } from "./scope.js";
 import { protectedLost } from "./protected.js";
+import { policyTenants, tenantCount, type TableTenants, tenantsByTable, tenantSizes } from "./tenants.js";
 import type { Toolbox, WorkingChanges } from "../toolbox.js";
 
 /** Rows shown as a sample, chosen by the plan's own digest. */
@@ -30,13 +38,23 @@ export function summaryOf(source: ChangeSource, seed: Digest, sampleSize: number
   return summarise(source, { sampleSeed: seed, sampleSize, patternLimit: PATTERNS });
 }
 
+/** {@link summaryOf} for whoever has the changes passing anyway: first a sink, then the summary. */
+export function startSummary(): SummaryInProgress {
+  return new SummaryInProgress(PATTERNS);
+}
+
+/** What {@link startSummary} saw, with the sample of `source`, which holds the same changes. */
+export function endSummary(seen: SummaryInProgress, source: SampleSource, seed: Digest): Summary {
+  return seen.finish(source, { sampleSeed: seed, sampleSize: SAMPLE_ROWS });
+}
+
 /**
  * The parts of a statement that policy is told about beside rows and target: what will be done (sequences, waves,
  * checks), and what can only make rules stricter.
  */
 export type JudgedClaims = Pick<
   PlanStatement,
-  "job" | "from" | "requester" | "reason" | "ticket" | "mode" | "waves" | "checks"
+  "job" | "from" | "requester" | "reason" | "ticket" | "mode" | "waves" | "checks" | "snapshot"
 > & {
   readonly schemaChanges: number;
   readonly sequences: number;
@@ -80,6 +98,8 @@ export interface Judgement {
   readonly assertions: readonly AssertionResult[];
   /** The target that was asked, so that another requester's history can be asked too. */
   readonly reach: Target | null;
+  /** Declared counts that the effect misses. */
+  readonly missed: readonly Missed[];
 }
 
 /** The decision about one effect, computed anew. */
@@ -89,15 +109,27 @@ export async function decideEffect(tools: Toolbox, effect: Effect): Promise<Deci
 
 /** The decision about what was measured. */
 export function decisionOn(tools: Toolbox, judgement: Judgement): Decision {
-  return decide(tools.project.policies, judgement.input, judgement.assertions);
+  return withMissed(decide(tools.project.policies, judgement.input, judgement.assertions), judgement);
+}
+
+/** A job that does not do what it declares is denied, whatever the policies say. */
+export function withMissed(decision: Decision, { missed }: Judgement): Decision {
+  if (missed.length === 0) return decision;
+  return { ...decision, kind: "deny", rules: [...expectRules(missed), ...decision.rules] };
 }
 
 /** Measures one effect and asks the assertions about its rows. */
 export async function judgementOf(tools: Toolbox, effect: Effect): Promise<Judgement> {
   const config = tools.project.config.targets[effect.target.name];
+  const { policies } = tools.project;
+  const tenants =
+    config === undefined || config.tenant.length === 0 ? null : tenantsByTable(effect.changes, config);
   const measured = policyInput(effect, {
     levelled: await levelledColumns(effect.reach, effect.changes, effect.summary, effect.rowsBefore),
     protectedLost: protectedLost(effect.changes, config?.protect ?? []),
+    tenants,
+    tenantRows: await tenantRows(effect, tenants, policies),
+    touched: asksFor(policies, /\bfirst_touch\b/) ? await touchedTables(tools, effect.target.name) : null,
   });
   const input = {
     ...measured,
@@ -113,7 +145,8 @@ export async function judgementOf(tools: Toolbox, effect: Effect): Promise<Judge
   };
   const run = assertionRunner(effect.changes, (config?.mask ?? []).length > 0);
   const assertions = await runAssertions(assertionsFor(tools.project.policies, input), run);
-  return { input, assertions, reach: effect.reach };
+  const missed = missedExpectations(effect.claims.job?.expect, effect.summary.tables);
+  return { input, assertions, missed, reach: effect.reach };
 }
 
 /** Looked up only where some rule asks: git costs more than everything else here. */
@@ -121,14 +154,15 @@ async function commitFacts(
   tools: Toolbox,
   job: JudgedClaims["job"],
 ): Promise<Pick<PolicyInput["job"], "commit" | "clean">> {
-  if (job === null || !asksForCommit(tools.project.policies)) return {};
+  if (job === null || !asksFor(tools.project.policies, /\b(?:commit|clean)\b/)) return {};
   const found = await tools.committed(job);
   if (found === null) return {};
   return { clean: found.clean, ...(found.commit === null ? {} : { commit: found.commit }) };
 }
 
-function asksForCommit(policies: CompiledPolicies): boolean {
-  const asks = (r: CompiledRule): boolean => /\b(?:commit|clean)\b/.test(r.condition.expression.text);
+/** Whether the condition of some rule that is on names such a word. */
+function asksFor(policies: CompiledPolicies, word: RegExp): boolean {
+  const asks = (r: CompiledRule): boolean => word.test(r.condition.expression.text);
   return policies.files.some(({ file, rules }) => file.enabled && rules.some(asks));
 }
 
@@ -155,6 +189,23 @@ export async function requestedBy(
 interface RowFacts {
   readonly levelled: Readonly<Record<string, readonly string[]>>;
   readonly protectedLost: Readonly<Record<string, number>>;
+  /** Null where the configuration names no tenant's column at all: a rule that asks must not pass because of that. */
+  readonly tenants: Readonly<Record<string, TableTenants>> | null;
+  /** The same as rules see them; null for a table whose tenants cannot be told. */
+  readonly tenantRows: Readonly<Record<string, readonly PolicyTenant[] | null>>;
+  /** Tables that completed runs changed; null where no rule asks. */
+  readonly touched: ReadonlySet<string> | null;
+}
+
+async function tenantRows(
+  effect: Effect,
+  tenants: RowFacts["tenants"],
+  policies: CompiledPolicies,
+): Promise<RowFacts["tenantRows"]> {
+  const rows: Record<string, readonly PolicyTenant[] | null> = {};
+  for (const [table, found] of Object.entries(tenants ?? {}))
+    rows[table] = policyTenants(found, await tenantSizes(effect.reach, table, found, policies));
+  return rows;
 }
 
 function policyInput(effect: Effect, rows: RowFacts): Omit<PolicyInput, "requester" | "caller" | "history"> {
@@ -184,6 +235,7 @@ function policyInput(effect: Effect, rows: RowFacts): Omit<PolicyInput, "request
       update: sum(tables, (t) => t.update),
       delete: sum(tables, (t) => t.delete),
       tables: BigInt(tables.length),
+      ...asFact("tenants", rows.tenants === null ? null : tenantCount(rows.tenants)),
     },
     tables,
     schemaChanges: BigInt(claims.schemaChanges),
@@ -196,7 +248,23 @@ function policyInput(effect: Effect, rows: RowFacts): Omit<PolicyInput, "request
     ...ageOf(claims.createdAt, now),
     waves: claims.waves !== null,
     checks: BigInt(claims.checks.length),
+    // Where the target was not asked nothing is known of it now, and a rule that reads it denies.
+    ...(effect.reach === null ? {} : { evidence: evidenceOf(verdict) }),
+    snapshot: claims.snapshot.level,
   };
+}
+
+function evidenceOf(verdict: Verdict): readonly PolicyEvidence[] {
+  return verdict.evidence
+    .filter((e) => e.side === "target")
+    .map(({ source, says, strength, state, detail }) => ({ source, says, strength, state, detail }));
+}
+
+/** A fact that is not known is absent, not null: a rule that reads it is an error. */
+function asFact<K extends string, T>(name: K, value: T | null): { readonly [_ in K]?: T } {
+  const known: { [_ in K]?: T } = {};
+  if (value !== null) known[name] = value;
+  return known;
 }
 
 /** A plan dated in the future has no age that can be believed: it stays unknown, and a rule that asks denies. */
@@ -248,7 +316,26 @@ function policyTable(
     levelled: rows.levelled[t.name] ?? [],
     protectedLost: BigInt(rows.protectedLost[t.name] ?? 0),
     origin: t.origin === "unknown" ? claimed : t.origin,
+    cascaded: BigInt(knownFrom("cascade", t, claimed)),
+    triggered: BigInt(knownFrom("trigger", t, claimed)),
+    ...asFact("tenants", tenantsOf(t.name, rows)),
+    ...asFact("firstTouch", rows.touched === null ? null : !rows.touched.has(t.name)),
   };
+}
+
+function tenantsOf(table: string, rows: RowFacts): readonly PolicyTenant[] | null {
+  if (rows.tenants === null) return null;
+  return Object.hasOwn(rows.tenantRows, table) ? (rows.tenantRows[table] ?? null) : [];
+}
+
+/** Rows whose origin they say themselves; all of them where they say nothing and the rehearsal found one for the table. */
+function knownFrom(
+  origin: "cascade" | "trigger",
+  t: Summary["tables"][number],
+  claimed: JudgedClaims["origins"][string],
+): number {
+  if (t.origin === "unknown" && claimed === origin) return t.insert + t.update + t.delete;
+  return origin === "cascade" ? t.cascaded : t.triggered;
 }
 
 /** Agents and pipelines say so themselves; it can only tighten, so it may be believed. */

@@ -2,6 +2,7 @@
 import type { PlannedJob, PlanStatement } from "../../approval/plan-statement.js";
 import { RefusedError } from "../../base/errors.js";
 import type { TableCounts } from "../../changeset/change.js";
+import type { RuleResult } from "../../policy/decision.js";
 
 /** @throws RefusedError ERR_SCOPE_EXCEEDED (30) naming every table outside and what would happen there. */
 export function refuseOutsideScope(job: PlannedJob, tables: readonly TableCounts[], target: string): void {
@@ -41,24 +42,63 @@ export function refuseSchemaOutsideScope(
   });
 }
 
-/** @throws RefusedError ERR_EXPECT_MISSED (30) when a declared count lies outside its range; a table not touched counts 0. */
-export function refuseUnexpected(job: PlannedJob, tables: readonly TableCounts[], target: string): void {
-  const missed = Object.entries(job.expect ?? {}).flatMap(([table, ops]) =>
+/** A declared count and what was found instead. */
+export interface Missed {
+  readonly table: string;
+  readonly op: string;
+  readonly least: number;
+  readonly most: number;
+  readonly found: number;
+}
+
+/** Every declared count that lies outside its range; a table not touched counts 0. */
+export function missedExpectations(
+  expect: PlannedJob["expect"] | undefined,
+  tables: readonly TableCounts[],
+): readonly Missed[] {
+  return Object.entries(expect ?? {}).flatMap(([table, ops]) =>
     Object.entries(ops).flatMap(([op, [least, most]]) => {
       const counts = tables.find((t) => t.name === table);
       const found = counts === undefined ? 0 : countOf(counts, op);
       return found >= least && found <= most ? [] : [{ table, op, least, most, found }];
     }),
   );
-  if (missed.length === 0) return;
-  throw new RefusedError({
+}
+
+/** The rule that an expectation is, beside those of the policies. */
+const EXPECT_RULE = "expect";
+
+/**
+ * What a missed expectation says to the decision: no. The plan is made and shown all the same, so that the reader sees
+ * which rows are too many or too few; nobody can approve or apply it.
+ */
+export function expectRules(missed: readonly Missed[]): readonly RuleResult[] {
+  return missed.map((m) => ({
+    rule: EXPECT_RULE,
+    at: "the job's declaration",
+    effect: "deny",
+    because: "the number of rows is not what the job declares",
+    saw: `${m.table} ${m.op}: expected ${m.least}..${m.most}, found ${m.found}`,
+    flips: `${m.least}..${m.most} rows; the job or the expectation is wrong`,
+  }));
+}
+
+/** ERR_EXPECT_MISSED (30); null when every declared count is inside its range. */
+export function unexpected(
+  job: PlannedJob | null,
+  tables: readonly TableCounts[],
+  target: string,
+): RefusedError | null {
+  const missed = missedExpectations(job?.expect, tables);
+  if (job === null || missed.length === 0) return null;
+  return new RefusedError({
     code: "ERR_EXPECT_MISSED",
     message: `${job.name} would not do to ${target} what it declares`,
     why: missed.map((m) => `${m.table} ${m.op}: expected ${m.least}..${m.most}, found ${m.found}`).join("; "),
     next: [
       { actor: "requester", text: "Look at the rows: the job or the expectation is wrong. Then plan again." },
     ],
-    details: missed,
+    details: missed.map((m) => ({ ...m })),
   });
 }
 

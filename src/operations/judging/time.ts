@@ -1,6 +1,6 @@
 /**
- * What time it is. Expiry is judged by the latest of this machine's clock, the ledger's last entry and the target's
- * last mark, so that setting a clock back makes nothing valid again. A clock that cannot be right is refused before
+ * What time it is. Expiry is judged by the latest of this machine's clock, the target's own where it has one, the
+ * ledger's last entry and the target's last mark, so that setting a clock back makes nothing valid again. A clock that cannot be right is refused before
  * anything is recorded under it: an entry from the far future would stand in everybody's way for good.
  */
 import { CLOCK_SKEW_SECONDS } from "../../approval/count.js";
@@ -23,11 +23,22 @@ interface Seen {
 
 /**
  * The time by which everything on this target is judged.
- * @throws RefusedError ERR_APPROVAL_CLOCK (31) when the host is behind the marks by more than the skew, or ahead of
- *   all of them by more than {@link LONGEST_SILENCE_DAYS}.
+ * @throws RefusedError ERR_APPROVAL_CLOCK (31) when the host and the target's own clock differ by more than the skew,
+ *   when the host is behind the marks by more than it, or ahead of all of them by more than {@link LONGEST_SILENCE_DAYS}.
  */
 export async function timeOf(tools: Toolbox, examined: Pick<Examined, "target" | "marker">): Promise<Date> {
-  return judged(tools.clock.now(), latest(await seenBy(tools, examined)), examined.target.name);
+  const host = tools.clock.now();
+  const server = await serverTime(host, examined);
+  const now = judged(host, latest(await seenBy(tools, examined)), examined.target.name);
+  return server > now ? server : now;
+}
+
+/** The target's own clock, or the host's. Two clocks that are so far apart cannot both be right. */
+async function serverTime(host: Date, { target }: Pick<Examined, "target">): Promise<Date> {
+  const server = (await target.clock?.()) ?? host;
+  const apart = Math.abs(server.getTime() - host.getTime()) / 1000;
+  if (apart > CLOCK_SKEW_SECONDS) throw differ(host, server, target.name);
+  return server;
 }
 
 /**
@@ -43,6 +54,7 @@ export async function timeUnseen(
   return judged(tools.clock.now(), latest(marks), statement.target.name);
 }
 
+/** The host's time beside the last mark: the later of both, where the host can be right at all. */
 function judged(host: Date, last: Seen | null, target: string): Date {
   if (last === null) return host;
   const aheadSeconds = (host.getTime() - last.at.getTime()) / 1000;
@@ -79,6 +91,14 @@ function behind(host: Date, last: Seen): RefusedError {
     "this machine's clock is behind what has happened already",
     `it says ${stamp(host)}, and ${last.where} is of ${stamp(last.at)}; ${CLOCK_SKEW_SECONDS / 60} minutes are allowed`,
     [{ actor: "anyone", text: "Set this machine's clock right, then run the command again." }],
+  );
+}
+
+function differ(host: Date, server: Date, target: string): RefusedError {
+  return clockError(
+    `this machine's clock and that of ${target} differ`,
+    `it says ${stamp(host)}, and the server ${stamp(server)}; ${CLOCK_SKEW_SECONDS / 60} minutes are allowed`,
+    [{ actor: "anyone", text: "Set the clock that is wrong right, then run the command again." }],
   );
 }
 

@@ -1,22 +1,68 @@
-/** A trial of a merge: written under the target's lock, looked at, and rolled back. */
+/** A trial of a merge: written where nothing is kept, looked at, and rolled back. */
 import { codeOf } from "../../base/errors.js";
 import type { Target, WriteProblem } from "../../target/target.js";
-import type { WorkingChanges } from "../toolbox.js";
+import type { Toolbox, WorkingChanges } from "../toolbox.js";
 
-/** More rows than this would hold the lock for longer than a plan may; apply finds their problems before its commit. */
+/** More rows than this would hold the lock of a whole database for longer than a plan may. */
 export const TRIAL_ROWS = 10_000;
 
+/** Where merged rows are tried. Close it in `finally`. */
+export interface Trial {
+  /**
+   * Constraints and foreign keys that these rows would break. Where the target is busy or cannot be written from here,
+   * nothing is known and nothing is said: apply looks again before it commits.
+   */
+  readonly problemsOf: (changes: WorkingChanges) => Promise<readonly WriteProblem[]>;
+  readonly close: () => Promise<void>;
+}
+
 /**
- * Constraints and foreign keys that the merged rows would break, found before anybody is asked to approve them.
- * Nothing is kept. Where the target is busy or cannot be written from here, nothing is known and nothing is said:
- * apply looks again before it commits.
+ * A place to try so many rows in, before anybody is asked to approve them: a run that meets what they break stops part way,
+ * and goes no further however often it is resumed. Nothing is kept. In place, under the target's lock, for few rows and
+ * where rows are locked one by one; else on a private copy.
  */
+export async function openTrial(
+  tools: Pick<Toolbox, "scratch" | "openCopy">,
+  target: Pick<Target, "name" | "copyTo" | "openWriter">,
+  rows: number,
+): Promise<Trial> {
+  // A target that is a file is locked as one; what has no copy of itself to offer is a server, which locks rows.
+  if (rows <= TRIAL_ROWS || target.copyTo === undefined)
+    return { problemsOf: (changes) => tried(target, changes), close: async () => undefined };
+  const scratch = tools.scratch();
+  try {
+    const copy = await tools.openCopy(await target.copyTo(`${scratch.path}/trial`), target.name);
+    const close = async (): Promise<void> => {
+      await copy.close();
+      scratch.remove();
+    };
+    return { problemsOf: (changes) => tried(copy, changes), close };
+  } catch (e) {
+    scratch.remove();
+    throw e;
+  }
+}
+
+/** {@link openTrial} for one set of changes. */
 export async function problemsOf(
-  target: Pick<Target, "openWriter">,
+  tools: Pick<Toolbox, "scratch" | "openCopy">,
+  target: Pick<Target, "name" | "copyTo" | "openWriter">,
   changes: WorkingChanges,
   rows: number,
 ): Promise<readonly WriteProblem[]> {
-  if (rows === 0 || rows > TRIAL_ROWS) return [];
+  const trial = await openTrial(tools, target, rows);
+  try {
+    return await trial.problemsOf(changes);
+  } finally {
+    await trial.close();
+  }
+}
+
+async function tried(
+  target: Pick<Target, "openWriter">,
+  changes: WorkingChanges,
+): Promise<readonly WriteProblem[]> {
+  if (changes.tables.length === 0) return [];
   try {
     const session = await target.openWriter();
     try {

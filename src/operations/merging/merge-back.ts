@@ -15,6 +15,7 @@ import type { ReadRow, Target } from "../../target/target.js";
 import { CONFLICTS_LISTED, type Deciding, type RowConflict, rowMark } from "./conflict.js";
 import { keyText } from "../judging/drift.js";
 import { columnPart, type Narrowed } from "./narrow.js";
+import type { Reversing } from "./reversing.js";
 import type { WorkingChanges } from "../toolbox.js";
 
 /** Where rows are read: the target, or the target as it will be after earlier steps. */
@@ -27,6 +28,10 @@ export interface UndoCounts {
   readonly nothingToDo: number;
   readonly gone: number;
   readonly conflict: number;
+  /** Rows of tables that only grow, for which a reversing row is added. */
+  readonly reversed: number;
+  /** Rows of such tables that stay as they are, because nobody declared what reverses them. */
+  readonly left: number;
   /** Rows that were not asked for: other tables, columns or keys. */
   readonly outside: number;
 }
@@ -35,22 +40,42 @@ export interface UndoCounts {
 export interface MergedBack {
   readonly counts: UndoCounts;
   readonly conflicts: readonly RowConflict[];
+  /** Tables that only grow, with the rows that stay in them. */
+  readonly leftIn: readonly { readonly table: string; readonly rows: number }[];
 }
 
 /** Who touched a row last among later runs, where that is known. */
 export type ChangedBy = (table: string, key: RowKey) => string | null;
+
+/** How conflicts are decided, who is named for them, and what is done in tables that only grow. */
+export interface MergeHow {
+  readonly deciding: Deciding;
+  readonly changedBy: ChangedBy;
+  readonly reversing?: Reversing;
+}
 
 /** Merges the inverse of every change that is meant. Cost follows the run, not the table. */
 export async function mergeBack(
   reader: RowReader,
   source: WorkingChanges,
   narrowed: Narrowed,
-  how: { readonly deciding: Deciding; readonly changedBy: ChangedBy },
+  how: MergeHow,
   sink: ChangeSink,
 ): Promise<MergedBack> {
-  const counts = { putBack: 0, merged: 0, nothingToDo: 0, gone: 0, conflict: 0, outside: 0 };
+  const counts = {
+    putBack: 0,
+    merged: 0,
+    nothingToDo: 0,
+    gone: 0,
+    conflict: 0,
+    reversed: 0,
+    left: 0,
+    outside: 0,
+  };
   const conflicts: RowConflict[] = [];
+  const leftIn: { readonly table: string; readonly rows: number }[] = [];
   for (const shape of source.tables) {
+    const leftBefore = counts.left;
     if (!narrowed.tables.some((t) => t.name === shape.name)) {
       for (const change of source.changes(shape.name)) counts.outside += countOf(change);
       continue;
@@ -61,8 +86,9 @@ export async function mergeBack(
       counts[one.kind] += 1;
       if (one.conflict !== null && conflicts.length < CONFLICTS_LISTED) conflicts.push(one.conflict);
     }
+    if (counts.left > leftBefore) leftIn.push({ table: shape.name, rows: counts.left - leftBefore });
   }
-  return { counts, conflicts };
+  return { counts, conflicts, leftIn };
 }
 
 /** Adds the counts of several steps. */
@@ -74,6 +100,8 @@ export function sumCounts(all: readonly UndoCounts[]): UndoCounts {
     nothingToDo: sum((c) => c.nothingToDo),
     gone: sum((c) => c.gone),
     conflict: sum((c) => c.conflict),
+    reversed: sum((c) => c.reversed),
+    left: sum((c) => c.left),
     outside: sum((c) => c.outside),
   };
 }
@@ -92,7 +120,7 @@ async function* outcomesOf(
   source: WorkingChanges,
   shape: TableShape,
   narrowed: Narrowed,
-  how: { readonly deciding: Deciding; readonly changedBy: ChangedBy },
+  how: MergeHow,
 ): AsyncIterable<Outcome> {
   for await (const [whole, now, nowCount] of rowsOf(reader, source, shape)) {
     const isPair = whole.link !== undefined && shape.keyKind !== "none";
@@ -104,9 +132,34 @@ async function* outcomesOf(
     const change = columnPart(whole, narrowed.columnsOf(shape.name));
     if (change === null) yield OUTSIDE;
     else if (isPair && whole.op === "delete") yield await pairOutcome(reader, source, shape, whole, now, how);
-    else
-      yield outcomeOf(shape, change, now, (options) => takeBack(shape, change, now, nowCount, options), how);
+    else {
+      const outcome = outcomeOf(
+        shape,
+        change,
+        now,
+        (options) => takeBack(shape, change, now, nowCount, options),
+        how,
+      );
+      yield await kept(shape, change, outcome, how.reversing);
+    }
   }
+}
+
+/** In a table that only grows, a row that would go away is reversed or left. */
+async function kept(
+  shape: TableShape,
+  change: Change,
+  outcome: Outcome,
+  reversing: Reversing | undefined,
+): Promise<Outcome> {
+  if (change.op !== "insert" || reversing?.isAppendOnly(shape.name) !== true) return outcome;
+  if (outcome.kind !== "putBack" && outcome.kind !== "merged") return outcome;
+  const reversed = await reversing.of(shape, change);
+  return {
+    kind: reversed.kind,
+    changes: reversed.kind === "reversed" ? [reversed.change] : [],
+    conflict: null,
+  };
 }
 
 /** Either end of a changed key stands for both. */
@@ -121,7 +174,7 @@ async function pairOutcome(
   shape: TableShape,
   deleted: Extract<Change, { op: "delete" }>,
   atOldKey: Row | null,
-  how: { readonly deciding: Deciding; readonly changedBy: ChangedBy },
+  how: MergeHow,
 ): Promise<Outcome> {
   const inserted = source.get(shape.name, deleted.link ?? []);
   if (inserted?.op !== "insert") throw brokenLink(shape, deleted);
@@ -142,7 +195,7 @@ function outcomeOf(
   change: Change,
   now: Row | null,
   merge: (options: MergeOptions) => Merge | PairMerge,
-  how: { readonly deciding: Deciding; readonly changedBy: ChangedBy },
+  how: MergeHow,
 ): Outcome {
   const first = merge({});
   if (first.kind !== "conflict") return settled(first);

@@ -9,28 +9,47 @@ import type { PlanStatement } from "../../approval/plan-statement.js";
 import { NAMESPACES, type Person } from "../../approval/requirement.js";
 import { verifySshsig } from "../../approval/sshsig.js";
 import { personOfSignature } from "../../approval/people.js";
-import type { Digest } from "../../base/digest.js";
 import { shortDigest } from "../../base/digest.js";
 import { IntegrityError, RefusedError } from "../../base/errors.js";
 import type { ChangeSink, TableCounts } from "../../changeset/change.js";
-import { digestOfSource } from "../../changeset/encode.js";
+import { digestOfSource, type Measured } from "../../changeset/encode.js";
 import { countRows } from "../../changeset/source.js";
-import type { LoadedPlan, Toolbox, WorkingChanges } from "../toolbox.js";
+import type { LoadedPlan, PlanFile, Toolbox, WorkingChanges } from "../toolbox.js";
 
 /**
- * Reads, verifies and loads a plan into its working form.
+ * Reads, verifies and loads a plan into its working form; `also` is told every change on the way.
  * @throws IntegrityError ERR_PLAN_ALTERED (35) when any byte is not what was signed.
  */
-export async function loadPlan(tools: Toolbox, ref: string): Promise<LoadedPlan> {
+export async function loadPlan(tools: Toolbox, ref: string, also?: ChangeSink): Promise<LoadedPlan> {
   const file = await tools.plans.read(ref);
+  const writer = await tools.workingChanges();
+  try {
+    const checked = await checkPlan(file, also === undefined ? writer : both(writer, also));
+    if (ref.startsWith("pl_") && !checked.id.startsWith(ref))
+      throw altered(file.path, `it was stored as ${ref} and its bytes make ${checked.id}`);
+    const changes = writer.finish();
+    return { ...checked, path: file.path, signature: file.signature, changes, close: changes.close };
+  } catch (e) {
+    writer.abort();
+    throw e;
+  }
+}
+
+/** A plan whose bytes hold, as {@link checkPlan} found it. */
+export type CheckedPlan = Pick<LoadedPlan, "id" | "digest" | "statement">;
+
+/**
+ * Checks every byte of a plan's file: statement, signature, every row against the digests and counts that were signed.
+ * The rows go into `sink`, which is to be thrown away where this throws. Asks nothing but the file.
+ * @throws IntegrityError ERR_PLAN_ALTERED (35).
+ */
+export async function checkPlan(file: PlanFile, sink: ChangeSink): Promise<CheckedPlan> {
   const digest = planDigest(file.statement);
   const statement = parsePlanStatement(file.statement);
   const id = planId(digest);
-  if (ref.startsWith("pl_") && !id.startsWith(ref))
-    throw altered(file.path, `it was stored as ${ref} and its bytes make ${id}`);
   requireSignature(statement, file.statement, file.signature, id);
-  const changes = await loadChanges(tools, file.loadInto, statement, file.path);
-  return { id, digest, statement, path: file.path, signature: file.signature, changes, close: changes.close };
+  await checkChanges(sink, file.loadInto, statement, file.path);
+  return { id, digest, statement };
 }
 
 /** An id or the beginning of one as it is; of a plan file, the id that its bytes make. */
@@ -39,26 +58,33 @@ export async function planOrRunId(tools: Toolbox, ref: string): Promise<string> 
   return planId(planDigest((await tools.plans.read(ref)).statement));
 }
 
-async function loadChanges(
-  tools: Toolbox,
-  loadInto: Awaited<ReturnType<Toolbox["plans"]["read"]>>["loadInto"],
+async function checkChanges(
+  sink: ChangeSink,
+  loadInto: PlanFile["loadInto"],
   statement: PlanStatement,
   path: string,
-): Promise<WorkingChanges> {
-  const writer = await tools.workingChanges();
-  try {
-    const counted = counting(writer);
-    const { rows, digest } = await loadInto(counted.sink);
-    const signed = statement.changeset;
-    if (digest !== signed.digest)
-      throw altered(path, `rows: signed ${shortDigest(signed.digest)}, found ${shortDigest(digest)}`);
-    if (rows !== signed.rows) throw altered(path, `rows: signed ${signed.rows}, found ${rows}`);
-    requireCounts(statement, counted.counts(), path);
-  } catch (e) {
-    writer.abort();
-    throw e;
-  }
-  return writer.finish();
+): Promise<void> {
+  const counted = counting(sink);
+  const { rows, digest } = await loadInto(counted.sink);
+  const signed = statement.changeset;
+  if (digest !== signed.digest)
+    throw altered(path, `rows: signed ${shortDigest(signed.digest)}, found ${shortDigest(digest)}`);
+  if (rows !== signed.rows) throw altered(path, `rows: signed ${signed.rows}, found ${rows}`);
+  requireCounts(statement, counted.counts(), path);
+}
+
+/** What goes into one sink goes into another one too. */
+export function both(first: ChangeSink, second: ChangeSink): ChangeSink {
+  return {
+    table: (shape) => {
+      first.table(shape);
+      second.table(shape);
+    },
+    add: (change) => {
+      first.add(change);
+      second.add(change);
+    },
+  };
 }
 
 /** Counts what passes into a sink: a pass of its own would cost a quarter of the loading. */
@@ -149,16 +175,7 @@ function altered(what: string, why: string): IntegrityError {
   });
 }
 
-/** The digest of a plan's ChangeSet with each table's counts, for a statement. */
-export function measure(changes: WorkingChanges): {
-  readonly digest: Digest;
-  readonly rows: number;
-  readonly tables: readonly {
-    readonly name: string;
-    readonly insert: number;
-    readonly update: number;
-    readonly delete: number;
-  }[];
-} {
-  return digestOfSource(changes);
+/** The digest of a plan's ChangeSet with each table's counts, for a statement; `also` is told every change on the way. */
+export function measure(changes: WorkingChanges, also?: ChangeSink): Measured {
+  return changes.packed?.(also) ?? digestOfSource(changes, also);
 }

@@ -154,14 +154,34 @@ function runCut(effect: Effect, ties: Ties, cut: Cut): RunCut {
     cut,
     waves: cut.bounds.length,
     batchCount,
-    batches: () => batchesOf(effect.source, ties, cut, finder(effect.source)),
+    batches: () =>
+      slicedBatches(effect, ties, cut) ?? batchesOf(effect.source, ties, cut, finder(effect.source)),
   };
 }
 
-/** Where every row stands for itself and counts once, the outline is arithmetic. */
+/** Every row stands for itself and counts once: then the outline is arithmetic, and batches are parts of the file. */
+function standAlone(effect: Effect, ties: Ties, cut: Cut): boolean {
+  return (
+    cut.by === undefined && ties.groups.size === 0 && effect.source.tables.every((t) => t.keyKind !== "none")
+  );
+}
+
+/** Batches that are not held in memory: the same ones as {@link batchesOf}. */
+function slicedBatches(effect: Effect, ties: Ties, cut: Cut): Iterable<Batch> | null {
+  const { slices } = effect.source;
+  if (slices === undefined || !standAlone(effect, ties, cut)) return null;
+  const batches = [...outline(effect, ties, cut)];
+  return (function* () {
+    let at = 0;
+    for (const source of slices(batches.map((b) => b.rows))) {
+      const batch = batches[at++];
+      if (batch !== undefined) yield { ...batch, source };
+    }
+  })();
+}
+
 function* outline(effect: Effect, ties: Ties, cut: Cut): Iterable<BatchOutline> {
-  const counted = effect.source.tables.some((t) => t.keyKind === "none");
-  if (counted || ties.groups.size > 0 || cut.by !== undefined) {
+  if (!standAlone(effect, ties, cut)) {
     yield* outlineOf(effect.source, ties, cut, finder(effect.source));
     return;
   }

@@ -24,8 +24,10 @@ import { Pacer } from "./pace.js";
 import { isFinished } from "../recall/plan-state.js";
 import type { RunCut } from "./run-cut.js";
 import { checkFailed, putBackAfter, stoppedPartWay, type Standing, unrecorded } from "./run-ends.js";
-import { keepBeforeRun } from "../snapshot.js";
+import { keepBeforeRun, recorded } from "../snapshot.js";
 import type { LoadedPlan, Toolbox } from "../toolbox.js";
+import { highestLevel } from "../../snapshot/snapshot.js";
+import { targetConfigOf } from "../../config/config.js";
 import { type BatchOf, putBackWave, rowsOf, writeBatch } from "./write-batch.js";
 import { failedCheck } from "./wave-checks.js";
 
@@ -98,7 +100,8 @@ export async function writeRun(tools: Toolbox, w: Writing): Promise<Applied> {
  */
 async function keepBrought(tools: Toolbox, { plan, ledger, authority }: Writing): Promise<void> {
   const { id, statement, signature, changes } = plan;
-  await tools.plans.save({ id, statement: planStatementBytes(statement), signature, source: changes });
+  if (!(await tools.plans.ids()).includes(id))
+    await tools.plans.save({ id, statement: planStatementBytes(statement), signature, source: changes });
   for (const token of authority.brought)
     ledger.append(approvedEntry(token.statement, tokenText(token.bytes, token.signature)));
 }
@@ -181,6 +184,7 @@ class RunWriter {
 
   async toTheEnd(resumed: boolean): Promise<Applied> {
     try {
+      await noteRows(this.#tools, this.#begun.run, this.#w.plan);
       await this.#writeWaves();
     } catch (e) {
       throw this.#failed(e);
@@ -193,7 +197,6 @@ class RunWriter {
     } catch (e) {
       throw unrecorded(this.#w.plan.id, e);
     }
-    await indexRows(this.#tools, this.#begun.run, this.#w.plan);
     return appliedOf(this.#tools, this.#w, this.#begun, {
       written: this.#written,
       alreadyDone: this.#alreadyDone,
@@ -334,7 +337,7 @@ async function takeSnapshot(
       },
       beforeImages(plan.changes),
     );
-    (await tools.ledger()).append({
+    await recorded(tools, manifest.id, {
       kind: "snapshot-taken",
       target: examined.target.name,
       plan: plan.id,
@@ -351,7 +354,9 @@ async function takeSnapshot(
 
 /** Whole tables or everything, where the configuration asks for more than the plan's rows. */
 async function keepMore(tools: Toolbox, w: Writing, run: string): Promise<void> {
-  const { level } = w.plan.statement.snapshot;
+  // The plan's claim can only add to what the pinned configuration asks for.
+  const { snapshot } = targetConfigOf(tools.project.config, w.examined.target.name);
+  const level = highestLevel(w.plan.statement.snapshot.level, snapshot.level);
   if (level === "rows") return;
   const tables = w.plan.changes.tables.map((t) => t.name);
   if (level === "tables" && tables.length === 0) return;
@@ -400,20 +405,9 @@ function coverUntil(tools: Toolbox, w: Writing): string | null {
   return seconds === null ? null : stamp(new Date(tools.clock.now().getTime() + seconds * 1000));
 }
 
-/** For `log who`. The rows and their record are safe by now: a disk that refuses the index changes no outcome of theirs. */
-async function indexRows(tools: Toolbox, run: string, plan: LoadedPlan): Promise<void> {
-  try {
-    (await tools.rowIndex()).indexRun(run, plan.changes);
-  } catch (e) {
-    throw new HoldpointError({
-      code: "ERR_STORE_FAILED",
-      message: "the run is done and recorded, and its rows could not be noted for `log who`",
-      why: messageOf(e),
-      targetChanged: "yes",
-      state: "All rows were written as planned, and the ledger says so.",
-      cause: e,
-    });
-  }
+/** For `log who`, before the first row is written: what a run touched is known however it ends. */
+async function noteRows(tools: Toolbox, run: string, plan: LoadedPlan): Promise<void> {
+  (await tools.rowIndex()).indexRun(run, plan.changes);
 }
 
 /** The head after the run, in a transaction of its own; a crash before it leaves the head of the last batch. */

@@ -1,0 +1,313 @@
+/**
+ * Changes that lie in a working file of ours, compared with the target's rows and written by the engine itself: the file
+ * is attached and joined, so that no row crosses into JavaScript. Three to four times as fast as row by row (measured).
+ *
+ * It only ever does what needs no judgement: rows that equal their image to the bit, in every cell. As soon as one does
+ * not, or the engine cannot compare it exactly, nothing is concluded and the rows are read one by one instead:
+ *
+ * | what the engine cannot tell apart | how it is noticed |
+ * | --- | --- |
+ * | 1 and 1.0, a number and its text | `typeof` of both |
+ * | `a` and `A` under NOCASE | COLLATE BINARY on both sides |
+ * | 0.0 and -0.0 | a real zero counts as different, but where a column of type REAL cannot hold -0.0 |
+ * | NaN, text that is not UTF-8, the link of a changed key | column `exact` of the working file is not NULL |
+ * | equal rows of a table without a key | such tables are not joined |
+ * | text of a database in UTF-16 | such databases cannot be joined with ours |
+ *
+ * Law: whatever is written or found here, {@link ./table-writer.ts TableWriter} would have written or found
+ * (`test/laws/stored-rows.test.ts` runs both).
+ */
+import { codeOf, HoldpointError } from "../../base/errors.js";
+import type { ChangeSource, StoredTable, TableShape } from "../../changeset/change.js";
+import { isConstraint, type Cell, type Connection } from "./driver.js";
+import { main, quote } from "./names.js";
+import { affinityOf, type Catalogue, type TableInfo } from "./schema.js";
+
+/** The name under which a working file is attached. */
+const ATTACHED = "holdpoint_changes";
+/** Rows that one round compares and writes: what a round keeps aside stays in memory. */
+const ROUND_ROWS = 20_000;
+/** Below and above every key of a working file. */
+const [FIRST, LAST] = [Buffer.alloc(0), Buffer.of(0xff)];
+
+/** Which image of a change. */
+export type Image = "before" | "after";
+
+/** How far the engine came with one table. */
+export interface Joined {
+  readonly written: number;
+  /** False: the rest is to be done row by row, and what is written already will be found as done. */
+  readonly whole: boolean;
+}
+
+/** The working file that one connection has attached: at most one at a time. */
+export class StoredRows {
+  readonly #connection: Connection;
+  #path: string | null = null;
+
+  constructor(connection: Connection) {
+    this.#connection = connection;
+  }
+
+  /**
+   * The table's changes as a join; null where they are to be read one by one. A transaction must be open before its
+   * first call if it is to write: a file that is there when the write lock is taken would be locked with it.
+   */
+  join(catalogue: Catalogue, info: TableInfo, source: ChangeSource, shape: TableShape): JoinedTable | null {
+    const stored = source.stored?.table(shape.name);
+    if (source.stored === undefined || stored === undefined) return null;
+    if (catalogue.encoding !== "UTF-8" || !isJoinable(info, shape) || !this.#attach(source.stored.path))
+      return null;
+    const joined = new JoinedTable(this.#connection, info, stored);
+    return joined.isSound() ? joined : null;
+  }
+
+  /** Lets go of the file, if no transaction holds on to it. */
+  detach(): void {
+    if (this.#path === null || this.#connection.db.inTransaction) return;
+    this.#connection.exec(`DETACH ${ATTACHED}`);
+    this.#path = null;
+  }
+
+  #attach(path: string): boolean {
+    if (this.#path === path) return true;
+    this.detach();
+    // One file is enough for all that is done in one transaction.
+    if (this.#path !== null) return false;
+    try {
+      this.#connection.run(`ATTACH ? AS ${ATTACHED}`, path);
+    } catch (e) {
+      if (codeOf(e)?.startsWith("SQLITE_") !== true) throw e;
+      return false;
+    }
+    this.#path = path;
+    return true;
+  }
+}
+
+/** The key is the table's own, so that a join finds at most one row for each change. */
+function isJoinable(info: TableInfo, shape: TableShape): boolean {
+  if (shape.keyKind !== "primary" || info.kind !== "table") return false;
+  const own = info.primaryKey.map((k) => k.column);
+  return own.length === shape.key.length && own.every((column, i) => column === shape.key[i]);
+}
+
+/** One table's changes beside its rows. */
+export class JoinedTable {
+  readonly #connection: Connection;
+  readonly #info: TableInfo;
+  readonly #stored: StoredTable;
+  readonly #changes: string;
+  readonly #table: string;
+  /** Columns that hold values of their own; generated ones follow from them, by a schema that was compared. */
+  readonly #columns: readonly number[];
+  /** Rows that its statements changed, for the session's own count. */
+  executed = 0;
+
+  constructor(connection: Connection, info: TableInfo, stored: StoredTable) {
+    this.#connection = connection;
+    this.#info = info;
+    this.#stored = stored;
+    this.#changes = `${ATTACHED}.${quote(stored.name)}`;
+    this.#table = main(info.name);
+    this.#columns = info.shape.columns.flatMap((c, i) => (c.generated === true ? [] : [i]));
+  }
+
+  /** Whether the engine finds the rows by their key, and not by reading the table from end to end. */
+  isSound(): boolean {
+    try {
+      return (
+        this.#searches(this.#standingSql("before"), 6) &&
+        this.#searches(this.#deleteSql(), 2) &&
+        this.#searches(this.#updateSql(this.#columns), 2)
+      );
+    } catch (e) {
+      // A statement that is too large for the engine.
+      if (codeOf(e) === "SQLITE_ERROR") return false;
+      throw e;
+    }
+  }
+
+  /** Whether every row is exactly as that image says: equal in every cell, or not there. */
+  stand(image: Image): boolean {
+    return this.#stand(image, this.#range);
+  }
+
+  /**
+   * Writes all changes whose rows are exactly as before; stops where one is not, or a constraint stands in the way.
+   * Rows that go away go first and new ones come last, since they may take over a unique value.
+   */
+  write(): Joined {
+    let written = 0;
+    let inserts = 0;
+    for (const range of this.#rounds()) {
+      if (!this.#stand("before", range)) return { written, whole: false };
+      const counts = this.#counts(range);
+      const columns = this.#changedColumns(range);
+      inserts += counts.insert;
+      if (counts.update > 0 && columns.length === 0) return { written, whole: false };
+      const steps = [
+        { sql: this.#deleteSql(), rows: counts.delete },
+        { sql: this.#updateSql(columns), rows: counts.update },
+      ];
+      for (const { sql, rows } of steps) {
+        if (rows > 0 && !this.#tryRun(sql, range, rows)) return { written, whole: false };
+        written += rows;
+      }
+    }
+    if (inserts === 0) return { written, whole: true };
+    for (const range of this.#rounds()) {
+      const { insert } = this.#counts(range);
+      if (insert > 0 && !this.#tryRun(this.#insertSql(), range, insert)) return { written, whole: false };
+      written += insert;
+    }
+    return { written, whole: true };
+  }
+
+  // ---- asking
+
+  get #range(): Range {
+    return { above: this.#stored.above ?? FIRST, upTo: this.#stored.upTo ?? LAST };
+  }
+
+  *#rounds(): Generator<Range, undefined> {
+    const { above, upTo } = this.#range;
+    const next = `SELECT c.key FROM ${this.#changes} AS c WHERE ${IN_RANGE} ORDER BY c.key LIMIT 1 OFFSET ${ROUND_ROWS - 1}`;
+    for (let from = above; ;) {
+      const to = this.#connection.value(next, from, upTo);
+      yield { above: from, upTo: Buffer.isBuffer(to) ? to : upTo };
+      if (!Buffer.isBuffer(to)) return;
+      from = to;
+    }
+  }
+
+  #stand(image: Image, { above, upTo }: Range): boolean {
+    const [standing, rows] =
+      this.#connection.row(this.#standingSql(image), above, upTo, above, upTo, above, upTo) ?? [];
+    return standing === rows;
+  }
+
+  /** How many rows are as the image says, and how many changes there are. */
+  #standingSql(image: Image): string {
+    const cells = this.#columns.map((i) => this.#isSame(i, `t.${this.#own(i)}`, `c.${this.#cell(image, i)}`));
+    const absent = this.#op(image === "before" ? "insert" : "delete");
+    const plain = `${IN_RANGE} AND c.exact IS NULL`;
+    return `SELECT (SELECT count(*) FROM ${this.#changes} AS c CROSS JOIN ${this.#table} AS t ON ${this.#isAt("t", image)}
+        WHERE ${plain} AND c.op <> '${absent}' AND ${cells.join(" AND ")})
+      + (SELECT count(*) FROM ${this.#changes} AS c WHERE ${plain} AND c.op = '${absent}'
+        AND NOT EXISTS (SELECT 1 FROM ${this.#table} AS t WHERE ${this.#isAt("t", image === "before" ? "after" : "before")})),
+      (SELECT count(*) FROM ${this.#changes} AS c WHERE ${IN_RANGE})`;
+  }
+
+  #counts({ above, upTo }: Range): Readonly<Record<"insert" | "update" | "delete", number>> {
+    const of = (op: string): string => `total(c.op = '${op}')`;
+    const ops = [of(this.#op("insert")), of("update"), of(this.#op("delete"))];
+    const sql = `SELECT ${ops.join(", ")} FROM ${this.#changes} AS c WHERE ${IN_RANGE}`;
+    const [insert, update, gone] = (this.#connection.row(sql, above, upTo) ?? []).map(Number);
+    return { insert: insert ?? 0, update: update ?? 0, delete: gone ?? 0 };
+  }
+
+  /** Columns that some update of the round changes. A cell that stays is written as it is: it was compared. */
+  #changedColumns({ above, upTo }: Range): readonly number[] {
+    const differs = this.#columns.map(
+      (i) => `max(NOT (${this.#isSame(i, `c.${this.#cell("before", i)}`, `c.${this.#cell("after", i)}`)}))`,
+    );
+    const sql = `SELECT ${differs.join(", ")} FROM ${this.#changes} AS c WHERE ${IN_RANGE} AND c.op = 'update'`;
+    const found = this.#connection.row(sql, above, upTo) ?? [];
+    return this.#columns.filter((_, at) => found[at] === 1n);
+  }
+
+  #searches(sql: string, parameters: number): boolean {
+    const nothing = Array.from({ length: parameters }, () => null);
+    const plan = this.#connection.rows(`EXPLAIN QUERY PLAN ${sql}`, ...nothing);
+    return plan.every(([, , , detail]) => !/^SCAN t\b/.test(String(detail)));
+  }
+
+  // ---- writing. OR ABORT wins over a constraint that declares ON CONFLICT REPLACE, which would take other rows away.
+
+  #tryRun(sql: string, { above, upTo }: Range, rows: number): boolean {
+    try {
+      const changed = this.#connection.run(sql, above, upTo);
+      this.executed += changed;
+      if (changed === rows) return true;
+      throw new HoldpointError({
+        code: "ERR_INTERNAL",
+        message: `writing ${rows} rows of ${this.#info.name} changed ${changed}`,
+        why: "every change is one row",
+      });
+    } catch (e) {
+      // The statement as a whole did nothing then.
+      if (isConstraint(e)) return false;
+      throw e;
+    }
+  }
+
+  #deleteSql(): string {
+    const where = `${IN_RANGE} AND c.op = '${this.#op("delete")}'`;
+    if (this.#info.rowid !== null) {
+      const rowid = quote(this.#info.rowid);
+      return `DELETE FROM ${this.#table} AS t WHERE t.${rowid} IN (SELECT d.${rowid} FROM ${this.#changes} AS c
+        CROSS JOIN ${this.#table} AS d ON ${this.#isAt("d", "before")} WHERE ${where})`;
+    }
+    const own = this.#info.primaryKey.map((k) => `t.${this.#own(k.column)}`).join(", ");
+    const gone = this.#info.primaryKey.map((k) => `c.${this.#cell("before", k.column)}`).join(", ");
+    return `DELETE FROM ${this.#table} AS t WHERE (${own}) IN (SELECT ${gone} FROM ${this.#changes} AS c WHERE ${where})`;
+  }
+
+  #updateSql(columns: readonly number[]): string {
+    const sets = columns.map((i) => `${this.#own(i)} = c.${this.#cell("after", i)}`);
+    return `UPDATE OR ABORT ${this.#table} AS t SET ${sets.join(", ")} FROM ${this.#changes} AS c
+      WHERE ${IN_RANGE} AND c.op = 'update' AND ${this.#isAt("t", "before")}`;
+  }
+
+  #insertSql(): string {
+    const names = this.#columns.map((i) => this.#own(i)).join(", ");
+    const cells = this.#columns.map((i) => `c.${this.#cell("after", i)}`).join(", ");
+    return `INSERT OR ABORT INTO ${this.#table} (${names}) SELECT ${cells} FROM ${this.#changes} AS c
+      WHERE ${IN_RANGE} AND c.op = '${this.#op("insert")}' ORDER BY c.key`;
+  }
+
+  // ---- words
+
+  /** How the file calls an operation. */
+  #op(op: "insert" | "delete"): string {
+    if (!this.#stored.inverted) return op;
+    return op === "insert" ? "delete" : "insert";
+  }
+
+  #own(column: number): string {
+    return quote(this.#info.shape.columns[column]?.name ?? "");
+  }
+
+  #cell(image: Image, column: number): string {
+    return quote(this.#stored[image][column] ?? "");
+  }
+
+  /** The row of the change's key, found by the index that keeps the key unique: in that index's own order. */
+  #isAt(row: string, image: Image): string {
+    const { alias, primaryKey, rowid } = this.#info;
+    if (alias !== null) return `${row}.${quote(rowid ?? "rowid")} = c.${this.#cell(image, alias)}`;
+    return primaryKey
+      .map(
+        (k) =>
+          `${row}.${this.#own(k.column)} = c.${this.#cell(image, k.column)} COLLATE ${quote(k.collation)}`,
+      )
+      .join(" AND ");
+  }
+
+  /** `+` takes a column's affinity away, which would make a text of a number before it is compared. */
+  #isSame(column: number, a: string, b: string): string {
+    const zero =
+      affinityOf(this.#info.shape.columns[column]?.type ?? "") === "REAL"
+        ? ""
+        : ` AND (typeof(${a}) <> 'real' OR ${a} <> 0)`;
+    return `(typeof(${a}) = typeof(${b}) AND +${a} IS +${b} COLLATE BINARY${zero})`;
+  }
+}
+
+interface Range {
+  readonly above: Cell | Uint8Array;
+  readonly upTo: Cell | Uint8Array;
+}
+
+const IN_RANGE = "c.key > ? AND c.key <= ?";

@@ -1,0 +1,76 @@
+/**
+ * A ChangeSet's canonical stream, encoded and packed once into a file of ours: its digest is known before the file that it
+ * belongs into can be begun, since a plan's statement and a snapshot's manifest stand before the rows and name it.
+ */
+import { createHash } from "node:crypto";
+import { rmSync } from "node:fs";
+import { IntegrityError } from "../base/errors.js";
+import { packBlocks } from "../changeset/blocks.js";
+import type { ChangeSink, ChangeSource } from "../changeset/change.js";
+import { type Measured, measuredStream } from "../changeset/encode.js";
+import { sortedTables } from "../changeset/source.js";
+import { readPieces, writeScratch } from "./files.js";
+
+/** Packed blocks in a file of their own, which somebody removes. */
+export interface PackedChanges extends Measured {
+  /**
+   * The blocks, for one reading.
+   * @throws IntegrityError ERR_CHANGESET_ALTERED at the end when they are not what was written.
+   */
+  readonly blocks: () => Iterable<Uint8Array>;
+  readonly remove: () => void;
+}
+
+/** A source that packs itself at most once. */
+export interface PackingSource extends ChangeSource {
+  readonly packed: (also?: ChangeSink) => PackedChanges;
+}
+
+/** Whether the source packs itself. */
+export function isPacking(source: ChangeSource): source is PackingSource {
+  return "packed" in source && typeof source.packed === "function";
+}
+
+/** Packs a source into a fresh file at a free path; `also` is told every change. */
+export function packChanges(source: ChangeSource, path: string, also?: ChangeSink): PackedChanges {
+  const { chunks, measured } = measuredStream(source, also);
+  const written = createHash("sha256");
+  function* counted(): Iterable<Uint8Array> {
+    for (const piece of packBlocks(chunks)) {
+      written.update(piece);
+      yield piece;
+    }
+  }
+  const remove = (): void => rmSync(path, { force: true });
+  remove();
+  try {
+    writeScratch(path, counted());
+  } catch (e) {
+    remove();
+    throw e;
+  }
+  const digest = written.digest("hex");
+  return { ...measured(), blocks: () => blocksAt(path, digest), remove };
+}
+
+/** Tells a sink every table and change of a source. */
+export function tell(source: ChangeSource, sink: ChangeSink): void {
+  for (const shape of sortedTables(source.tables)) {
+    sink.table(shape);
+    for (const change of source.changes(shape.name)) sink.add(change);
+  }
+}
+
+function* blocksAt(path: string, digest: string): Iterable<Uint8Array> {
+  const found = createHash("sha256");
+  for (const piece of readPieces(path)) {
+    found.update(piece);
+    yield piece;
+  }
+  if (found.digest("hex") === digest) return;
+  throw new IntegrityError({
+    code: "ERR_CHANGESET_ALTERED",
+    message: `${path} changed while it was in use`,
+    why: "its bytes are not those that were written to it a moment ago",
+  });
+}

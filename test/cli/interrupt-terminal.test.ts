@@ -1,0 +1,95 @@
+/** Ctrl-C at a real pseudo-terminal while a run writes: the first begins no new batch, the second rolls this one back. */
+import { createRequire } from "node:module";
+import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { makeProject, type TestProject } from "../support/project.js";
+import { converse } from "../support/terminal.js";
+
+const ROWS = `
+  CREATE TABLE item (id INTEGER PRIMARY KEY, state TEXT NOT NULL);
+  INSERT INTO item SELECT value, 'old'
+    FROM (WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < 200) SELECT value FROM n);
+`;
+const CTRL_C = "\u0003";
+
+/**
+ * The check after the first wave leaves somebody behind who has the database locked, so that the next batch waits inside
+ * its transaction's beginning; they say so on the terminal, and let go a moment later.
+ */
+const LOCKER = `import { spawn } from "node:child_process";
+import { appendFileSync } from "node:fs";
+import Database from ${JSON.stringify(createRequire(import.meta.url).resolve("better-sqlite3"))};
+const [, self, terminal] = process.argv;
+if (terminal === undefined) {
+  if (process.env.HOLDPOINT_WAVE !== "1" || process.env.LOCK === "no") process.exit(0);
+  const child = spawn(process.execPath, [self, "/proc/" + process.ppid + "/fd/2"], { detached: true, stdio: ["ignore", "pipe", "ignore"] });
+  await new Promise((held) => child.stdout.once("data", held));
+  child.unref();
+  process.exit(0);
+}
+const db = new Database("shop.db");
+db.exec("BEGIN IMMEDIATE");
+process.stdout.write("held\\n");
+setTimeout(() => appendFileSync(terminal, "LOCKED\\n"), 1200);
+setTimeout(() => db.exec("ROLLBACK"), 3000);
+`;
+
+let project: TestProject;
+beforeAll(() => {
+  project = makeProject({
+    schema: ROWS,
+    environment: "development",
+    target: "items",
+    pin: false,
+    journal: "delete",
+  });
+  project.write("locker.mjs", LOCKER);
+  project.write(
+    "holdpoint.yaml",
+    project
+      .read("holdpoint.yaml")
+      .replace(/^( +)url: .*$/m, "$&\n$1checks: { locker: { command: [node, locker.mjs], timeout: 20s } }"),
+  );
+  const pinned = project.run(["env", "pin", "items", "--confirm", "items"]);
+  if (pinned.status !== 0) throw new Error(pinned.stderr);
+});
+afterAll(() => project?.close());
+
+const written = (): number => project.rows("SELECT id FROM item WHERE state = 'new'").length;
+const planOf = (where: string): string =>
+  project.plan(`UPDATE item SET state = 'new' WHERE ${where}`, ["--waves", "5,100%"]);
+
+describe("Ctrl-C while a batch is under way", () => {
+  test("once: this batch ends and is committed, no new one begins", async () => {
+    const plan = project.plan("UPDATE item SET state = 'new' WHERE id <= 15", ["--waves", "5,10,100%"]);
+    const { code, screen } = await converse(["apply", plan], [{ after: "LOCKED", type: CTRL_C }], {
+      cwd: project.dir,
+    });
+    expect(code).toBe(40);
+    expect(written()).toBe(10);
+    expect(screen).toContain("no new batch was begun");
+    expect(screen).toContain("10 of 15 rows are written and committed");
+    expect(screen).toContain("apply --resume rn_");
+    expect(project.json(["apply", plan])).toMatchObject({ ok: true, result: { resumed: true } });
+    expect(written()).toBe(15);
+  });
+
+  test("twice: this batch is rolled back, and the run goes on from there later", async () => {
+    const before = written();
+    const plan = planOf("id BETWEEN 101 AND 120");
+    const { code, screen } = await converse(
+      ["apply", plan],
+      [
+        { after: "LOCKED", type: CTRL_C },
+        { after: "^C", type: CTRL_C },
+      ],
+      { cwd: project.dir },
+    );
+    expect(code).toBe(40);
+    expect(written() - before).toBe(5);
+    expect(screen).toContain("5 of 20 rows are written and committed");
+    const done = project.json(["apply", plan]);
+    expect(done).toMatchObject({ ok: true, result: { resumed: true, rows: { written: 20 } } });
+    expect(written() - before).toBe(20);
+    expect(project.json(["log", "verify"]).ok).toBe(true);
+  });
+});

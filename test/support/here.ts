@@ -1,0 +1,85 @@
+/**
+ * Commands run in this process, through `main` with streams of ours: what stands on the screen and how it ends, as the
+ * binary would say it, without paying for its start. What a process is (signals, a real terminal, a pipe that closes)
+ * is for the tests that start one.
+ */
+import { PassThrough } from "node:stream";
+import type { Document, Ran, TestProject } from "./project.js";
+
+/** The program as it is built: its own files stand where it looks for them. */
+const BUILT = new URL("../../../dist/cli/main.js", import.meta.url).href;
+
+/** What the streams are. */
+export interface Surroundings {
+  readonly env?: Readonly<Record<string, string>>;
+  /** Terminals on all three; else pipes. */
+  readonly terminal?: { readonly columns: number };
+}
+
+/** What a terminal's stream can do beside writing: where the cursor is, nobody looks here. */
+const CURSOR = {
+  cursorTo: () => true,
+  clearLine: () => true,
+  moveCursor: () => true,
+  getColorDepth: () => 4,
+};
+
+/** Runs one command in the project's folder. */
+export async function runHere(
+  project: Pick<TestProject, "dir">,
+  args: readonly string[],
+  around: Surroundings = {},
+): Promise<Ran> {
+  const { terminal } = around;
+  const facts = terminal === undefined ? {} : { isTTY: true, columns: terminal.columns, rows: 50, ...CURSOR };
+  const stream = (): { readonly end: NodeJS.WriteStream; readonly text: () => string } => {
+    const through = new PassThrough();
+    let text = "";
+    through.on("data", (chunk: Buffer) => void (text += chunk.toString()));
+    return { end: Object.assign(through, facts) as unknown as NodeJS.WriteStream, text: () => text };
+  };
+  const [stdout, stderr] = [stream(), stream()];
+  const stdin = Object.assign(new PassThrough(), facts);
+  stdin.end();
+  const { main } = (await import(BUILT)) as typeof import("../../src/cli/main.js");
+  const before = process.cwd();
+  process.chdir(project.dir);
+  try {
+    const status = await main(args, {
+      stdin: stdin as unknown as NodeJS.ReadStream,
+      stdout: stdout.end,
+      stderr: stderr.end,
+      env: {
+        PATH: process.env["PATH"] ?? "",
+        HOME: `${project.dir}/home`,
+        TZ: "UTC",
+        LANG: "C.UTF-8",
+        ...around.env,
+      },
+      cwd: () => project.dir,
+      exit: (code) => {
+        throw new Error(`the command ended the process with ${code}`);
+      },
+      on: () => undefined,
+    });
+    return { status, stdout: stdout.text(), stderr: stderr.text() };
+  } finally {
+    process.chdir(before);
+  }
+}
+
+/** {@link runHere} with `--json`: the one document. */
+export async function jsonHere(
+  project: Pick<TestProject, "dir">,
+  args: readonly string[],
+  around: Surroundings = {},
+): Promise<Document> {
+  const { stdout, stderr, status } = await runHere(project, [...args, "--json"], around);
+  try {
+    const document = JSON.parse(stdout) as Document;
+    if (document.exit.code !== status) throw new Error(`exit ${status}, document says ${document.exit.code}`);
+    return document;
+  } catch (e) {
+    throw new Error(`${args.join(" ")} gave no single document: ${stdout}\n${stderr}`, { cause: e });
+  }
+}
