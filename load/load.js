@@ -5,8 +5,8 @@
 //   npm run load -- --keep DIR                 leaves everything in DIR, which must not exist yet
 //
 // Each unit is planned, approved with ssh-keygen, applied, and applied once more, which must be refused. A process runs its
-// commands one after the other in itself, as `main` of the program, because a start costs more than a command; of every ten
-// units one is applied by two programs of their own at once, of which exactly one may win. Units of one target in twenty share
+// commands one after the other in itself, as `main` of the program, because a start costs more than a command; of every nine
+// units one is applied by two programs of their own at once, of which exactly one may win. Units of one in seventeen share
 // a row: there somebody was quicker (34), and such a unit is planned again.
 import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";

@@ -30,7 +30,7 @@ async function share({ dir, share, processes, units }) {
 async function one({ dir, unit, main }) {
   const target = targetOf(unit);
   // Units that share a row come in each other's way.
-  const row = unit % 20 === 0 ? 0 : unit + 1;
+  const row = unit % 17 === 0 ? 0 : unit + 1;
   const told = { unit, row, planned: 0, drifted: 0, won: 0, again: null, why: "", steps: [] };
   const job = `jobs/unit-${unit}.sql`;
   writeFileSync(join(dir, job), `UPDATE items SET n = n + 1 WHERE id = ${row};\n`);
@@ -77,7 +77,7 @@ async function one({ dir, unit, main }) {
     if (approved.exit !== 0) return failed(told, "approve", approved);
     const apply = ["apply", plan, "--confirm", target];
     const ended =
-      unit % 10 === 5
+      unit % 9 === 5
         ? await Promise.all([step(apply, outside), step(apply, outside)]).then((both) =>
             decided(both, patiently, apply, told),
           )

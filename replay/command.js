@@ -4,6 +4,11 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 
 const BIN = process.env.HOLDPOINT_TEST_BIN ?? resolve(import.meta.dirname, "../bin/holdpoint.js");
+// Where the time goes: a profile of each command in the folder that the variable names.
+const PROFILE =
+  process.env.REPLAY_PROFILE === undefined
+    ? []
+    : ["--cpu-prof", `--cpu-prof-dir=${process.env.REPLAY_PROFILE}`];
 
 const HOOK = `process.on("exit", () => {
   require("node:fs").appendFileSync(process.env.REPLAY_MEMORY, process.resourceUsage().maxRSS + "\\n");
@@ -29,7 +34,17 @@ export function commandsIn(dir, say) {
     writeFileSync(told, "");
     const started = performance.now();
     // One stream, so that narration and results stand in the order in which a person would see them.
-    const argv = ["-c", 'exec "$@" 2>&1', "sh", process.execPath, "--require", hook, BIN, ...args];
+    const argv = [
+      "-c",
+      'exec "$@" 2>&1',
+      "sh",
+      process.execPath,
+      ...PROFILE,
+      "--require",
+      hook,
+      BIN,
+      ...args,
+    ];
     const { status, text } = await ended(spawn("sh", argv, { cwd: dir, env: environment(env) }));
     const seconds = (performance.now() - started) / 1000;
     const megabytes = Math.max(0, ...readFileSync(told, "utf8").trim().split("\n").map(Number)) / 1024;

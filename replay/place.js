@@ -96,7 +96,7 @@ async function sqliteVersion() {
 
 /** The same on a PostgreSQL server of our own, which `stop` takes away; null where this machine has none. */
 export async function postgresPlaces(support) {
-  if (support.findServer() === null) return null;
+  if (support.findServers().length === 0) return null;
   const server = await support.startServer({
     fsync: "on",
     full_page_writes: "on",

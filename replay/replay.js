@@ -113,7 +113,7 @@ async function startPostgres() {
   const started = await postgresPlaces(await import("../build/test/support/postgres.js"));
   if (started !== null) return started;
   return usage(
-    "there is no PostgreSQL server on this machine: neither PG_BIN, PATH nor /usr/lib/postgresql/*/bin has initdb and postgres.\n" +
+    "there is no PostgreSQL server on this machine: PG_BIN, PATH, /usr/lib/postgresql/*/bin and npm's package were looked through.\n" +
       "Install one (Debian: apt-get install postgresql), or play it on SQLite: npm run replay",
   );
 }

@@ -115,9 +115,14 @@ const KEY_ALIAS = "holdpoint key";
 /**
  * The question which keys a predicate selects. In it a column's plain name is its value before (of a row that
  * appears, after); `before_x`, `after_x` and `now_x` name the images, `op` the operation. A column of the target
- * with one of those names wins. The line feeds end a comment that the predicate may end in.
+ * with one of those names wins. The line feeds end a comment that the predicate may end in. In order of the keys, so many at a
+ * time: an answer is bounded in bytes, and the keys of a large table are more.
  */
-export function keysWhereSql(layout: TableLayout, predicate: string): string {
+export function keysWhereSql(
+  layout: TableLayout,
+  predicate: string,
+  page: { readonly after: Uint8Array | null; readonly rows: number },
+): string {
   const taken = new Set([folded(KEY_ALIAS)]);
   const parts = [`key AS ${quoteName(KEY_ALIAS)}`];
   const add = (name: string, sql: string): void => {
@@ -138,7 +143,11 @@ export function keysWhereSql(layout: TableLayout, predicate: string): string {
   }
   add("op", "op");
   const rows = `SELECT ${parts.join(", ")} FROM ${quoteName(layout.sqlName)}`;
-  return `SELECT ${quoteName(KEY_ALIAS)} FROM (${rows}) WHERE (\n${predicate}\n)`;
+  const key = quoteName(KEY_ALIAS);
+  const chosen = `SELECT ${key} FROM (${rows}) WHERE (\n${predicate}\n)`;
+  // Around the predicate, so that nothing in it can reach the order or the place to go on from.
+  const after = page.after === null ? "" : `WHERE ${key} > x'${Buffer.from(page.after).toString("hex")}'`;
+  return `SELECT ${key} FROM (${chosen}) ${after} ORDER BY ${key} LIMIT ${page.rows}`;
 }
 
 /** The layout as `holdpoint_shape` keeps it. */

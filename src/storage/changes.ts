@@ -55,6 +55,9 @@ const APPLICATION_ID = 0x68_70_63_73;
 
 const SHAPE_SQL = `CREATE TABLE ${SHAPE_TABLE} (position INTEGER PRIMARY KEY, layout TEXT NOT NULL) STRICT`;
 
+/** Keys that one question gives: an answer of the bounded child holds 16 MB. */
+const KEYS_PAGE = 100_000;
+
 /** A ChangeSet in its working form. Close it in `finally`. */
 export interface ChangesFile extends ChangeSource {
   readonly path: string;
@@ -368,9 +371,19 @@ class Reader implements ChangesFile {
   keysWhere = async (table: string, predicate: string, limits: QueryLimits): Promise<ReadonlySet<string>> => {
     const layout = this.#layouts.get(table);
     if (layout === undefined) return new Set();
-    const answer = await this.query(keysWhereSql(layout, predicate), limits);
-    if (answer.truncated) throw tooMany(table, limits.maxRows);
-    return new Set(answer.rows.map(([key]) => keyTextOf(key ?? null)));
+    const found = new Set<string>();
+    for (let after: Uint8Array | null = null; ;) {
+      const page = { after, rows: KEYS_PAGE };
+      const { rows, truncated } = await this.query(keysWhereSql(layout, predicate, page), {
+        ...limits,
+        maxRows: KEYS_PAGE,
+      });
+      for (const [key] of rows) found.add(keyTextOf(key ?? null));
+      if (truncated || found.size > limits.maxRows) throw tooMany(table, limits.maxRows);
+      const last = rows.at(-1)?.[0];
+      if (rows.length < KEYS_PAGE || !(last instanceof Uint8Array)) return found;
+      after = last;
+    }
   };
 
   close = (): void => {

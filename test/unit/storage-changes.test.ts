@@ -340,3 +340,26 @@ test("a driver that would crash this Node is refused before it is loaded", () =>
   expect(driverMisfit("13.2.0", { napi: "10", node: "22.14.0" })).toBeUndefined();
   expect(driverMisfit("13.2.0", { napi: "9", node: "22.13.1" })).toMatchObject({ code: "ERR_USAGE" });
 });
+
+test("keys by predicate are all there, also where they are more than one answer holds", () =>
+  inFolder(async (folder) => {
+    const writer = await createChanges(join(folder, "many.db"), passing);
+    writer.table(orders);
+    for (let id = 1n; id <= 230_000n; id++)
+      writer.add({ op: "insert", table: "orders", key: [id], origin: "job", after: [id, "new"] });
+    const file = writer.finish();
+    try {
+      const limits = { maxRows: 1_000_000, maxMs: 60_000 };
+      expect((await file.keysWhere("orders", "id > 0", limits)).size).toBe(230_000);
+      expect((await file.keysWhere("orders", "id % 2 = 0 -- every other", limits)).size).toBe(115_000);
+      expect((await file.keysWhere("orders", "1) OR (1", limits)).size).toBe(230_000);
+      expect((await file.keysWhere("orders", "0", limits)).size).toBe(0);
+      await expect(file.keysWhere("orders", "id > 0", { ...limits, maxRows: 200_000 })).rejects.toMatchObject(
+        {
+          code: "ERR_USAGE",
+        },
+      );
+    } finally {
+      file.close();
+    }
+  }));
