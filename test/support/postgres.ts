@@ -206,6 +206,7 @@ export async function connect(url: string): Promise<TestClient> {
   const at = new URL(url.replace(/@\//, "@localhost/"));
   const client = new pg.Client({
     host: at.searchParams.get("host") ?? "",
+    port: Number(at.searchParams.get("port") ?? "5432"),
     user: at.username,
     database: at.pathname.slice(1),
     types: { getTypeParser: () => (text: string) => text },
