@@ -44,7 +44,7 @@ export function timeline({
     `${number(balancers)} balancers with ten times as many back ends, on ${place}`,
     "",
     ...rows.map(
-      ([what, then, here, how]) => `${what.padEnd(28)}${then.padEnd(26)}${here.padStart(9)}   ${how}`,
+      ([what, then, here, how]) => `${what.padEnd(28)}${then.padEnd(26)}${here.padStart(11)}   ${how}`,
     ),
     "",
     `The purge took ${number(purge.gone)} balancers (${((100 * purge.gone) / balancers).toFixed(1)} %) with their back ends. Meanwhile ${control.length} processes of the control`,
