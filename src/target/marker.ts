@@ -59,6 +59,8 @@ export interface MarkedHistory {
   readonly jobRuns: number;
   /** The commit of the newest of them; null where there is none, or it has none. */
   readonly lastCommit: string | null;
+  /** When the newest of all runs began to write; null where there was none. */
+  readonly lastAt: string | null;
   /** Rows since the time that was asked about, by who asked for them. */
   readonly recent: readonly { readonly by: string | null; readonly rows: number }[];
 }

@@ -3,6 +3,7 @@ import { rmSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { misfits } from "../support/json-schema.js";
 import { type Document, makeProject, type TestProject } from "../support/project.js";
+import { shifted } from "../support/shifted-clock.js";
 
 const OWN = `format: holdpoint-policy/1
 name: own
@@ -384,4 +385,29 @@ describe("doctor", () => {
       expect.stringMatching(/^rows-a-day fired on \d+ of the last \d+ plans$/),
     );
   });
+});
+
+test("a freeze that begins between approval and apply stops the apply (30), and nothing is written", () => {
+  const frozen = makeProject({ pin: false });
+  try {
+    const at = (hours: number): string =>
+      new Date(Date.now() + hours * 3_600_000).toISOString().slice(0, 16).replace("T", " ");
+    frozen.write(
+      "policies/move.yaml",
+      `format: holdpoint-policy/1\nname: move\nenvironments: [production]\nfreeze:\n  - { id: move, recurring: once, from: "${at(1)}", to: "${at(9)}", zone: UTC, because: the servers move }\n`,
+    );
+    const pinned = frozen.run(["env", "pin", "shop-prod", "--confirm", "shop-prod"]);
+    if (pinned.status !== 0) throw new Error(pinned.stderr);
+    const plan = frozen.plan("UPDATE orders SET note = 'x' WHERE id = 1");
+    frozen.approve(plan);
+    const before = frozen.dump();
+    const apply = ["apply", plan, "--confirm", "shop-prod"];
+    expect(frozen.json([...apply, "--dry-run"]).error).toBeNull();
+    const stopped = frozen.json(apply, shifted(frozen, 2 * 3600));
+    expect([stopped.exit.code, stopped.error?.code]).toEqual([30, "ERR_POLICY_DENIED"]);
+    expect(stopped.error?.why).toContain("the servers move");
+    expect(frozen.dump()).toBe(before);
+  } finally {
+    frozen.close();
+  }
 });

@@ -449,6 +449,7 @@ export function describeTarget(factory: ContractFactory): void {
       expect(await target.history({ job: "retire", since: "2026-11-24T11:00:00Z" })).toEqual({
         jobRuns: 2,
         lastCommit: null,
+        lastAt: "2026-11-24T13:00:00Z",
         recent: expect.arrayContaining([
           { by: "dana", rows: 7 },
           { by: null, rows: 5 },
@@ -457,6 +458,7 @@ export function describeTarget(factory: ContractFactory): void {
       expect(await target.history({ job: "other", since: "2026-11-24T13:00:00Z" })).toEqual({
         jobRuns: 1,
         lastCommit: "c3",
+        lastAt: "2026-11-24T13:00:00Z",
         recent: [],
       });
       expect((await target.history({ job: "never", since: "2020-01-01T00:00:00Z" })).jobRuns).toBe(0);

@@ -267,12 +267,13 @@ export async function readHistory(
   session: Session,
   of: { readonly job: string; readonly since: string },
 ): Promise<MarkedHistory> {
-  if (!(await isPinned(session))) return { jobRuns: 0, lastCommit: null, recent: [] };
+  if (!(await isPinned(session))) return { jobRuns: 0, lastCommit: null, lastAt: null, recent: [] };
   const runs = await session.value("SELECT count(*) FROM public.holdpoint_spent WHERE job = $1", of.job);
   const last = await session.row(
     'SELECT "commit" FROM public.holdpoint_spent WHERE job = $1 ORDER BY "at" COLLATE "C" DESC LIMIT 1',
     of.job,
   );
+  const lastAt = await session.value('SELECT max("at" COLLATE "C") FROM public.holdpoint_spent');
   const recent = await session.rows(
     'SELECT "by", sum("rows") FROM public.holdpoint_spent WHERE "at" COLLATE "C" > $1 GROUP BY "by" ORDER BY "by"',
     of.since,
@@ -280,6 +281,7 @@ export async function readHistory(
   return {
     jobRuns: numberOf(runs, "runs"),
     lastCommit: textOrNull(last?.[0], "commit"),
+    lastAt: textOrNull(lastAt, "at"),
     recent: recent.map(([by, rows]) => ({ by: textOrNull(by, "by"), rows: numberOf(rows, "rows") })),
   };
 }

@@ -243,12 +243,13 @@ export function readHistory(
   connection: Connection,
   of: { readonly job: string; readonly since: string },
 ): MarkedHistory {
-  if (!isPinned(connection)) return { jobRuns: 0, lastCommit: null, recent: [] };
+  if (!isPinned(connection)) return { jobRuns: 0, lastCommit: null, lastAt: null, recent: [] };
   const runs = connection.value("SELECT count(*) FROM main.holdpoint_spent WHERE job = ?", of.job);
   const last = connection.row(
     'SELECT "commit" FROM main.holdpoint_spent WHERE job = ? ORDER BY at DESC, rowid DESC LIMIT 1',
     of.job,
   );
+  const lastAt = connection.value("SELECT max(at) FROM main.holdpoint_spent");
   const recent = connection.rows(
     "SELECT by, sum(rows) FROM main.holdpoint_spent WHERE at > ? GROUP BY by ORDER BY by",
     of.since,
@@ -256,6 +257,7 @@ export function readHistory(
   return {
     jobRuns: numberOf(runs, "runs"),
     lastCommit: textOrNull(last?.[0], "commit"),
+    lastAt: textOrNull(lastAt, "at"),
     recent: recent.map(([by, rows]) => ({ by: textOrNull(by, "by"), rows: numberOf(rows, "rows") })),
   };
 }

@@ -6,6 +6,7 @@
 import { CLOCK_SKEW_SECONDS } from "../../approval/count.js";
 import { parseStamp, stamp } from "../../base/clock.js";
 import { RefusedError } from "../../base/errors.js";
+import { sharesTarget } from "../recall/history.js";
 import type { Examined } from "./examine.js";
 import type { LoadedPlan, Toolbox } from "../toolbox.js";
 
@@ -70,9 +71,16 @@ async function seenBy(
 ): Promise<readonly Seen[]> {
   const entry = (await tools.ledger()).lastAt();
   const notes = examined.marker === null ? [] : await examined.target.notes();
+  const { name } = examined.target;
+  // Runs of other machines stand in their ledgers, and here only as marks.
+  const others =
+    examined.marker !== null && sharesTarget(tools, name)
+      ? (await examined.target.history({ job: "", since: stamp(tools.clock.now()) })).lastAt
+      : null;
   return [
     ...seen(entry, "the ledger's last entry"),
     ...seen(examined.marker?.pinnedAt ?? null, `the pin of ${examined.target.name}`),
+    ...seen(others, `the last run on ${name}`),
     ...notes.flatMap((n) => seen(n.at, `a note in ${examined.target.name}`)),
   ];
 }
