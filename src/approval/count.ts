@@ -276,6 +276,12 @@ function wrongManner(s: ApprovalStatement, signature: VerifiedSignature, require
       detail: `policy asks for a touch, and ${signature.key.type} keys cannot prove one`,
     };
   }
+  if (requirement.verified === true && signature.userVerified !== true) {
+    return {
+      reason: "not-verified",
+      detail: `policy asks for the PIN or finger of a hardware key, and this ${signature.key.type} signature proves none`,
+    };
+  }
   if (requirement.reviewedInTool && s.reviewed === "elsewhere") {
     return {
       reason: "not-reviewed",
@@ -376,6 +382,10 @@ const DISCOUNTS: Readonly<Record<Discount, { readonly code: ErrorCode | null; re
   "key-expired": { code: "ERR_APPROVAL_KEY_EXPIRED", words: "its key is not valid now" },
   "unknown-key": { code: "ERR_APPROVAL_UNKNOWN_KEY", words: "its key belongs to nobody on the list" },
   "no-touch": { code: "ERR_APPROVAL_NO_TOUCH", words: "nobody touched the key" },
+  "not-verified": {
+    code: "ERR_APPROVAL_NOT_VERIFIED",
+    words: "the key did not ask its owner for a PIN or finger",
+  },
   "not-reviewed": { code: "ERR_APPROVAL_NOT_REVIEWED", words: "it was not reviewed in the tool" },
   "no-reason": { code: "ERR_APPROVAL_NO_REASON", words: "it gives no reason" },
   malformed: { code: "ERR_APPROVAL_MALFORMED", words: "it cannot be read" },

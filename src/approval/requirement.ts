@@ -13,6 +13,8 @@ export interface Requirement {
   readonly slots: readonly Slot[];
   /** A hardware key's user presence on every counted signature. */
   readonly touch: boolean;
+  /** A hardware key's user verification (PIN or finger) on every counted signature, which includes the touch. */
+  readonly verified?: true;
   /** Signatures made outside the tool are refused. */
   readonly reviewedInTool: boolean;
   /** The approver must give a reason. */
@@ -62,6 +64,7 @@ export type Discount =
   | "other-target"
   | "altered"
   | "no-touch"
+  | "not-verified"
   | "not-reviewed"
   | "no-reason"
   /** In none of the groups that must approve. */

@@ -144,6 +144,7 @@ export class PolicyReader {
       ...NOTHING_ASKED,
       approvals: this.#approvals(raw.approvals ?? single, path),
       touch: raw.touch ?? false,
+      verified: raw.verified ?? false,
       reviewedInTool: raw.reviewed_in_tool ?? false,
       approverReason: raw.approver_reason ?? false,
       reason: raw.reason ?? false,
@@ -160,11 +161,11 @@ export class PolicyReader {
   }
 
   #requireSense(asked: Asked, raw: RawRequired, path: Path): void {
-    const { approvals, touch, reviewedInTool, approverReason } = asked;
+    const { approvals, touch, verified, reviewedInTool, approverReason } = asked;
     const { reason, ticket, expect, scope, maxAgeSeconds, waves, checks, snapshot } = asked;
     const ofPlan = reason || expect || scope || waves || checks;
     if (approvals.length > 0 || raw.groups !== undefined) return;
-    if (touch || reviewedInTool || approverReason)
+    if (touch || verified || reviewedInTool || approverReason)
       this.#fault(path, "asks something of approvers and for no approvals: add people");
     else if (!ofPlan && ticket === null && maxAgeSeconds === null && snapshot === null)
       this.#fault(path, "asks for nothing");

@@ -29,6 +29,7 @@ const required = () =>
     groups: z.array(sentence()).min(1).max(20).optional(),
     approvals: z.array(approvals()).min(1).max(10).optional(),
     touch: z.boolean().optional(),
+    verified: z.boolean().optional(),
     reviewed_in_tool: z.boolean().optional(),
     approver_reason: z.boolean().optional(),
     reason: z.boolean().optional(),

@@ -26,6 +26,7 @@ export interface Check {
 export const NOTHING_ASKED: Asked = {
   approvals: [],
   touch: false,
+  verified: false,
   reviewedInTool: false,
   approverReason: false,
   reason: false,
@@ -169,7 +170,8 @@ export function joinRequirements(findings: readonly Finding[]): Requirement {
   }
   return {
     slots: [...slots.values()],
-    touch: asking.some((a) => a.asked.touch),
+    touch: asking.some((a) => a.asked.touch || a.asked.verified),
+    ...(asking.some((a) => a.asked.verified) ? { verified: true as const } : {}),
     reviewedInTool: asking.some((a) => a.asked.reviewedInTool),
     reason: asking.some((a) => a.asked.approverReason),
   };

@@ -42,6 +42,7 @@ export interface ApprovalsAsked {
 export interface Asked {
   readonly approvals: readonly ApprovalsAsked[];
   readonly touch: boolean;
+  readonly verified: boolean;
   readonly reviewedInTool: boolean;
   readonly approverReason: boolean;
   readonly reason: boolean;

@@ -33,6 +33,7 @@ const decision = one("allow", "needs-approval", "deny");
 const requirement = object({
   slots: list(object({ people: whole, groups: list(text), rule: text })),
   touch: flag,
+  "verified?": flag,
   reviewedInTool: flag,
   reason: flag,
 });

@@ -261,6 +261,11 @@ export const EXPLANATIONS: Readonly<Record<ErrorCode, Explanation>> = {
     means: "The approval describes another effect than the plan has: counts or digest differ from its rows.",
     todo: "Do not retry. Keep both files and find out who changed which.",
   },
+  ERR_APPROVAL_NOT_VERIFIED: {
+    means:
+      "Policy asks that the hardware key knew its owner, by PIN or finger, and this signature was made without.",
+    todo: "The approver signs with a key that asks for it (ssh-keygen -t ed25519-sk -O verify-required).",
+  },
   ERR_APPROVAL_NO_TOUCH: {
     means: "Policy asks for a key that a person touches, and this signature does not prove a touch.",
     todo: "Approve with a hardware key (sk-ssh-ed25519).",

@@ -340,6 +340,17 @@ describe("what does not count, each with its own code", () => {
     expect(codeOf(count([touched(0)]))).toBe("ERR_APPROVAL_NO_TOUCH");
   });
 
+  test("no PIN or finger, where policy asks for it: a touch alone is not enough, another kind of key never is", () => {
+    const verified = {
+      requirement: { ...requirement(slot(1)), touch: true, verified: true as const },
+    };
+    expect(count([touched(5)], verified).satisfied).toBe(true);
+    expect(codeOf(count([touched(1)], verified))).toBe("ERR_APPROVAL_NOT_VERIFIED");
+    expect(codeOf(count([touched(4)], verified))).toBe("ERR_APPROVAL_NO_TOUCH");
+    expect(codeOf(count([ravi()], verified))).toBe("ERR_APPROVAL_NO_TOUCH");
+    expect(count([touched(1)]).satisfied).toBe(true);
+  });
+
   test("not reviewed in the tool, and no reason, where policy asks for them", () => {
     const strict = { requirement: { ...requirement(slot(1)), reviewedInTool: true, reason: true } };
     expect(codeOf(count([ravi({ reviewed: "elsewhere", reason: "seen" })], strict))).toBe(

@@ -154,6 +154,14 @@ describe("what approvals are needed", () => {
     ],
   ])("%s", (_, requires, expected) => expect(slots(...requires)).toEqual(expected));
 
+  test("a PIN or finger asked by any rule is asked of every approval, and includes the touch", () => {
+    const text = [
+      '  - { id: a, when: "true", then: { require: { people: 1 } }, because: b }',
+      '  - { id: b, when: "true", then: { require: { people: 1, verified: true } }, because: b }',
+    ].join("\n");
+    expect(decideOn(`rules:\n${text}\n`).requirement).toMatchObject({ touch: true, verified: true });
+  });
+
   test("touch, review in the tool and the approver's reason are asked by any rule", () => {
     const text = [
       '  - { id: a, when: "true", then: { require: { people: 1, touch: true } }, because: b }',
