@@ -247,8 +247,13 @@ function factsOf(tools: Toolbox, reviewed: Review): PlanFactsView {
   };
 }
 
-/** Only what this machine tried itself is believed of the way back. */
-function untried({ moved, examined }: Review): PlannedUndo {
+/**
+ * Only what this machine tried itself is believed of the way back. Where it cannot read the target, what the requester's
+ * machine says is shown as that machine's word, which the card never calls OK.
+ */
+function untried({ moved, examined, plan }: Review): PlannedUndo {
+  const told = plan.statement.rehearsal.undo;
+  if (examined === null && told !== undefined) return told;
   const why =
     examined === null
       ? "the target cannot be read from here"
