@@ -147,3 +147,31 @@ test("of more rows than are tried in place, those that the target would not take
     large.close();
   }
 });
+
+test("a rescue from a snapshot older than the spend brings back rows, and no token with them (31)", () => {
+  const own = makeProject({ journal: "delete" });
+  try {
+    const taken = own.json(["snapshot", "take", "--on", "shop-prod"]);
+    expect(taken.error).toBeNull();
+    const plan = own.plan("UPDATE orders SET note = 'seen' WHERE id = 7");
+    own.approve(plan);
+    const apply = ["apply", plan, "--confirm", "shop-prod"];
+    expect(own.json(apply).error).toBeNull();
+    own.raw("DELETE FROM orders WHERE id BETWEEN 100 AND 104");
+    const from = ["--from", String(taken.result["snapshot"]), "--table", "orders", "--damage", "deleted"];
+    const made = own.json(["rescue", "--on", "shop-prod", "--key", "keys/dana", ...from]);
+    expect(made.error).toBeNull();
+    const rescue = String(made.result["plan"]);
+    own.approve(rescue);
+    expect(own.json(["apply", rescue, "--confirm", "shop-prod"]).error).toBeNull();
+    expect(own.rows("SELECT count(*) AS n FROM orders")).toEqual([{ n: 400 }]);
+    expect(own.rows("SELECT plan FROM holdpoint_spent ORDER BY at, plan").length).toBe(2);
+    own.raw("UPDATE orders SET note = NULL WHERE id = 7");
+    for (const spent of [plan, rescue]) {
+      const again = own.json(["apply", spent, "--confirm", "shop-prod"]);
+      expect([again.exit.code, again.error?.code]).toEqual([31, "ERR_APPROVAL_SPENT"]);
+    }
+  } finally {
+    own.close();
+  }
+});
