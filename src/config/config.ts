@@ -388,6 +388,11 @@ const configSchema = z
         const message = `is masked, and the sum of one row is its value`;
         context.addIssue({ code: "custom", message, path: ["targets", name, "sums", column] });
       }
+      // Limits that nobody keeps are worse than none: an SQLite job runs under a lock of 2 s, or on a private copy.
+      if (target.rehearsal !== undefined && /^sqlite:/i.test(target.url)) {
+        const message = "limits what a rehearsal costs a server, and an SQLite file has none";
+        context.addIssue({ code: "custom", message, path: ["targets", name, "rehearsal"] });
+      }
       const clone = target.rehearse_on;
       if (clone === undefined || (clone !== name && Object.hasOwn(config.targets, clone))) continue;
       const message =

@@ -202,6 +202,11 @@ describe("refused, with its place", () => {
     ["a target without url", "targets:\n  t:\n    environment: staging\n", "3:5 targets.t.url is missing"],
     ["a target's name with a space", "targets:\n  'a b':\n    url: sqlite:x\n", '2:3 "a b" is no name'],
     [
+      "limits of a server on a file",
+      "targets:\n  t:\n    url: sqlite:a.db\n    rehearsal: { rows: 5 }\n",
+      "targets.t.rehearsal limits what a rehearsal costs a server, and an SQLite file has none",
+    ],
+    [
       "a bare variable",
       "targets:\n  t:\n    url: $DB\n",
       "3:10 targets.t.url has a $ that begins no variable",
