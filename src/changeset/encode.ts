@@ -15,6 +15,7 @@
  */
 import { byCodeUnit } from "../base/canonical.js";
 import { digestStream, type Digest } from "../base/digest.js";
+import type { HoldpointError } from "../base/errors.js";
 import {
   changeBetween,
   countOf,
@@ -153,16 +154,17 @@ function* encode(
   let last: string | undefined;
   let tables = 0;
   for (const shape of sortedTables(source.tables)) {
-    if (last === shape.name) throw malformed(shape.name, "the table is declared twice");
+    if (last === shape.name) throw faulty(source, shape, "the table is declared twice");
     last = shape.name;
     let previous: RowKey | undefined;
     for (const c of source.changes(shape.name)) {
       if (previous === undefined) {
         if (++tables > FORMAT_LIMITS.tables)
-          throw malformed(shape.name, `more than ${FORMAT_LIMITS.tables} tables`);
+          throw faulty(source, shape, `more than ${FORMAT_LIMITS.tables} tables`);
         writeTable(writer, shape);
       }
-      assertNext(shape, previous, c);
+      const fault = faultOfNext(shape, previous, c);
+      if (fault !== undefined) throw faulty(source, shape, fault);
       writeChange(writer, shape, c);
       seen(c, shape, previous === undefined);
       previous = c.key;
@@ -174,13 +176,19 @@ function* encode(
   yield* writer.take();
 }
 
-function assertNext(shape: TableShape, previous: RowKey | undefined, c: Change): void {
-  const misplaced = c.table !== shape.name ? `a change of ${c.table} stands among its changes` : undefined;
-  const fault = misplaced ?? faultOfChange(shape, c);
-  if (fault !== undefined) throw malformed(shape.name, fault);
-  if (previous !== undefined && compareKeys(previous, c.key) >= 0) {
-    throw malformed(shape.name, "its changes are not in ascending order of their keys");
-  }
+/** Why the next change of a table has no canonical form; undefined when it has one. */
+function faultOfNext(shape: TableShape, previous: RowKey | undefined, c: Change): string | undefined {
+  if (c.table !== shape.name) return `a change of ${c.table} stands among its changes`;
+  const fault = faultOfChange(shape, c);
+  if (fault !== undefined || previous === undefined || compareKeys(previous, c.key) < 0) return fault;
+  return "its changes are not in ascending order of their keys";
+}
+
+/** In memory a fault is our own; a working file was well formed when it was finished, so somebody altered it. */
+function faulty(source: ChangeSource, shape: TableShape, fault: string): HoldpointError {
+  return source.stored === undefined
+    ? malformed(shape.name, fault)
+    : altered(`a change of ${shape.name}: ${fault}`);
 }
 
 function writeTable(writer: WireWriter, shape: TableShape): void {

@@ -1,8 +1,10 @@
 /** Ctrl-C at a real pseudo-terminal while a run writes: the first begins no new batch, the second rolls this one back. */
+import { rmSync } from "node:fs";
 import { createRequire } from "node:module";
-import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { join } from "node:path";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import { makeProject, type TestProject } from "../support/project.js";
-import { converse } from "../support/terminal.js";
+import { converse, type Turn } from "../support/terminal.js";
 
 const ROWS = `
   CREATE TABLE item (id INTEGER PRIMARY KEY, state TEXT NOT NULL);
@@ -13,10 +15,10 @@ const CTRL_C = "\u0003";
 
 /**
  * The check after the first wave leaves somebody behind who has the database locked, so that the next batch waits inside
- * its transaction's beginning; they say so on the terminal, and let go a moment later.
+ * its transaction's beginning; they say so on the terminal, and let go once they are told.
  */
 const LOCKER = `import { spawn } from "node:child_process";
-import { appendFileSync } from "node:fs";
+import { appendFileSync, existsSync } from "node:fs";
 import Database from ${JSON.stringify(createRequire(import.meta.url).resolve("better-sqlite3"))};
 const [, self, terminal] = process.argv;
 if (terminal === undefined) {
@@ -29,8 +31,10 @@ if (terminal === undefined) {
 const db = new Database("shop.db");
 db.exec("BEGIN IMMEDIATE");
 process.stdout.write("held\\n");
-setTimeout(() => appendFileSync(terminal, "LOCKED\\n"), 1200);
-setTimeout(() => db.exec("ROLLBACK"), 3000);
+const free = () => { db.exec("ROLLBACK"); process.exit(0); };
+setTimeout(() => appendFileSync(terminal, "LOCKED\\n"), 1500);
+setInterval(() => existsSync("let-go") && free(), 50);
+setTimeout(free, 60000);
 `;
 
 let project: TestProject;
@@ -55,15 +59,19 @@ beforeAll(() => {
 afterAll(() => project?.close());
 
 const written = (): number => project.rows("SELECT id FROM item WHERE state = 'new'").length;
+/** Pressed once or twice; the lock goes when the terminal has taken the last one. */
+const pressed = (times: number): readonly Turn[] => [
+  ...Array.from({ length: times }, (_, i) => ({ after: i === 0 ? "LOCKED" : "^C", type: CTRL_C })),
+  { after: "^C", type: "", done: () => project.write("let-go", "") },
+];
+beforeEach(() => rmSync(join(project.dir, "let-go"), { force: true }));
 const planOf = (where: string): string =>
   project.plan(`UPDATE item SET state = 'new' WHERE ${where}`, ["--waves", "5,100%"]);
 
 describe("Ctrl-C while a batch is under way", () => {
   test("once: this batch ends and is committed, no new one begins", async () => {
     const plan = project.plan("UPDATE item SET state = 'new' WHERE id <= 15", ["--waves", "5,10,100%"]);
-    const { code, screen } = await converse(["apply", plan], [{ after: "LOCKED", type: CTRL_C }], {
-      cwd: project.dir,
-    });
+    const { code, screen } = await converse(["apply", plan], pressed(1), { cwd: project.dir });
     expect(code).toBe(40);
     expect(written()).toBe(10);
     expect(screen).toContain("no new batch was begun");
@@ -76,14 +84,7 @@ describe("Ctrl-C while a batch is under way", () => {
   test("twice: this batch is rolled back, and the run goes on from there later", async () => {
     const before = written();
     const plan = planOf("id BETWEEN 101 AND 120");
-    const { code, screen } = await converse(
-      ["apply", plan],
-      [
-        { after: "LOCKED", type: CTRL_C },
-        { after: "^C", type: CTRL_C },
-      ],
-      { cwd: project.dir },
-    );
+    const { code, screen } = await converse(["apply", plan], pressed(2), { cwd: project.dir });
     expect(code).toBe(40);
     expect(written() - before).toBe(5);
     expect(screen).toContain("5 of 20 rows are written and committed");

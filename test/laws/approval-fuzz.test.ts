@@ -3,7 +3,7 @@
  * of runs of each property.
  */
 import { describe, expect, test } from "@jest/globals";
-import fc from "fast-check";
+import fc from "../support/fast-check.js";
 import { parseAllowedSigners } from "../../src/approval/allowed-signers.js";
 import type { ApprovalStatement, Token } from "../../src/approval/approval-statement.js";
 import { makeBundle } from "../../src/approval/bundle.js";

@@ -1,6 +1,6 @@
 /** `diffStreams` is `diffSorted` over rows that arrive asynchronously. */
 import { expect, test } from "@jest/globals";
-import fc from "fast-check";
+import fc from "../support/fast-check.js";
 import type { TableShape } from "../../src/changeset/change.js";
 import { diffSorted } from "../../src/changeset/diff.js";
 import { diffStreams } from "../../src/changeset/diff-streams.js";

@@ -7,7 +7,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "@jest/globals";
-import fc from "fast-check";
+import fc from "../support/fast-check.js";
 import { bundleBytes, makeBundle, parseBundle } from "../../src/approval/bundle.js";
 import { planStatementBytes, parsePlanStatement } from "../../src/approval/plan-statement-codec.js";
 import { parsePublicKey } from "../../src/approval/public-key.js";

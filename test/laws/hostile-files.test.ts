@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { brotliCompressSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import Database from "better-sqlite3";
-import fc from "fast-check";
+import fc from "../support/fast-check.js";
 import { HoldpointError } from "../../src/base/errors.js";
 import type { Change, ChangeSink, TableShape } from "../../src/changeset/change.js";
 import { digestOfSource } from "../../src/changeset/encode.js";
@@ -183,6 +183,15 @@ describe("a working ChangeSet", () => {
     db.close();
     const found = await read(path);
     if (found !== DIGEST) expect(found).toEqual({ refused: "ERR_CHANGESET_ALTERED" });
+  });
+
+  test("with facts that no change has is refused", async () => {
+    const path = join(folder, "facts.db");
+    copyFileSync(good, path);
+    const db = new Database(path);
+    db.exec("UPDATE orders SET count = 2");
+    db.close();
+    expect(await read(path)).toEqual({ refused: "ERR_CHANGESET_ALTERED" });
   });
 
   test("with any bytes altered is refused, or other rows under another digest", async () => {

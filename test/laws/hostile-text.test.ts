@@ -5,7 +5,7 @@
 import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { describe, expect, test } from "@jest/globals";
-import fc from "fast-check";
+import fc from "../support/fast-check.js";
 import { parseAddress } from "../../src/adapters/postgres/address.js";
 import { parseAllowedSigners } from "../../src/approval/allowed-signers.js";
 import { people } from "../../src/approval/people.js";

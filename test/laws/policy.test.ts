@@ -1,6 +1,6 @@
 /** Policy as laws: nothing that anyone can write into a policy or a plan opens the gate by accident. FUZZ_RUNS raises the runs. */
 import { describe, expect, test } from "@jest/globals";
-import fc from "fast-check";
+import fc from "../support/fast-check.js";
 import { HoldpointError } from "../../src/base/errors.js";
 import { compilePolicies } from "../../src/policy/compile.js";
 import { decide } from "../../src/policy/decide.js";

@@ -1,6 +1,6 @@
 /** Laws of cutting SQL: nothing is lost, no quote is cut, and quoted text cannot become a statement. */
 import { describe, expect, test } from "@jest/globals";
-import fc from "fast-check";
+import fc from "../support/fast-check.js";
 import { splitSql, tokens } from "../../src/jobs/sql-tokens.js";
 
 /** Text made of what the tokenizer stumbles over. */

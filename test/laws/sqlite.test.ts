@@ -3,7 +3,7 @@ import { copyFileSync, mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "@jest/globals";
 import Database from "better-sqlite3";
-import * as fc from "fast-check";
+import fc from "../support/fast-check.js";
 import { HoldpointError } from "../../src/base/errors.js";
 import type { Change, ChangeSet } from "../../src/changeset/change.js";
 import { invert } from "../../src/changeset/invert.js";

@@ -6,7 +6,7 @@ import { copyFileSync, mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "@jest/globals";
 import Database from "better-sqlite3";
-import * as fc from "fast-check";
+import fc from "../support/fast-check.js";
 import type {
   Change,
   ChangeSet,

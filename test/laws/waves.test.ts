@@ -1,6 +1,6 @@
 /** The cut of an effect into waves and batches: nothing lost, nothing twice, no group split, the same every time. */
 import { describe, expect, test } from "@jest/globals";
-import * as fc from "fast-check";
+import fc from "../support/fast-check.js";
 import { type ChangeSet, countOf, type TableShape } from "../../src/changeset/change.js";
 import { keyText } from "../../src/changeset/key.js";
 import { changeSet, countsOf, sourceOf } from "../../src/changeset/source.js";

@@ -1,5 +1,5 @@
 /** Generators for the laws of ChangeSets: hostile values, every kind of table, states that share keys. */
-import * as fc from "fast-check";
+import fc from "./fast-check.js";
 import { stateOf, type State, type TableRows } from "../../src/changeset/apply.js";
 import {
   keyOf,

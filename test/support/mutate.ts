@@ -2,7 +2,7 @@
  * Real documents, altered as somebody would who knows what they look like: bytes, lines, numbers, words that mean something
  * somewhere, pieces of other documents. For fuzzers of every reader of what others made.
  */
-import fc from "fast-check";
+import fc from "./fast-check.js";
 import { HoldpointError } from "../../src/base/errors.js";
 
 /** Words that are somewhere a command, an escape, a key of the language, or the edge of a number. */

@@ -2,7 +2,7 @@
  * Databases and jobs for the laws of the SQLite adapter: small tables with every feature that has ever made capture or
  * replay wrong, and statements that make them meet.
  */
-import * as fc from "fast-check";
+import fc from "./fast-check.js";
 
 /** One generated case. Its text can be pasted into the `sqlite3` shell. */
 export interface SqliteCase {

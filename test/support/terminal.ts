@@ -9,6 +9,8 @@ const BIN = process.env["HOLDPOINT_TEST_BIN"] ?? resolve(import.meta.dirname, ".
 export interface Turn {
   readonly after: string | RegExp;
   readonly type: string;
+  /** What is done once it was typed. */
+  readonly done?: () => void;
 }
 
 /** How the conversation ended. */
@@ -58,7 +60,8 @@ export async function converse(
     if (at === -1) return;
     turn += 1;
     seen = at;
-    pty.write(next.type);
+    if (next.type !== "") pty.write(next.type);
+    next.done?.();
     answer();
   };
   pty.onData((data) => {

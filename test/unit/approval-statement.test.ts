@@ -1,5 +1,5 @@
 /** Statements to sign: one spelling, every altered byte refused, people counted and never signatures. */
-import fc from "fast-check";
+import fc from "../support/fast-check.js";
 import { describe, expect, test } from "@jest/globals";
 import { NAMESPACES } from "../../src/approval/requirement.js";
 import {

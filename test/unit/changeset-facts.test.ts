@@ -1,6 +1,6 @@
 /** What the card says of amounts and directions: exact, whatever the order of rows and the type of the column. */
 import { describe, expect, test } from "@jest/globals";
-import fc from "fast-check";
+import fc from "../support/fast-check.js";
 import type { Change, ChangeSource, TableShape } from "../../src/changeset/change.js";
 import { add, compare, decimalOf, decimalText } from "../../src/changeset/decimal.js";
 import { againstDirections, type Direction } from "../../src/changeset/direction.js";

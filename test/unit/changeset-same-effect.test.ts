@@ -1,6 +1,6 @@
 /** Two captures of one job held against each other: a table of cases, and the laws over generated changes. */
 import { expect, test } from "@jest/globals";
-import fc from "fast-check";
+import fc from "../support/fast-check.js";
 import { collect, sourceOf } from "../../src/changeset/source.js";
 import { compose } from "../../src/changeset/compose.js";
 import type { Change, TableShape } from "../../src/changeset/change.js";

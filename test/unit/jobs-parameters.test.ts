@@ -1,6 +1,6 @@
 /** Parameters: what each type takes, what it becomes, and what is refused. */
 import { describe, expect, test } from "@jest/globals";
-import fc from "fast-check";
+import fc from "../support/fast-check.js";
 import {
   bindParameters,
   bindUndeclared,

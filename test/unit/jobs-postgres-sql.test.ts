@@ -1,6 +1,6 @@
 /** SQL files for PostgreSQL: cut where the server cuts, with every kind of quote, and refused by line. */
 import { describe, expect, test } from "@jest/globals";
-import fc from "fast-check";
+import fc from "../support/fast-check.js";
 import { POSTGRES } from "../../src/jobs/postgres-tokens.js";
 import { loadSqlJob } from "../../src/jobs/sql-file.js";
 import { splitSql } from "../../src/jobs/sql-tokens.js";

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "@jest/globals";
-import * as fc from "fast-check";
+import fc from "../support/fast-check.js";
 import { digestOf } from "../../src/base/digest.js";
 import {
   checkEntry,

@@ -1,6 +1,6 @@
 /** Every type of a real server goes into a plan and comes back exactly, as does every name that is allowed. */
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
-import fc from "fast-check";
+import fc from "../support/fast-check.js";
 import { compareKeys } from "../../src/changeset/key.js";
 import { invert } from "../../src/changeset/invert.js";
 import type { Target } from "../../src/target/target.js";

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import fc from "../support/fast-check.js";
 import { describe, expect, test } from "@jest/globals";
 import { clean, sanitise } from "../../src/render/sanitise.js";
 import { createPalette, plainPalette } from "../../src/render/palette.js";

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import fc from "../support/fast-check.js";
 import { describe, expect, test } from "@jest/globals";
 import { sameValue, type Value } from "../../src/changeset/value.js";
 import { commandLine, commandLines } from "../../src/render/command.js";

@@ -9,7 +9,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "@jest/globals";
-import * as fc from "fast-check";
+import fc from "../support/fast-check.js";
 import { allChanges, collect, sourceOf } from "../../src/changeset/source.js";
 import { digestOfSource } from "../../src/changeset/encode.js";
 import { beforeImages } from "../../src/snapshot/before-images.js";

@@ -3,7 +3,7 @@ import { existsSync, lstatSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "@jest/globals";
-import * as fc from "fast-check";
+import fc from "../support/fast-check.js";
 import type { Change, ChangeSet, TableShape } from "../../src/changeset/change.js";
 import { digestOfSource } from "../../src/changeset/encode.js";
 import { changeSet, collect, sourceOf } from "../../src/changeset/source.js";

@@ -12,7 +12,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "@jest/globals";
-import * as fc from "fast-check";
+import fc from "../support/fast-check.js";
 import { digestOf } from "../../src/base/digest.js";
 import { codeOf } from "../../src/base/errors.js";
 import { idFromDigest } from "../../src/base/ids.js";
