@@ -36,7 +36,8 @@ import {
   rowsNow,
 } from "../recall/plan-state.js";
 import { type EarlierRejection, rejectionsOfEffect } from "../recall/rejections.js";
-import { loadPlan, requireKnownRequester } from "../recall/stored-plan.js";
+import { requireRequester } from "./pipeline.js";
+import { loadPlan } from "../recall/stored-plan.js";
 import type { LoadedPlan, Toolbox } from "../toolbox.js";
 
 /** A plan under review. */
@@ -92,7 +93,7 @@ export async function review<T>(
 async function reviewSeen(tools: Toolbox, plan: LoadedPlan, examined: Examined): Promise<Review> {
   refuseContradiction(examined);
   await refuseOtherBundle(tools, examined);
-  requireKnownRequester(plan, tools.project.people);
+  await requireRequester(tools, plan);
   if (!(await isVisitor(tools))) await requireHistory(tools, examined);
   refusePlanOfOtherPlace(plan, examined);
   const now = await timeOf(tools, examined);
@@ -140,7 +141,7 @@ async function reviewSeen(tools: Toolbox, plan: LoadedPlan, examined: Examined):
 async function reviewUnseen(tools: Toolbox, plan: LoadedPlan, why: string): Promise<Review> {
   const { statement } = plan;
   await refuseOtherThanPlanned(tools, plan);
-  requireKnownRequester(plan, tools.project.people);
+  await requireRequester(tools, plan);
   const ledger = await tools.ledger();
   if (ledger.head() !== null) requireIntact(ledger, []);
   const now = await timeUnseen(tools, plan);
