@@ -36,7 +36,8 @@ import {
   rowsNow,
 } from "../recall/plan-state.js";
 import { type EarlierRejection, rejectionsOfEffect } from "../recall/rejections.js";
-import { loadPlan, requireKnownRequester } from "../recall/stored-plan.js";
+import { requireRequester } from "./pipeline.js";
+import { loadPlan } from "../recall/stored-plan.js";
 import type { LoadedPlan, Toolbox } from "../toolbox.js";
 
 /** A plan that was checked and judged: what decides whether anybody may sign it. */
@@ -96,7 +97,7 @@ export async function weigh<T>(
 async function weighSeen(tools: Toolbox, plan: LoadedPlan, examined: Examined): Promise<Weighed> {
   refuseContradiction(examined);
   await refuseOtherBundle(tools, examined);
-  requireKnownRequester(plan, tools.project.people);
+  await requireRequester(tools, plan);
   if (!(await isVisitor(tools))) await requireHistory(tools, examined);
   refusePlanOfOtherPlace(plan, examined);
   const now = await timeOf(tools, examined);
@@ -129,7 +130,7 @@ async function weighSeen(tools: Toolbox, plan: LoadedPlan, examined: Examined): 
 async function weighUnseen(tools: Toolbox, plan: LoadedPlan, why: string): Promise<Weighed> {
   const { statement } = plan;
   await refuseOtherThanPlanned(tools, plan);
-  requireKnownRequester(plan, tools.project.people);
+  await requireRequester(tools, plan);
   const ledger = await tools.ledger();
   if (ledger.head() !== null) requireIntact(ledger, []);
   const now = await timeUnseen(tools, plan);
