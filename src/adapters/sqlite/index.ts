@@ -11,6 +11,7 @@ import type {
   NoteSession,
   ReadRow,
   Rehearsal,
+  RehearsalKind,
   RunnableJob,
   SchemaChange,
   SchemaFacts,
@@ -114,7 +115,7 @@ class SqliteTarget implements Target {
   schema = async (): Promise<SchemaFacts> =>
     this.#reading(() => schemaFacts(this.#reader, this.#options.foreignKeys));
 
-  rehearse = async (job: RunnableJob, sink: ChangeSink): Promise<Rehearsal> =>
+  rehearse = async (job: RunnableJob, sink: ChangeSink, how?: RehearsalKind): Promise<Rehearsal> =>
     rehearse(
       {
         ...this.#options,
@@ -126,6 +127,7 @@ class SqliteTarget implements Target {
       },
       job,
       sink,
+      how?.again,
     );
 
   rehearseUndo = async (source: ChangeSource, script: readonly SqlStatement[] = []): Promise<UndoRehearsal> =>
