@@ -10,7 +10,7 @@
  */
 import { createHash } from "node:crypto";
 import { brotliCompressSync, brotliDecompressSync, constants } from "node:zlib";
-import { IntegrityError } from "../base/errors.js";
+import { IntegrityError, messageOf } from "../base/errors.js";
 import { readAt, readRange, withFile, writeWhole } from "./files.js";
 
 /** `[pack, first, count]`: chunks that follow one another in a pack, by the pack's place in the manifest's list. */
@@ -188,17 +188,24 @@ function packAt(path: string, fd: number, end: number): Pack {
   if (Buffer.from(readAt(fd, 0, MAGIC.length)).toString("latin1") !== MAGIC)
     throw damaged(path, "it does not begin like a pack");
   const chunkBytes = word(MAGIC.length);
+  // What it says of sizes is believed within the format's own bounds: whoever can write the file can make its digest anew.
+  if (chunkBytes === 0 || chunkBytes > MOST_CHUNK_BYTES)
+    throw damaged(path, `its chunks would have ${chunkBytes} bytes`);
   const blocks: { at: number; raw: number; stored: number; codec: number }[] = [];
   let at = MAGIC.length + 4;
   for (let raw = word(at); raw !== 0; raw = word(at)) {
     const stored = word(at + 5);
-    blocks.push({ at: at + 9, raw, stored, codec: readAt(fd, at + 4, 1)[0] ?? RAW });
+    const codec = readAt(fd, at + 4, 1)[0];
+    const fits = raw <= CHUNKS_IN_BLOCK * chunkBytes && stored <= raw && at + 9 + stored <= end;
+    if (!fits || (codec !== RAW && codec !== BROTLI))
+      throw damaged(path, `block ${blocks.length} has no such form`);
+    blocks.push({ at: at + 9, raw, stored, codec });
     at += 9 + stored;
   }
   const count = word(at + 4);
-  const list = Buffer.from(readAt(fd, at + 8, count * DIGEST_BYTES));
-  if (at + 8 + list.length !== end || list.length !== count * DIGEST_BYTES)
+  if (at + 8 + count * DIGEST_BYTES !== end)
     throw damaged(path, "its list of chunks has another length than it says");
+  const list = Buffer.from(readAt(fd, at + 8, count * DIGEST_BYTES));
   const digests = Array.from({ length: count }, (_, i) =>
     list.toString("latin1", i * DIGEST_BYTES, (i + 1) * DIGEST_BYTES),
   );
@@ -242,8 +249,17 @@ function readBlock(pack: Pack, number: number): Uint8Array {
   const block = pack.blocks[number];
   if (block === undefined) throw damaged(pack.path, `block ${number} is not in it`);
   const stored = withFile(pack.path, { followLinks: false }, (fd) => readAt(fd, block.at, block.stored));
-  if (block.codec === RAW) return stored;
-  return brotliDecompressSync(stored, { maxOutputLength: block.raw });
+  const raw = block.codec === RAW ? stored : unpacked(pack.path, number, stored, block.raw);
+  if (raw.length !== block.raw) throw damaged(pack.path, `block ${number} has another length than it says`);
+  return raw;
+}
+
+function unpacked(path: string, number: number, stored: Uint8Array, most: number): Uint8Array {
+  try {
+    return brotliDecompressSync(stored, { maxOutputLength: most });
+  } catch (e) {
+    throw damaged(path, `block ${number} cannot be unpacked: ${messageOf(e)}`, e);
+  }
 }
 
 /**

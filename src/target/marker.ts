@@ -5,6 +5,15 @@
 import type { Digest } from "../base/digest.js";
 import type { Environment } from "../environment/evidence.js";
 
+/** Its tables, whatever the engine. */
+export const MARKER_TABLES = [
+  "holdpoint_marker",
+  "holdpoint_spent",
+  "holdpoint_ledgers",
+  "holdpoint_batches",
+  "holdpoint_notes",
+] as const;
+
 /** Every table of ours starts with this; a job that touches one is refused. */
 export const MARKER_PREFIX = "holdpoint_";
 

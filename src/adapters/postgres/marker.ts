@@ -5,7 +5,15 @@
 import { canonical } from "../../base/canonical.js";
 import type { Digest } from "../../base/digest.js";
 import { TargetError } from "../../base/errors.js";
-import type { AnchoredHead, BatchMark, MarkedHistory, Marker, Note, SpentMark } from "../../target/marker.js";
+import {
+  type AnchoredHead,
+  type BatchMark,
+  MARKER_TABLES,
+  type MarkedHistory,
+  type Marker,
+  type Note,
+  type SpentMark,
+} from "../../target/marker.js";
 import {
   digestOfCell,
   environmentOf,
@@ -85,9 +93,21 @@ export function markerSql(marker: Marker): readonly string[] {
   ];
 }
 
-/** Whether the marker's tables are there. */
+/**
+ * Whether the marker's tables are there.
+ * @throws RefusedError ERR_ENV_CONTRADICTED where something stands in the place of one that is no table: a view or a rule
+ * could answer whatever its maker likes, or without an end, and keep a mark from being written.
+ */
 export async function isPinned(session: Session): Promise<boolean> {
-  return (await session.value("SELECT to_regclass('public.holdpoint_marker')")) !== null;
+  const found = await session.rows(
+    `SELECT c.relname::text, c.relkind = 'r' AND NOT c.relhasrules
+     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+       AND c.relname IN (${MARKER_TABLES.map(literal).join(", ")})`,
+  );
+  const other = found.find(([, isTable]) => isTable !== "t");
+  if (other !== undefined) throw unreadable(`${other[0] ?? ""} is no table`);
+  return found.some(([name]) => name === "holdpoint_marker");
 }
 
 /**

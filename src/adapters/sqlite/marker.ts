@@ -5,7 +5,15 @@
 import { canonical } from "../../base/canonical.js";
 import type { Digest } from "../../base/digest.js";
 import { TargetError } from "../../base/errors.js";
-import type { AnchoredHead, BatchMark, MarkedHistory, Marker, Note, SpentMark } from "../../target/marker.js";
+import {
+  type AnchoredHead,
+  type BatchMark,
+  MARKER_TABLES,
+  type MarkedHistory,
+  type Marker,
+  type Note,
+  type SpentMark,
+} from "../../target/marker.js";
 import {
   digestOfCell,
   environmentOf,
@@ -68,9 +76,19 @@ export function markerSql(marker: Marker): readonly string[] {
   ];
 }
 
-/** Whether the marker's tables are there. */
+/**
+ * Whether the marker's tables are there.
+ * @throws RefusedError ERR_ENV_CONTRADICTED where something stands in the place of one that is no table: a view could
+ * answer whatever its maker likes, or without an end.
+ */
 export function isPinned(connection: Connection): boolean {
-  return connection.value("SELECT count(*) FROM main.sqlite_schema WHERE name = 'holdpoint_marker'") === 1n;
+  const found = connection.rows(
+    `SELECT lower(name), type = 'table' AND rootpage > 0 FROM main.sqlite_schema
+     WHERE type IN ('table', 'view') AND lower(name) IN (${MARKER_TABLES.map(literal).join(", ")})`,
+  );
+  const other = found.find(([, isTable]) => isTable !== 1n);
+  if (other !== undefined) throw unreadable(`${String(other[0])} is no table`);
+  return found.some(([name]) => name === "holdpoint_marker");
 }
 
 /**
