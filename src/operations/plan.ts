@@ -79,6 +79,8 @@ export interface PlanRequest {
   readonly snapshot?: SnapshotLevel;
   /** How it is to be written; where nothing is said, as rows unless the job changes the schema. */
   readonly mode?: "rows" | "script";
+  /** Whether a module or command is run twice, where the command line says so. */
+  readonly again?: "always" | "never";
 }
 
 /** A plan as it was made, for the screen and for `--json`. */
@@ -111,7 +113,7 @@ export async function makePlan(tools: Toolbox, request: PlanRequest): Promise<Pl
     const on = targetConfigOf(tools.project.config, request.on).rehearseOn ?? request.on;
     const done = tools.progress.begin(`rehearsing ${request.job.name} on ${on}`);
     try {
-      const how = { script: request.mode === "script" };
+      const how = { script: request.mode === "script", again: request.again ?? request.job.again };
       rehearsal = await rehearseJob(tools, examined, request.job.runnable, writer, how);
     } catch (e) {
       writer.abort();

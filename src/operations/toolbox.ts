@@ -82,6 +82,8 @@ export interface QueryAnswer {
 export interface ChangesWriter extends ChangeSink {
   /** Adds the inverse of all changes of a file whose rows are all plain; false where one is not, and nothing is added. */
   readonly addInverse?: (of: ChangeSource) => boolean;
+  /** Takes a change out again; one that is not there is left out already. */
+  readonly drop: (table: string, key: RowKey) => void;
   readonly finish: () => WorkingChanges;
   readonly abort: () => void;
 }

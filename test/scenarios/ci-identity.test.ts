@@ -4,7 +4,7 @@ import { copyFileSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import { applyPlan } from "../../src/operations/apply.js";
-import { review } from "../../src/operations/consent/review.js";
+import { weigh } from "../../src/operations/consent/review.js";
 import { diffBundles } from "../../src/approval/bundle.js";
 import { makePlan, type PlanMade } from "../../src/operations/plan.js";
 import type { Toolbox } from "../../src/operations/toolbox.js";
@@ -135,7 +135,7 @@ describe("a pipeline that the bundle knows by its token", () => {
     const made = await plan();
     server.asked.length = 0;
     const seen = await withTools(project.dir, (tools) =>
-      review(tools, made.id, (r) => Promise.resolve(r.plan.statement.requester.person)),
+      weigh(tools, made.id, (r) => Promise.resolve(r.plan.statement.requester.person)),
     );
     expect([seen, server.asked]).toEqual(["lee", []]);
   });
@@ -287,7 +287,7 @@ describe("a plan that was made is refused", () => {
       const path = await forged(name, proof);
       expect({ name, code: (await refused(() => apply(path))).code }).toEqual({ name, code });
       const looked = await refusalLine(() =>
-        withTools(project.dir, (tools) => review(tools, path, () => Promise.resolve(null))),
+        withTools(project.dir, (tools) => weigh(tools, path, () => Promise.resolve(null))),
       );
       expect(looked.startsWith(code)).toBe(true);
     }
