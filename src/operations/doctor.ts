@@ -60,6 +60,7 @@ export async function doctor(
   const looks: readonly (() => readonly DoctorFinding[] | Promise<readonly DoctorFinding[]>)[] = [
     () => [configFinding(tools)],
     () => peopleFindings(tools),
+    () => pipelineFindings(tools),
     () => keyFindings(tools),
     () => policyFindings(tools),
     () => ruleFindings(tools),
@@ -121,6 +122,25 @@ function configFinding(tools: Toolbox): DoctorFinding {
     "config",
     `${counted(targets.length, "target")}, ${counted(Object.keys(config.jobs).length, "job")} in ${config.file}`,
   );
+}
+
+/** Pipelines that only a token proves, or that a key does; nothing where the project has none. */
+function pipelineFindings(tools: Toolbox): DoctorFinding[] {
+  const { ci } = tools.project;
+  if (ci === null) return [];
+  const known = ci.identities ?? [];
+  if (known.length > 0) {
+    const names = known.map((i) => `${i.name} (${i.provider}, may ${i.may.join(" and ")})`).join(", ");
+    return [ok("people", `pipelines are who their identity token says: ${names}`)];
+  }
+  if (ci.accounts.length === 0) return [];
+  return [
+    look(
+      "people",
+      `${ci.accounts.join(", ")}: whoever has the key can be this pipeline, from anywhere`,
+      say("Pin the pipeline under ci.identity of groups.yaml; its CI's token then says who it is."),
+    ),
+  ];
 }
 
 function peopleFindings(tools: Toolbox): DoctorFinding[] {

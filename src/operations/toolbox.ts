@@ -107,6 +107,13 @@ export interface PlanShelf {
     readonly source: ChangeSource;
     readonly out?: string;
   }) => Promise<string>;
+  /** Puts the proof into a stored plan that has none. */
+  readonly prove: (plan: {
+    readonly id: string;
+    readonly statement: Uint8Array;
+    readonly signature: Uint8Array;
+    readonly source: ChangeSource;
+  }) => Promise<string>;
   /** By id, unique prefix or file. */
   readonly read: (ref: string) => Promise<PlanFile>;
   readonly ids: () => Promise<readonly string[]>;

@@ -20,6 +20,11 @@ export interface Plans {
    */
   readonly save: (plan: PlanParts & { readonly id: string; readonly out?: string }) => Promise<string>;
   /**
+   * Puts the proof into a stored plan that has none; one that has one is never given another.
+   * @throws IntegrityError ERR_PLAN_ALTERED where the stored plan is another, or has a proof.
+   */
+  readonly prove: (plan: PlanParts & { readonly id: string }) => Promise<string>;
+  /**
    * The stored file of an id or of a unique prefix of one.
    * @throws UsageError ERR_PLAN_UNKNOWN, ERR_PLAN_AMBIGUOUS.
    */
@@ -38,6 +43,7 @@ export function openPlans(store: Pick<Store, "plans">): Plans {
   const find = (ref: string): string => join(folder, findId(stored(folder), ref) + SUFFIX);
   return {
     save: (plan) => save(folder, plan),
+    prove: (plan) => prove(find(plan.id), plan),
     find,
     read: async (ref) =>
       isIdOrPrefix("pl", ref) ? readStored(find(ref)) : readPlanFile(ref, { followLinks: true }),
@@ -60,6 +66,15 @@ async function save(
   if (plan.out === undefined) return path;
   await writePlanFile(plan.out, plan);
   return plan.out;
+}
+
+async function prove(path: string, plan: PlanParts & { readonly id: string }): Promise<string> {
+  requireOwnId(plan.id, plan.statement, "the plan to be proven");
+  const there = await readStored(path);
+  if (there.signature !== null)
+    throw notItself(path, "expected a plan without a proof, found one that has it");
+  await writePlanFile(path, plan, "replace");
+  return path;
 }
 
 /** The same plan stored twice is one file; another one under its name is never overwritten. */

@@ -232,6 +232,7 @@ function factsOf(tools: Toolbox, reviewed: Review): PlanFactsView {
   const masked = tools.project.config.targets[plan.statement.target.name]?.mask ?? [];
   return {
     id: plan.id,
+    digest: plan.digest,
     file: plan.path,
     statement: plan.statement,
     summary: reviewed.summary,

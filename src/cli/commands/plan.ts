@@ -3,10 +3,12 @@ import type { Command } from "commander";
 import { parseDuration } from "../../base/clock.js";
 import { type NextStep, RefusedError, UsageError } from "../../base/errors.js";
 import { makePlan, PLAN_LIFETIME_SECONDS, type PlanMade } from "../../operations/plan.js";
+import { provePlan } from "../../operations/prove.js";
 import type { JobRequest, PreparedJob, Toolbox } from "../../operations/toolbox.js";
 import { renderPlan } from "../../render/plan.js";
 import { collect, type Context, type Outcome, type Register } from "../command.js";
 import { describeCommand } from "../help.js";
+import { show } from "./show.js";
 import { type PacingFlags, pacingOf, pacingOptions } from "../pacing.js";
 import { planResult, planView, type PlanFactsView } from "../views/plan.js";
 import { showing } from "../views/rows.js";
@@ -31,7 +33,15 @@ export interface PlanFlags extends PacingFlags {
 export const registerPlan: Register = (program, run, tail) => {
   const command = planOptions(program.command("plan"))
     .option("--detailed-exitcode", "end with 20 when there are changes")
-    .action((job: string | undefined, flags: PlanFlags) => run("plan", (cx) => plan(cx, job, tail, flags)));
+    .option(
+      "--prove",
+      "JOB is a plan of this pipeline: put the token of this CI job into it, which is for its digest",
+    )
+    .action((job: string | undefined, flags: PlanFlags & { readonly prove?: boolean }) =>
+      flags.prove === true
+        ? run("show", (cx) => prove(cx, job, flags.on))
+        : run("plan", (cx) => plan(cx, job, tail, flags)),
+    );
   describeCommand(command, {
     group: "Lifecycle",
     summary: "show row by row what a job would do; nothing is kept",
@@ -79,6 +89,18 @@ async function plan(
 ): Promise<Outcome> {
   const { made, masked } = await planFromFlags(cx, job, tail, flags);
   return planOutcome(cx, made, masked, { detailedExitcode: flags.detailedExitcode === true });
+}
+
+/** A plan that its pipeline's next job proves; answers as `show` does. */
+async function prove(cx: Context, ref: string | undefined, on: string): Promise<Outcome> {
+  if (ref === undefined)
+    throw new UsageError({
+      code: "ERR_USAGE",
+      message: "--prove needs a plan",
+      why: "its id, as plan printed it",
+    });
+  const id = await provePlan(await cx.tools(), ref, on);
+  return show(cx, id, { format: "text" });
 }
 
 /** Makes the plan that a command line asks for, with the columns that its target masks. */

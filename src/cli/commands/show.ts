@@ -60,7 +60,8 @@ export const registerShow: Register = (program, run) => {
   });
 };
 
-async function show(cx: Context, ref: string, flags: ShowFlags): Promise<Outcome> {
+/** A plan's screen and document. */
+export async function show(cx: Context, ref: string, flags: ShowFlags): Promise<Outcome> {
   const tools = await cx.tools();
   const plan = ref.startsWith("rn_") ? (await findRun(tools, ref)).plan : ref;
   return showPlan(tools, plan, async (shown, rows) => {

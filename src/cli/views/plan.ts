@@ -21,6 +21,8 @@ import { patternViews, rowViews, type Showing } from "./rows.js";
 /** What is known of a plan where it is shown. */
 export interface PlanFactsView {
   readonly id: string;
+  /** The plan's own, which an approval and an identity token name. */
+  readonly digest: string;
   readonly file: string | null;
   readonly statement: PlanStatement;
   readonly summary: Summary;
@@ -145,9 +147,9 @@ function rehearsedOf(undo: PlannedUndo | null): CardFacts["undo"]["rehearsed"] {
 }
 
 function requestedBy(statement: PlanStatement): "person" | "ci" | "agent" {
-  const { claims } = statement.requester;
+  const { claims, how } = statement.requester;
   if (claims["agent"] !== undefined) return "agent";
-  return claims["ci"] === undefined ? "person" : "ci";
+  return claims["ci"] === undefined && how !== "ci-token" ? "person" : "ci";
 }
 
 /** The result of `plan` and `show` in JSON; the contract's fields first. */
@@ -157,6 +159,7 @@ export function planResult(f: PlanFactsView): Record<string, unknown> {
     plan: f.id,
     file: f.file,
     digest: f.statement.changeset.digest,
+    plan_digest: f.digest,
     decision: f.decision.kind,
     effect: {
       rows: summary.rows,

@@ -9,6 +9,7 @@ import {
   type CiFacts,
   ciFactsText,
   type CiIdentity,
+  type CiProvider,
   parseCiFacts,
   planAudience,
 } from "../../approval/ci-identity.js";
@@ -23,6 +24,7 @@ import type { LoadedPlan, Toolbox } from "../toolbox.js";
 
 /** Who runs this, by a token that holds now. */
 export interface Pipeline {
+  readonly ci: CiProvider;
   readonly facts: CiFacts;
   /** The person whom the token names; null where it names nobody on the list. */
   readonly person: string | null;
@@ -72,7 +74,13 @@ export async function proofOf(
   const { token } = answer;
   const now = { kind: "now", now: tools.clock.now() } as const;
   const audience = planAudience(made.digest);
-  const live = await heldBy(identitiesOf(tools), { token, act: "plan", audience, moment: now });
+  const live = await heldBy(identitiesOf(tools), {
+    ci: answer.ci,
+    token,
+    act: "plan",
+    audience,
+    moment: now,
+  });
   if (!live.ok) throw refused("this pipeline's token does not prove the plan", live);
   await requireProof(tools, made, token);
   return token;
@@ -90,7 +98,7 @@ export async function requireProvenPipeline(
 ): Promise<void> {
   const { requester, from } = plan.statement;
   if (requester.how === "ci-token") {
-    if (plan.signature === null) throw altered(plan.id, "it says a token proves it, and carries none");
+    if (plan.signature === null) throw unproven(plan);
     await requireProof(tools, plan, plan.signature);
     return;
   }
@@ -131,6 +139,16 @@ export async function requireRequester(tools: Pick<Toolbox, "project">, plan: Lo
 
 function saysPipeline(tools: Pick<Toolbox, "project">, requester: Requester): boolean {
   return isPipeline(requester, tools.project.ci) || requester.claims["ci"] !== undefined;
+}
+
+/** A provider that fixes audiences before a job begins gives the token for a digest to a later job only (`prove.ts`). */
+function unproven({ id, statement }: LoadedPlan): RefusedError {
+  return new RefusedError({
+    code: "ERR_CI_TOKEN_MISSING",
+    message: `${id} is a pipeline's, and no identity token proves it`,
+    why: "it carries no token for its digest",
+    next: [{ actor: "requester", argv: ["holdpoint", "plan", id, "--on", statement.target.name, "--prove"] }],
+  });
 }
 
 async function requireProof(
@@ -182,9 +200,9 @@ async function shownHere(
       throw missing(answer);
     case "token": {
       const moment = { kind: "now", now: tools.clock.now() } as const;
-      const check = await heldBy(identities, { token: answer.token, act, audience, moment });
+      const check = await heldBy(identities, { ci: answer.ci, token: answer.token, act, audience, moment });
       if (!check.ok) throw refused(`this pipeline's identity token does not let it ${act}`, check);
-      return { facts: check.facts, person: personOfToken(check.facts, tools.project.ci) };
+      return { ci: answer.ci, facts: check.facts, person: personOfToken(check.facts, tools.project.ci) };
     }
   }
 }
@@ -193,6 +211,7 @@ async function shownHere(
 async function heldBy(
   identities: readonly CiIdentity[],
   shown: {
+    readonly ci: CiProvider;
     readonly token: Uint8Array;
     readonly act: CiAct;
     readonly audience: string;
@@ -200,12 +219,17 @@ async function heldBy(
   },
 ): Promise<TokenCheck> {
   const failed: { readonly name: string; readonly check: Extract<TokenCheck, { readonly ok: false }> }[] = [];
-  for (const identity of identities) {
+  const candidates = identities.filter((i) => i.provider === shown.ci && i.may.includes(shown.act));
+  if (candidates.length === 0)
+    return { ok: false, kind: "claims", why: `no pipeline of ${shown.ci} is pinned that may ${shown.act}` };
+  for (const identity of candidates) {
     const check = await verifyCiToken({ ...shown, identity });
     if (check.ok) return check;
     failed.push({ name: identity.name, check });
   }
-  const why = failed.map((f) => `${f.name}: ${f.check.why}`).join("; ");
+  const reasons = new Set(failed.map((f) => f.check.why));
+  const why =
+    reasons.size === 1 ? [...reasons].join() : failed.map((f) => `as ${f.name}: ${f.check.why}`).join("; ");
   // New keys are what a person can mend; they are told where every identity that may act lacks the key.
   const kind = failed.every((f) => f.check.kind === "key") ? "key" : "claims";
   return { ok: false, kind, why };

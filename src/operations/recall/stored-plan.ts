@@ -132,6 +132,8 @@ function requireSignature(
   const { requester } = statement;
   if (signature === null) {
     if (requester.how === "none") return;
+    // Not proven yet: whoever reviews or applies it is told so by `requireProvenPipeline`, with the way to prove it.
+    if (requester.how === "ci-token") return;
     throw altered(id, "it says it was signed, and carries no signature");
   }
   if (requester.how === "ci-token") {
