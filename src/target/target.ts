@@ -324,6 +324,16 @@ export interface Target {
   /** A private copy of the whole target, as of one moment, in a fresh folder; its path. Only where a target is a file. */
   readonly copyTo?: (folder: string) => Promise<string>;
   /**
+   * Tells `sink` what changed in these tables since the private copy at `path` was the target, both read as of one
+   * moment, and returns how many rows the copy has of each. The shapes are the same on both sides. Null where the two
+   * have to be read row by row, as where it is absent.
+   */
+  readonly changesSince?: (
+    path: string,
+    tables: readonly TableShape[],
+    sink: ChangeSink,
+  ) => Promise<ReadonlyMap<string, number> | null>;
+  /**
    * A session for notes alone, also while a run has the target; absent where {@link Target.openWriter} never waits
    * for a run.
    */

@@ -186,7 +186,7 @@ async function withSides<T>(before: string, after: string, work: (was: Side, is:
     });
     const [was, is] = sides;
     if (was === undefined || is === undefined) throw new Error("two sides");
-    attachBefore(was, is);
+    attachBefore(was.connection, is.connection);
     return work(was, is);
   } finally {
     for (const connection of opened) connection.close();

@@ -23,6 +23,7 @@ import type {
 } from "../../target/target.js";
 import type { VitalColumn, Vitals } from "../../target/vitals.js";
 import { parseAddress } from "./address.js";
+import { Beside, largestOf } from "./beside.js";
 import {
   asTargetError,
   loadDriver,
@@ -116,6 +117,7 @@ class PostgresTarget implements Target {
   readonly #connecting: Connecting;
   readonly #reader: Session;
   readonly #settings: Readonly<Record<string, string>>;
+  readonly #beside: Beside;
   /** The exported snapshot of {@link PostgresTarget.atOneMoment}. */
   #moment: string | null = null;
   #closed = false;
@@ -133,6 +135,7 @@ class PostgresTarget implements Target {
     this.#connecting = connecting;
     this.#reader = reader;
     this.#settings = settings;
+    this.#beside = new Beside(connecting);
   }
 
   identify = async (): Promise<Identification> =>
@@ -217,6 +220,11 @@ class PostgresTarget implements Target {
         throw unsupported(`there is no table ${table}`, `on ${this.#connecting.address.shown}`);
       return await countByValue(this.#reader, info, column, values);
     });
+  largestOf = async (shape: TableShape, column: number): Promise<Value> =>
+    this.#reading(() => largestOf(this.#reader, shape, column));
+  lagSeconds = async (): Promise<number | null> => this.#reading(() => this.#beside.lagSeconds());
+  ask = async (sql: string, maxMs: number): Promise<Value> =>
+    this.#reading(() => this.#beside.ask(sql, maxMs));
   vitals = async (newest: readonly VitalColumn[]): Promise<Vitals> =>
     this.#reading(() => vitals(this.#reader, newest));
   spentFor = async (planDigest: Digest): Promise<SpentMark | null> =>
@@ -253,6 +261,7 @@ class PostgresTarget implements Target {
   close = async (): Promise<void> => {
     if (this.#closed) return;
     this.#closed = true;
+    await this.#beside.close();
     await this.#reader.close();
   };
 

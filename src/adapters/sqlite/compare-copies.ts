@@ -17,8 +17,13 @@ import { exactly, fromExact } from "./values.js";
 const BEFORE = "holdpoint_before";
 
 /** Attaches the copy as it was to the connection of the copy as it is. Neither may be in a transaction. */
-export function attachBefore(before: Side, after: Side): void {
-  after.connection.run(`ATTACH ? AS ${BEFORE}`, before.connection.path);
+export function attachBefore(before: Connection, after: Connection): void {
+  after.run(`ATTACH ? AS ${BEFORE}`, before.path);
+}
+
+/** Lets go of it again. */
+export function detachBefore(after: Connection): void {
+  after.exec(`DETACH ${BEFORE}`);
 }
 
 /**

@@ -390,7 +390,7 @@ function factsBetween(
 ): RunFacts {
   const [was, is] = [sideOf(before), sideOf(after)];
   refuseUnheld(was, is);
-  attachBefore(was, is);
+  attachBefore(was.connection, is.connection);
   const emit = into(sink);
   const rowsBefore: Record<string, number> = {};
   const taken: TableShape[] = [];

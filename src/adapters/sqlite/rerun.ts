@@ -80,7 +80,7 @@ export function compareRuns(
   guide: PageGuide | null,
   look: (shape: TableShape, change: Change) => void,
 ): RerunFacts {
-  attachBefore(first, second);
+  attachBefore(first.connection, second.connection);
   const volatile: Volatile[] = [];
   const notices: string[] = [];
   for (const name of tableNames(first.catalogue, second.catalogue)) {
