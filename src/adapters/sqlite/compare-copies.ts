@@ -9,6 +9,7 @@ import { type CaptureFile, type Filed, integerKey, mayDiffer as filedMayDiffer }
 import { compareTable, type Side } from "./compare.js";
 import type { Connection } from "./driver.js";
 import { fold, quote } from "./names.js";
+import type { PageGuide, RowidRange } from "./page-guide.js";
 import { readerFor, type TableReader } from "./read.js";
 import type { TableInfo } from "./schema.js";
 import { exactly, fromExact } from "./values.js";
@@ -29,8 +30,15 @@ export function detachBefore(after: Connection): void {
  * What changed in a table between two copies; {@link attachBefore} comes first. Tables without a key, or with another
  * schema on each side, are read and merged.
  */
-export function* compareCopies(name: string, before: Side, after: Side): Generator<Change, undefined> {
+export function* compareCopies(
+  name: string,
+  before: Side,
+  after: Side,
+  guide: PageGuide | null = null,
+): Generator<Change, undefined> {
   const [was, is] = [before, after].map((side) => side.catalogue.byName.get(fold(name)));
+  const ranges = rangesFor(was, is, guide);
+  if (ranges?.length === 0) return;
   if (was === undefined || is === undefined || was.sql !== is.sql || !isKeyed(was) || !isKeyed(is)) {
     yield* compareTable(name, before, after);
     return;
@@ -40,7 +48,7 @@ export function* compareCopies(name: string, before: Side, after: Side): Generat
     readerFor(before.connection, before.catalogue, was),
     readerFor(after.connection, after.catalogue, is),
   ] as const;
-  for (const key of suspectKeys(after, is)) {
+  for (const key of suspectKeys(after, is, placedIn(after.connection, is, ranges))) {
     const change = changeOf(shape, key, readers);
     if (change !== null) yield change;
   }
@@ -54,12 +62,21 @@ export function* compareCopies(name: string, before: Side, after: Side): Generat
  * {@link compareCopies} into a file, by the engine alone; null where it has to be told change by change: another schema on
  * each side, keys that are not the rowid, cells that only seem to be what they are.
  */
-export function fileComparison(name: string, before: Side, after: Side, file: CaptureFile): Filed | null {
+export function fileComparison(
+  name: string,
+  before: Side,
+  after: Side,
+  file: CaptureFile,
+  guide: PageGuide | null = null,
+): Filed | null {
   const [was, is] = [before, after].map((side) => side.catalogue.byName.get(fold(name)));
   if (was === undefined || is === undefined || was.sql !== is.sql || !sameShape(was.shape, is.shape))
     return null;
   const { shape, alias } = is;
   if (alias === null || shape.key.length !== 1 || shape.key[0] !== alias) return null;
+  const ranges = rangesFor(was, is, guide);
+  if (ranges?.length === 0) return { rows: 0, inserts: 0 };
+  const placed = placedIn(after.connection, is, ranges);
   const key = quote(is.rowid ?? "rowid");
   const cells = (row: string): readonly string[] => shape.columns.map((c) => `${row}.${quote(c.name)}`);
   const [now, then, none] = [cells("n"), cells("w"), shape.columns.map(() => "NULL")];
@@ -72,11 +89,41 @@ export function fileComparison(name: string, before: Side, after: Side, file: Ca
   return file.take(
     shape,
     `SELECT ${facts(`iif(w.${key} IS NULL, 'insert', 'update')`, "n")}, ${[...then, ...now].join(", ")}
-       FROM ${main} LEFT JOIN ${other} ON n.${key} = w.${key} WHERE w.${key} IS NULL OR ${differs}
+       FROM ${placed(main, "n")} LEFT JOIN ${other} ON n.${key} = w.${key} WHERE w.${key} IS NULL OR ${differs}
      UNION ALL SELECT ${facts("'delete'", "w")}, ${[...then, ...none].join(", ")}
-       FROM ${other} WHERE NOT EXISTS (SELECT 1 FROM ${main} WHERE n.${key} = w.${key})`,
+       FROM ${placed(other, "w")} WHERE NOT EXISTS (SELECT 1 FROM ${main} WHERE n.${key} = w.${key})`,
   );
 }
+
+/** Where rows may differ at all; null: anywhere. Pages say nothing of a table that its schema tells otherwise on each side. */
+function rangesFor(
+  was: TableInfo | undefined,
+  is: TableInfo | undefined,
+  guide: PageGuide | null,
+): readonly RowidRange[] | null {
+  if (guide === null || was === undefined || is === undefined || was.sql !== is.sql) return null;
+  return sameShape(was.shape, is.shape) ? guide.suspects(was, is) : null;
+}
+
+/** Words a FROM that comes by the rows in these ranges alone, or by all. */
+type Placed = (table: string, alias: string) => string;
+
+function placedIn(
+  connection: Connection,
+  { rowid, withoutRowid }: TableInfo,
+  ranges: readonly RowidRange[] | null,
+): Placed {
+  if (ranges === null || rowid === null || withoutRowid) return (table) => table;
+  connection.exec(
+    `CREATE TEMP TABLE IF NOT EXISTS ${RANGES} (lo INTEGER, hi INTEGER); DELETE FROM temp.${RANGES}`,
+  );
+  for (const { lo, hi } of ranges) connection.run(`INSERT INTO temp.${RANGES} VALUES (?, ?)`, lo, hi);
+  // The ranges first: the engine keeps that order of a CROSS JOIN.
+  return (table, alias) =>
+    `temp.${RANGES} AS r CROSS JOIN ${table} ON ${alias}.${quote(rowid)} BETWEEN r.lo AND r.hi`;
+}
+
+const RANGES = "holdpoint_ranges";
 
 function changeOf(
   shape: TableShape,
@@ -94,7 +141,11 @@ function changeOf(
 }
 
 /** Every key whose row may differ, once. What differs only in its key's letters (NOCASE) gives both keys. */
-function* suspectKeys({ connection, catalogue }: Side, info: TableInfo): Generator<RowKey, undefined> {
+function* suspectKeys(
+  { connection, catalogue }: Side,
+  info: TableInfo,
+  placed: Placed,
+): Generator<RowKey, undefined> {
   const { shape } = info;
   const names = shape.key.map((i) => quote(shape.columns[i]?.name ?? ""));
   const [now, was] = [`main.${quote(info.name)} AS n`, `${BEFORE}.${quote(info.name)} AS w`];
@@ -106,7 +157,7 @@ function* suspectKeys({ connection, catalogue }: Side, info: TableInfo): Generat
     .map(({ name }) => mayDiffer(`n.${quote(name)}`, `w.${quote(name)}`))
     .join(" OR ");
   const both = connection.iterate(`SELECT ${cells("n")}, ${cells("w")}, w.${names[0] ?? ""} IS NULL
-    FROM ${now} LEFT JOIN ${was} ON ${join} WHERE w.${names[0] ?? ""} IS NULL OR ${differs}`);
+    FROM ${placed(now, "n")} LEFT JOIN ${was} ON ${join} WHERE w.${names[0] ?? ""} IS NULL OR ${differs}`);
   for (const row of both) {
     const key = fromExact(row, 0, names.length, catalogue.encoding);
     yield key;
@@ -115,7 +166,7 @@ function* suspectKeys({ connection, catalogue }: Side, info: TableInfo): Generat
     if (!sameRow(key, former)) yield former;
   }
   const gone = connection.iterate(
-    `SELECT ${cells("w")} FROM ${was} WHERE NOT EXISTS (SELECT 1 FROM ${now} WHERE ${join})`,
+    `SELECT ${cells("w")} FROM ${placed(was, "w")} WHERE NOT EXISTS (SELECT 1 FROM ${now} WHERE ${join})`,
   );
   for (const row of gone) yield fromExact(row, 0, names.length, catalogue.encoding);
 }

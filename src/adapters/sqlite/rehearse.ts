@@ -33,9 +33,10 @@ import {
   type RunFacts,
 } from "./job-run.js";
 import { fold, isOurs, main, quote } from "./names.js";
+import { DifferingPages, PageGuide } from "./page-guide.js";
 import { prepareForReading, readerFor } from "./read.js";
 import { assertSupported, encodingOf, readCatalogue, readObjects, schemaFacts } from "./schema.js";
-import { compareRuns, failedAgain, runAgain, type RerunFacts } from "./rerun.js";
+import { compareRuns, runAgain, type RerunFacts } from "./rerun.js";
 import { readSequences, schemaChanges, sequenceMoves } from "./schema-changes.js";
 import { checkTexts } from "./statements.js";
 
@@ -284,24 +285,22 @@ async function rehearseProgram(
     const play = async (folder: string, quiet: boolean): Promise<string> => {
       const path = cloneFile(pristine, join(scratch.path, folder));
       await run({ url: `sqlite:${path}`, path, quiet });
+      // Opened once by itself: whatever log or journal the job left is then in the file.
+      openResult(setting, path).close();
       return path;
     };
     const started = clock.now().getTime();
     const path = await play("job", false);
     const took = clock.now().getTime() - started;
-    const after = openResult(setting, path);
-    let before: Connection | null = null;
-    try {
-      const second = await runAgain(again, took, clock, () => play("again", true));
-      // Not before the last copy of it is made: a file that SQLite has open is not read past it.
-      before = openCopy(setting, pristine);
-      const written = setting.reader.value("PRAGMA data_version") !== version;
-      // Compared first: whoever takes what is filed holds the first run's database from then on.
-      const told =
-        second.path === null ? NOTHING_TOLD : toldBySecond(setting, before, after, second.path, written);
+    const second = await runAgain(again, took, clock, () => play("again", true));
+    const changed = setting.reader.value("PRAGMA data_version") !== version;
+    const paths = { before: pristine, after: path };
+    const told = second.path === null ? NOTHING_TOLD : toldBySecond(setting, paths, second.path, changed);
+    return withCopies(setting, paths, (before, after, guide) => {
+      const written = changed || setting.reader.value("PRAGMA data_version") !== version;
       // Where somebody wrote meanwhile each change is held against what the target is now.
       const filing = written ? null : filingInto(sink, after, scratch.path);
-      const facts = factsBetween(setting, before, after, sink, { written, filing });
+      const facts = factsBetween(setting, before, after, sink, { written, filing, guide });
       return {
         where: "copy",
         schema: schemaFacts(before, setting.foreignKeys),
@@ -310,12 +309,36 @@ async function rehearseProgram(
         notices: [...notices, ...facts.notices, ...second.notices, ...told.notices],
         lockMs: 0,
       };
-    } finally {
-      after.close();
-      before?.close();
-    }
+    });
   } finally {
     scratch.remove();
+  }
+}
+
+interface TwoCopies {
+  readonly before: string;
+  readonly after: string;
+}
+
+/** Opens two copies, with what their pages say. All that is read past SQLite is read before it has the files open, and closed after. */
+function withCopies<T>(
+  setting: RehearsalSetting,
+  paths: TwoCopies,
+  work: (before: Connection, after: Connection, guide: PageGuide | null) => T,
+): T {
+  const pages = DifferingPages.between(paths.before, paths.after);
+  const opened: Connection[] = [];
+  const open = (path: string): Connection => {
+    const connection = openCopy(setting, path);
+    opened.push(connection);
+    return connection;
+  };
+  try {
+    const [before, after] = [open(paths.before), open(paths.after)];
+    return work(before, after, pages === null ? null : new PageGuide(pages, before, after));
+  } finally {
+    for (const connection of opened) connection.close();
+    pages?.close();
   }
 }
 
@@ -324,25 +347,21 @@ const NOTHING_TOLD: RerunFacts = { volatile: [], notices: [] };
 /** What the second run did otherwise than the first. */
 function toldBySecond(
   setting: RehearsalSetting,
-  before: Connection,
-  first: Connection,
-  path: string,
+  paths: TwoCopies,
+  second: string,
   written: boolean,
 ): RerunFacts {
-  let second: Connection;
-  try {
-    second = openResult(setting, path);
-  } catch (e) {
-    return { volatile: [], notices: [failedAgain(e)] };
-  }
-  try {
-    const [was, one, two] = [sideOf(before), sideOf(first), sideOf(second)];
-    refuseUnheld(was, two);
-    const rival = written ? new RivalWrites(setting.reader) : null;
-    return compareRuns(was, one, two, (shape, change) => rival?.look(shape, change));
-  } finally {
-    second.close();
-  }
+  return withCopies(setting, { before: paths.after, after: second }, (first, again, guide) => {
+    const before = openCopy(setting, paths.before);
+    try {
+      const [was, one, two] = [sideOf(before), sideOf(first), sideOf(again)];
+      refuseUnheld(was, two);
+      const rival = written ? new RivalWrites(setting.reader) : null;
+      return compareRuns(was, one, two, guide, (shape, change) => rival?.look(shape, change));
+    } finally {
+      before.close();
+    }
+  });
 }
 
 function openResult(setting: RehearsalSetting, path: string): Connection {
@@ -363,7 +382,11 @@ function factsBetween(
   before: Connection,
   after: Connection,
   sink: ChangeSink,
-  { written, filing }: { readonly written: boolean; readonly filing: Filing | null },
+  {
+    written,
+    filing,
+    guide,
+  }: { readonly written: boolean; readonly filing: Filing | null; readonly guide: PageGuide | null },
 ): RunFacts {
   const [was, is] = [sideOf(before), sideOf(after)];
   refuseUnheld(was, is);
@@ -375,10 +398,10 @@ function factsBetween(
   for (const name of tableNames(was.catalogue, is.catalogue)) {
     const shape = sharedShape(name, was, is);
     if (shape === null || isUnheld(name, was, is)) continue;
-    const filed = filing === null ? null : fileComparison(name, was, is, filing.file);
+    const filed = filing === null ? null : fileComparison(name, was, is, filing.file, guide);
     if (filed !== null && filed.rows > 0) taken.push(shape);
     let changes = filed?.rows ?? 0;
-    for (const change of filed === null ? compareCopies(name, was, is) : []) {
+    for (const change of filed === null ? compareCopies(name, was, is, guide) : []) {
       changes++;
       rival?.look(shape, change);
       emit(shape, change);

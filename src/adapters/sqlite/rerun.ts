@@ -19,6 +19,7 @@ import type { Again, Volatile } from "../../target/target.js";
 import { isUnheld, sharedShape, type Side, tableNames } from "./compare.js";
 import { attachBefore, compareCopies } from "./compare-copies.js";
 import { fold } from "./names.js";
+import type { PageGuide } from "./page-guide.js";
 import { readerFor } from "./read.js";
 import { readObjects } from "./schema.js";
 
@@ -63,7 +64,7 @@ const SECOND_MS = 1000;
 const TIMER_MS = 5;
 
 /** The notice for a second run that failed. @throws what it is given, where that is no failure of the job. */
-export function failedAgain(e: unknown): string {
+function failedAgain(e: unknown): string {
   if (!(e instanceof UsageError) || e.code !== "ERR_JOB_FAILED") throw e;
   return "the job failed when it was run a second time: it does not do the same each time";
 }
@@ -76,6 +77,7 @@ export function compareRuns(
   before: Side,
   first: Side,
   second: Side,
+  guide: PageGuide | null,
   look: (shape: TableShape, change: Change) => void,
 ): RerunFacts {
   attachBefore(first.connection, second.connection);
@@ -85,7 +87,7 @@ export function compareRuns(
     const shape = sharedShape(name, first, second);
     if (shape === null || isUnheld(name, first, second)) continue;
     const differing = new Differing(shape, baseOf(before, shape), look);
-    for (const change of compareCopies(name, first, second)) differing.see(change);
+    for (const change of compareCopies(name, first, second, guide)) differing.see(change);
     volatile.push(...differing.volatile());
     notices.push(...differing.notices());
   }
