@@ -98,7 +98,7 @@ describe.each([
     save(project);
     const whole = run(project, { kind: "apply", plan }, { kind: "none", at: 0 });
     expect(whole).toMatchObject({ ok: true, again: "ERR_APPROVAL_SPENT", ledgerIsWhole: true });
-    counts = whole?.counted ?? { steps: 0, sql: 0, files: 0, touches: 0 };
+    counts = whole?.counted ?? { steps: 0, sql: 0, files: 0, touches: 0, commits: 0 };
     after = project.dump();
     expect(after).not.toBe(before);
   });

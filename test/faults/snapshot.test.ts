@@ -136,7 +136,7 @@ describe.each([
     save(project);
     const whole = run(project, of.act, { kind: "none", at: 0 });
     expect(whole).toMatchObject({ ok: true, ledgerIsWhole: true });
-    counts = whole?.counted ?? { steps: 0, sql: 0, files: 0, touches: 0 };
+    counts = whole?.counted ?? { steps: 0, sql: 0, files: 0, touches: 0, commits: 0 };
     if (whole !== null) of.done(project, whole);
   });
   afterAll(() => project?.close());

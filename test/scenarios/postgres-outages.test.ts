@@ -52,8 +52,8 @@ onPostgres("outages", "first", (servers) => {
   }
   const rescue = (target: string, ...more: readonly string[]): Document =>
     project.json(["rescue", "--on", target, "--key", "keys/dana", ...more]);
-  const apply = (plan: string, target: string): Document => {
-    project.approve(plan);
+  const apply = (plan: string, target: string, reason?: string): Document => {
+    project.approve(plan, "ravi", reason === undefined ? [] : ["--reason", reason]);
     return project.json(["apply", plan, "--confirm", target]);
   };
   async function allWell(): Promise<void> {
@@ -180,6 +180,42 @@ onPostgres("outages", "first", (servers) => {
     );
     expect(project.run(["log", "verify"]).status).toBe(0);
   });
+
+  test("more than 10,000 rows: rescue and undo are tried before they are signed, and then work", async () => {
+    await begin(
+      `CREATE TABLE users (id integer PRIMARY KEY, email text NOT NULL UNIQUE, name text);
+       INSERT INTO users SELECT i, 'u' || i || '@site.example', 'user ' || i FROM generate_series(1, 10100) i;`,
+      ["users"],
+      { target: "site-prod" },
+    );
+    const before = await dumpPostgres(url);
+    await oracle.raw("DELETE FROM users");
+    await oracle.raw("INSERT INTO users VALUES (99999, 'u10050@site.example', 'again')");
+    const made = rescue("site-prod", "--damage", "deleted");
+    expect(made.error?.code).toBe("ERR_RESCUE_CONFLICT");
+    expect(made.result["conflicts"]).toMatchObject([{ kind: "constraint", key: { id: 10050 } }]);
+    expect(made.result).toMatchObject({ counts: { put_back: 10_099 } });
+    expect(apply(String(made.result["plan"]), "site-prod").result).toMatchObject({
+      rows: { planned: 10_099, written: 10_099 },
+    });
+    await oracle.raw("DELETE FROM users WHERE id = 99999");
+    await oracle.raw("INSERT INTO users VALUES (10050, 'u10050@site.example', 'user 10050')");
+    expect(await dumpPostgres(url)).toBe(before);
+
+    const file = project.write("jobs/rename.sql", "UPDATE users SET email = 'x' || email;");
+    const planned = project.json(["plan", file, "--on", "site-prod", "--key", "keys/dana"]);
+    expect(planned.error).toBeNull();
+    const run = String(apply(String(planned.result["plan"]), "site-prod", "all of them").result["run"]);
+    await oracle.raw("INSERT INTO users VALUES (99999, 'u10050@site.example', 'again')");
+    const undo = (): Document => project.json(["undo", run, "--key", "keys/dana"]);
+    const refused = undo();
+    expect([refused.error?.code, refused.target_changed]).toEqual(["ERR_UNDO_CONFLICT", "no"]);
+    expect(JSON.stringify(refused)).toContain("10050");
+    await oracle.raw("DELETE FROM users WHERE id = 99999");
+    expect(apply(String(undo().result["plan"]), "site-prod", "back again").error).toBeNull();
+    expect(await dumpPostgres(url)).toBe(before);
+    expect(project.run(["log", "verify"]).status).toBe(0);
+  }, 300_000);
 
   test("S20: comments truncated with their parent, five hours of writes by all: merged, not rolled back", async () => {
     await begin(

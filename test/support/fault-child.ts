@@ -4,9 +4,13 @@
  *
  * Arguments: the project's folder, an {@link Act} and a {@link Fault} as JSON. Prints one {@link FaultReport}.
  */
+import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import { syncBuiltinESMExports } from "node:module";
+import { Socket } from "node:net";
+import { join } from "node:path";
 import Database from "better-sqlite3";
+import pg from "pg";
 import { HoldpointError, messageOf } from "../../src/base/errors.js";
 import { wire } from "../../src/cli/wiring.js";
 import { applyPlan } from "../../src/operations/apply.js";
@@ -45,11 +49,19 @@ export interface Fault {
     | "lose-sql"
     /** The n-th file operation that writes fails as on a full disk. */
     | "disk-full"
+    /** On PostgreSQL: the n-th COMMIT does its work, and its answer is lost together with the line. */
+    | "lose-commit"
+    /** On PostgreSQL: the server ends all of holdpoint's sessions before the n-th step. */
+    | "end-sessions"
+    /** On PostgreSQL: the server crashes and recovers before the n-th step. */
+    | "crash-server"
     /** SIGKILL before the n-th file operation of any kind. */
     | "kill-file"
     /** The n-th file operation of any kind fails. */
     | "fail-file";
   readonly at: number;
+  /** The database whose server is meant, where there is one. */
+  readonly url?: string;
 }
 
 /** How it ended. */
@@ -61,6 +73,8 @@ export interface FaultReport {
     readonly files: number;
     /** File operations of any kind. */
     readonly touches: number;
+    /** COMMITs that went to a PostgreSQL server. */
+    readonly commits: number;
   };
   readonly ok: boolean;
   readonly code: string | null;
@@ -78,7 +92,7 @@ export interface FaultReport {
 const [dir = "", what = "{}", json = "{}"] = process.argv.slice(2);
 const act = JSON.parse(what) as Act;
 const fault = JSON.parse(json) as Fault;
-const counted = { steps: 0, sql: 0, files: 0, touches: 0 };
+const counted = { steps: 0, sql: 0, files: 0, touches: 0, commits: 0 };
 let armed = false;
 
 function die(): never {
@@ -91,7 +105,19 @@ function die(): never {
 function step(): void {
   if (!armed) return;
   counted.steps++;
-  if (fault.kind === "kill-step" && counted.steps === fault.at) die();
+  if (counted.steps !== fault.at) return;
+  if (fault.kind === "kill-step") die();
+  if (fault.kind === "end-sessions") serverFault("end");
+  if (fault.kind === "crash-server") serverFault("crash");
+}
+
+/** Waits until it has happened. */
+function serverFault(what: "end" | "crash"): void {
+  const program = join(import.meta.dirname, "postgres-fault.js");
+  const done = spawnSync(process.execPath, ["--no-warnings", program, fault.url ?? "", what], {
+    encoding: "utf8",
+  });
+  if (done.status !== 0) throw new Error(done.stderr);
 }
 
 /** Every function of the record counts as a step, and what it gives is wrapped where `inner` says how. */
@@ -174,6 +200,42 @@ wrapMethods(
   statementDone,
 );
 probe.close();
+
+/** The same for PostgreSQL's driver, where an answer that is lost means that the line is gone, too. */
+const plainQuery: unknown = Reflect.get(pg.Client.prototype, "query");
+Reflect.defineProperty(pg.Client.prototype, "query", {
+  configurable: true,
+  writable: true,
+  value(this: object, ...args: unknown[]): unknown {
+    if (typeof plainQuery !== "function") throw new Error("the driver has no query");
+    const send = (): unknown => Reflect.apply(plainQuery, this, args);
+    if (!armed) return send();
+    counted.sql++;
+    const isIt = counted.sql === fault.at;
+    if (isIt && fault.kind === "kill-sql") die();
+    if (isIt && fault.kind === "fail-sql") return Promise.reject(diskFull());
+    if (textOf(args[0]) === "COMMIT") counted.commits++;
+    const isLost =
+      (isIt && fault.kind === "lose-sql") ||
+      (fault.kind === "lose-commit" && counted.commits === fault.at && textOf(args[0]) === "COMMIT");
+    const sent = send();
+    if (!isLost || !(sent instanceof Promise)) return sent;
+    const hangUp = (): never => {
+      const line: unknown = Reflect.get(Reflect.get(this, "connection") as object, "stream");
+      if (line instanceof Socket) line.destroy();
+      throw new Error("Connection terminated unexpectedly");
+    };
+    return sent.then(hangUp, hangUp);
+  },
+});
+
+function textOf(query: unknown): unknown {
+  return typeof query === "object" && query !== null ? Reflect.get(query, "text") : query;
+}
+
+function diskFull(): Error {
+  return Object.assign(new Error("could not extend file: No space left on device"), { code: "53100" });
+}
 
 // ---- files: operations that need room on the disk
 

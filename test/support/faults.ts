@@ -39,7 +39,17 @@ export function run(project: TestProject, act: Act, fault: Fault): FaultReport |
 /** Remembers target and store as they are now. */
 export function save(project: TestProject): void {
   copyFileSync(project.database, `${project.dir}/saved.db`);
+  saveStore(project);
+}
+
+/** Remembers the store alone. */
+export function saveStore(project: TestProject): void {
   copy(`${project.dir}/.holdpoint`, `${project.dir}/saved-store`);
+}
+
+/** Brings back what {@link saveStore} remembered. */
+export function restoreStore(project: TestProject): void {
+  copy(`${project.dir}/saved-store`, `${project.dir}/.holdpoint`);
 }
 
 /** Brings back what {@link save} remembered, into the same file: the target knows itself by its inode. */
@@ -47,7 +57,7 @@ export function restore(project: TestProject): void {
   for (const side of ["-wal", "-shm", "-journal", "-holdpoint-run", "-holdpoint-run-journal"])
     rmSync(`${project.database}${side}`, { force: true });
   copyFileSync(`${project.dir}/saved.db`, project.database);
-  copy(`${project.dir}/saved-store`, `${project.dir}/.holdpoint`);
+  restoreStore(project);
 }
 
 function copy(from: string, to: string): void {

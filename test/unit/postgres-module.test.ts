@@ -208,7 +208,16 @@ onPostgres("a module", "first", (server) => {
 
     test("a command line, which would open the database itself", async () => {
       const e = await refusal(() => rehearseAll(target, { kind: "program", run: async () => undefined }));
-      expect([e.code, e.why]).toEqual(["ERR_TARGET_UNSUPPORTED", expect.stringContaining("clone")]);
+      expect([e.code, e.message, e.next]).toEqual([
+        "ERR_TARGET_UNSUPPORTED",
+        expect.stringContaining("on a clone (rehearse_on) neither"),
+        [
+          {
+            actor: "requester",
+            text: expect.stringMatching(/an SQL file .* or its logic into a module/) as unknown,
+          },
+        ],
+      ]);
     });
   });
 });

@@ -138,6 +138,10 @@ class PostgresTarget implements Target {
     this.#beside = new Beside(connecting);
   }
 
+  get #limits(): RehearsalLimits {
+    return { ...CAREFUL, ...this.#options.limits };
+  }
+
   identify = async (): Promise<Identification> =>
     this.#reading(() => identify(this.#reader, this.#connecting.address));
   schema = async (): Promise<SchemaFacts> => this.#reading(() => schemaFacts(this.#reader, this.#settings));
@@ -149,7 +153,7 @@ class PostgresTarget implements Target {
       connecting: this.#connecting,
       clock: this.#options.clock,
       random: this.#options.random,
-      limits: { ...CAREFUL, ...this.#options.limits },
+      limits: this.#limits,
     };
     const isScript = job.kind === "sql" && (how?.script === true || (await changesSchema(job.statements)));
     if (isScript) return rehearseScript(setting, job.statements, sink);
@@ -163,7 +167,7 @@ class PostgresTarget implements Target {
     this.#reading(() => undoSchema(this.#reader, changes));
 
   rehearseUndo = async (source: ChangeSource, script: readonly SqlStatement[] = []): Promise<UndoRehearsal> =>
-    rehearseUndo(this.#connecting, this.#options.random, source, script);
+    rehearseUndo(this.#connecting, this.#options.random, this.#limits, source, script);
 
   readRows = (shape: TableShape, keys: Iterable<RowKey>): AsyncIterable<ReadRow> => this.#rows(shape, keys);
 
@@ -252,7 +256,8 @@ class PostgresTarget implements Target {
     });
   };
 
-  openWriter = async (): Promise<WriteSession> => openWriteSession(this.#connecting, this.#options.random);
+  openWriter = async (): Promise<WriteSession> =>
+    openWriteSession(this.#connecting, this.#options.random, this.#limits);
   openNotes = async (): Promise<NoteSession> => openNoteSession(this.#connecting, this.#options.random);
 
   /** Nothing of a server is a path of this machine that could be named with certainty. */

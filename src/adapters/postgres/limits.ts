@@ -23,6 +23,9 @@ export const CAREFUL: RehearsalLimits = { rows: 1_000_000, walBytes: 2 ** 30, la
 const LOOK_MS = 250;
 const ESTIMATED = new Set(["SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"]);
 
+/** Where the statements run: nothing of a rehearsal stays, and a run that is over its limits is rolled back. */
+export type Moment = "rehearsal" | "run";
+
 /** Lets `work` run one statement, and looks at what it costs meanwhile. */
 export type Watched = <T>(statement: Prepared, work: () => Promise<T>) => Promise<T>;
 
@@ -32,20 +35,33 @@ export class Watch {
   readonly #fresh: Session;
   readonly #limits: RehearsalLimits;
   readonly #connecting: Connecting;
+  readonly #moment: Moment;
   #parser: Parser | undefined;
   #start = "0/0";
+  #rowsBefore = 0;
   #unreadable = 0;
 
-  constructor(job: Session, fresh: Session, limits: RehearsalLimits, connecting: Connecting) {
+  constructor(
+    job: Session,
+    fresh: Session,
+    limits: RehearsalLimits,
+    connecting: Connecting,
+    moment: Moment = "rehearsal",
+  ) {
+    this.#moment = moment;
     this.#job = job;
     this.#fresh = fresh;
     this.#limits = limits;
     this.#connecting = connecting;
   }
 
-  /** Notes where the write-ahead log stands. Call it before the first statement. */
+  /**
+   * Notes where the write-ahead log and the row counters stand. Call it before the first statement, and again where the
+   * statements run once more: what was taken back to a savepoint stays counted.
+   */
   async begin(): Promise<void> {
     this.#parser = await loadParser();
+    this.#rowsBefore = await this.#counted();
     this.#start = (await this.#fresh.value("SELECT pg_current_wal_insert_lsn()")) ?? "0/0";
     await this.#refuseOver();
   }
@@ -122,7 +138,7 @@ export class Watch {
     }
     const estimated = writtenRows(JSON.parse(plan ?? "[]"));
     if (estimated <= this.#limits.rows) return;
-    throw limitReached(
+    throw this.#limitReached(
       `line ${line} would write about ${Math.round(estimated)} rows`,
       `the server's planner says so, and ${this.#limits.rows} are allowed in a rehearsal on a target; nothing was run`,
     );
@@ -131,7 +147,7 @@ export class Watch {
   async #refuseRows(): Promise<void> {
     const rows = await this.#rows();
     if (rows <= this.#limits.rows) return;
-    throw limitReached(
+    throw this.#limitReached(
       `the job writes ${rows} rows`,
       `${this.#limits.rows} are allowed in a rehearsal on a target`,
     );
@@ -145,8 +161,8 @@ export class Watch {
   async #over(): Promise<TargetError | null> {
     const wal = await this.#walBytes();
     if (wal > this.#limits.walBytes) {
-      return limitReached(
-        `${megabytes(wal)} of write-ahead log were written while the job was rehearsed`,
+      return this.#limitReached(
+        `${megabytes(wal)} of write-ahead log were written while the job ${this.#ran}`,
         `${megabytes(this.#limits.walBytes)} are allowed; replicas and archives have to carry it`,
       );
     }
@@ -157,9 +173,9 @@ export class Watch {
     this.#unreadable = Number(unreadable ?? 0);
     const lagMs = Number(lag ?? 0) * 1000;
     if (lagMs <= this.#limits.lagMs) return null;
-    return limitReached(
+    return this.#limitReached(
       `a replica is ${seconds(lagMs)} behind`,
-      `${seconds(this.#limits.lagMs)} are allowed while a job is rehearsed`,
+      `${seconds(this.#limits.lagMs)} are allowed while a job ${this.#moment === "run" ? "runs" : "is rehearsed"}`,
     );
   }
 
@@ -169,10 +185,38 @@ export class Watch {
     );
   }
 
+  get #ran(): string {
+    return this.#moment === "run" ? "ran" : "was rehearsed";
+  }
+
   async #rows(): Promise<number> {
+    return (await this.#counted()) - this.#rowsBefore;
+  }
+
+  async #counted(): Promise<number> {
     const sql = `SELECT coalesce(pg_catalog.sum(n_tup_ins + n_tup_upd + n_tup_del), 0) FROM pg_catalog.pg_stat_xact_user_tables
       WHERE schemaname !~ '^pg_'`;
     return Number(await this.#job.value(sql));
+  }
+
+  #limitReached(message: string, why: string): TargetError {
+    const isRun = this.#moment === "run";
+    return new TargetError({
+      code: "ERR_REHEARSAL_LIMIT",
+      message,
+      why,
+      state: isRun
+        ? "The statements were rolled back; nothing of them is in the target."
+        : "The rehearsal was rolled back.",
+      next: [
+        {
+          actor: "requester",
+          text: isRun
+            ? "Apply it when the target has less to do, or plan the job again in parts."
+            : "Cut the job into parts, or rehearse it on a clone (rehearse_on in holdpoint.yaml).",
+        },
+      ],
+    });
   }
 }
 
@@ -192,21 +236,6 @@ function feeding(child: unknown): number {
   const node: Readonly<Record<string, unknown>> = { ...child };
   const isSource = node["Parent Relationship"] === "Outer" || node["Parent Relationship"] === "Member";
   return isSource ? Number(node["Plan Rows"] ?? 0) : 0;
-}
-
-function limitReached(message: string, why: string): TargetError {
-  return new TargetError({
-    code: "ERR_REHEARSAL_LIMIT",
-    message,
-    why,
-    state: "The rehearsal was rolled back.",
-    next: [
-      {
-        actor: "requester",
-        text: "Cut the job into parts, or rehearse it on a clone (rehearse_on in holdpoint.yaml).",
-      },
-    ],
-  });
 }
 
 function seconds(ms: number): string {

@@ -9,6 +9,7 @@ import type { ChangeSource } from "../../changeset/change.js";
 import type { SqlStatement, UndoRehearsal } from "../../target/target.js";
 import { rowsOf, thereAndBack } from "../../target/there-and-back.js";
 import type { Connecting } from "./driver.js";
+import type { RehearsalLimits } from "./limits.js";
 import { openWriteSession } from "./write.js";
 
 /** Rows beyond which the way back is not rehearsed: it would hold their locks too long. */
@@ -18,6 +19,7 @@ const MOST_ROWS = 20_000;
 export async function rehearseUndo(
   connecting: Connecting,
   random: Random,
+  limits: RehearsalLimits,
   source: ChangeSource,
   script: readonly SqlStatement[],
 ): Promise<UndoRehearsal> {
@@ -25,7 +27,7 @@ export async function rehearseUndo(
   const not = (why: string): UndoRehearsal => ({ rehearsed: "not", identical: 0, of, why });
   if (of > MOST_ROWS) return not(`more than ${MOST_ROWS} rows would be locked meanwhile`);
   try {
-    const session = await openWriteSession(connecting, random);
+    const session = await openWriteSession(connecting, random, limits);
     try {
       return await thereAndBack(session, source, script);
     } finally {

@@ -26,6 +26,7 @@ import {
 import { isStandby } from "./identify.js";
 import { Watch, type RehearsalLimits } from "./limits.js";
 import { isOurs, qualified, quote, shownName } from "./names.js";
+import { OutsideEffects } from "./outside.js";
 import { countRows, storesUtf8 } from "./read.js";
 import {
   jobSettings,
@@ -85,7 +86,7 @@ export async function rehearse(
 async function playFor(job: RunnableJob): Promise<Play> {
   const parser = await loadParser();
   if (job.kind === "sql") return playOf(job.statements.map((s) => prepare(parser, s)));
-  if (job.converse === undefined) throw needsClone();
+  if (job.converse === undefined) throw commandRefused();
   return playOfModule(parser, job.converse);
 }
 
@@ -117,7 +118,7 @@ class Run {
   }
 
   async rehearse(): Promise<Rehearsal> {
-    const { job, outside, fresh } = this.#views;
+    const { job, outside: others, fresh } = this.#views;
     const settings = await jobSettings(job);
     refuseSettings(settings);
     // Before the job: afterwards a table that it locked whole could not be described by anybody else.
@@ -126,20 +127,23 @@ class Run {
     const objects = await readObjects(fresh);
     const catalogue = await readCatalogue(fresh);
     const started = this.#setting.clock.now().getTime();
+    const outside = await OutsideEffects.read(fresh, catalogue);
+    outside.refuseOnMaking();
     const beginning = await this.#begin();
     const written = await catalogueWrites(job);
-    await this.#runJob();
+    await this.#runJob(outside);
     await job.set(READING_SETTINGS, true);
-    await outside.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
-    await outside.value("SELECT pg_current_snapshot()");
+    await others.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+    await others.value("SELECT pg_current_snapshot()");
     const locked = await lockedRelations(job);
+    outside.refuseAfter(tablesOf(locked, catalogue));
     await this.#refuseSchemaChanges(locked, objects, written);
     const moves = sequenceMoves(sequences, await readSequences(job), used(locked));
     const watched = await this.#watch.notices();
     const whole = await this.#capture(beginning, catalogue, locked);
     await job.rollback();
     const lockMs = this.#setting.clock.now().getTime() - started;
-    for (const capture of whole) await capture.emit(outside, this.#emit);
+    for (const capture of whole) await capture.emit(others, this.#emit);
     return {
       where: "in-place",
       schema,
@@ -152,6 +156,7 @@ class Run {
       notices: [
         ...watched,
         ...noticesOf(locked, moves),
+        ...outside.notices(this.#changed, false),
         ...(await silenceNotices(fresh, catalogue, this.#changed)),
       ],
     };
@@ -168,11 +173,15 @@ class Run {
     return { transaction, multixact, isUtf8: await storesUtf8(fresh) };
   }
 
-  async #runJob(): Promise<void> {
+  async #runJob(outside: OutsideEffects): Promise<void> {
     const { job } = this.#views;
     const { shown } = this.#setting.connecting.address;
     await this.#watch.begin();
-    await this.#play.run(job, shown, this.#watch.run);
+    const parser = await loadParser();
+    await this.#play.run(job, shown, async (statement, work) => {
+      outside.refuseBefore(parser, statement);
+      return await this.#watch.run(statement, work);
+    });
     const deferred = await deferrable(this.#views.fresh);
     if (deferred.length === 0) return;
     try {
@@ -261,6 +270,11 @@ async function deferrable(session: Session): Promise<readonly string[]> {
   return rows.map(([schema, name]) => qualified(schema ?? "", name ?? ""));
 }
 
+/** Tables (partitions as their root) that the transaction has locked for writing. */
+export function tablesOf(locked: readonly Locked[], catalogue: Catalogue): ReadonlySet<string> {
+  return new Set(locked.flatMap((l) => catalogue.storages.get(l.oid)?.table.name ?? []));
+}
+
 /** Relations that the transaction holds a writing lock on, and that exist for others. */
 export async function lockedRelations(job: Session): Promise<readonly Locked[]> {
   const rows = await job.rows(
@@ -289,7 +303,17 @@ export async function plant(job: Session, random: Random): Promise<void> {
     `CREATE TEMP TABLE ${quote(name)} (id integer REFERENCES pg_temp.${quote(`${name}_a`)} DEFERRABLE INITIALLY DEFERRED)`,
   );
   await job.run(`INSERT INTO pg_temp.${quote(name)} VALUES (1)`);
+  const [wrote] = await job.rows(WRITTEN);
+  if (wrote === undefined) return;
+  throw unsupported(
+    `an event trigger writes ${shownName(wrote[0] ?? "", wrote[1] ?? "")} when a temporary table is made`,
+    "the rehearsal makes one, so the row that was written for it would be taken for an effect of the job",
+    "Let the event trigger pass over temporary tables (WHEN TAG, or pg_event_trigger_ddl_commands()).",
+  );
 }
+
+const WRITTEN = `SELECT s.schemaname, s.relname FROM pg_catalog.pg_stat_xact_user_tables s
+  WHERE s.n_tup_ins + s.n_tup_upd + s.n_tup_del > 0 AND s.schemaname !~ '^pg_' ORDER BY 1, 2`;
 
 /** How often each system catalogue was written in this transaction. */
 export async function catalogueWrites(job: Session): Promise<ReadonlyMap<string, number>> {
@@ -379,11 +403,16 @@ function noticesOf(locked: readonly Locked[], moves: readonly SequenceMove[]): r
   ];
 }
 
-function needsClone(): Error {
+/**
+ * Not on a clone either: what a program changed that commits by itself, in as many transactions as it likes, can be told
+ * from what others did only where nobody else writes, and nothing proves that; and it would have to run against the target
+ * to be applied, where nothing holds it to what was signed.
+ */
+function commandRefused(): Error {
   return unsupported(
-    "a command line cannot be rehearsed on a PostgreSQL target",
-    "it opens its database itself, so it needs a clone to work on (rehearse_on), and none can be given to it here",
-    "Write the job as an SQL file or a module, which run in a transaction that cannot commit.",
+    "a command line cannot be planned for a PostgreSQL target, on a clone (rehearse_on) neither",
+    "it opens connections of its own and commits when it likes, so what it did cannot be proven to be all that it does",
+    "Put its statements into an SQL file (holdpoint plan job.sql), or its logic into a module (holdpoint plan job.mjs), which asks through holdpoint's connection and cannot commit.",
   );
 }
 

@@ -21,12 +21,14 @@ import { StorageCapture, type Beginning, type Emit } from "./capture.js";
 import { countersAreProof, countersOf } from "./counters.js";
 import { readDefinitions, refuseUncovered, schemaChanges, type Definition } from "./definitions.js";
 import { asJobError, unsupported, type Session } from "./driver.js";
+import type { Watch } from "./limits.js";
 import { isOurs, qualified, quote, shownName } from "./names.js";
+import { OutsideEffects } from "./outside.js";
 import { selectList, storesUtf8 } from "./read.js";
-import { catalogueWrites, lockedRelations, used, type Locked } from "./rehearse.js";
+import { catalogueWrites, lockedRelations, tablesOf, used, type Locked } from "./rehearse.js";
 import { readCatalogue, type Catalogue, type Storage, type TableInfo } from "./schema.js";
 import { readSequences, sequenceMoves } from "./sequences.js";
-import { touchesMarker, type Prepared } from "./statements.js";
+import { loadParser, touchesMarker, type Prepared } from "./statements.js";
 import { isInteger, READING_SETTINGS, textForm, toRow, type Cell } from "./values.js";
 
 /** Where the statements run and who looks at them. */
@@ -39,6 +41,8 @@ export interface ScriptStage {
   readonly open: () => Promise<Session>;
   readonly random: Random;
   readonly shown: string;
+  /** Looks at what each statement costs, and cancels it. */
+  readonly watch: Watch;
 }
 
 /** What the statements did. */
@@ -46,6 +50,8 @@ export interface ScriptFound extends ScriptOutcome {
   /** Storages that had to be copied, to be copied at once when the same statements run again. */
   readonly copied: ReadonlySet<string>;
   readonly locked: readonly Locked[];
+  /** What is sent or done outside, for the plan. */
+  readonly outside: readonly string[];
 }
 
 /** Rows copied in one statement. */
@@ -127,7 +133,16 @@ export class ScriptRun {
     await this.#captureWritten(beginning, fresh, before, run);
     const changes = await schemaChanges(before.definitions, run.after.definitions, this.#isEmpty(run.after));
     const copied = new Set(run.changed.flatMap((p) => p.was?.oid ?? []));
-    return { schemaChanges: changes, copied, locked: run.locked };
+    // As it is now: what the statements themselves made may have fired, too.
+    const made = await OutsideEffects.read(job, run.after.catalogue);
+    const inTables = tablesOf(run.locked, run.after.catalogue);
+    made.refuseAfter(inTables);
+    return {
+      schemaChanges: changes,
+      copied,
+      locked: run.locked,
+      outside: made.notices(inTables, true),
+    };
   }
 
   // ---- running
@@ -141,7 +156,7 @@ export class ScriptRun {
     readonly changed: readonly Pair[];
   }> {
     const { job } = this.#stage;
-    await this.#runStatements();
+    await this.#runStatements(before.catalogue);
     await job.set(READING_SETTINGS, true);
     const locked = await lockedRelations(job);
     refuseRelations(locked);
@@ -151,16 +166,15 @@ export class ScriptRun {
     return { after, locked, changed: await this.#changedStorages(before, after, locked) };
   }
 
-  async #runStatements(): Promise<void> {
+  async #runStatements(catalogue: Catalogue): Promise<void> {
     const { job, shown } = this.#stage;
+    const [parser, outside] = [await loadParser(), await OutsideEffects.read(job, catalogue)];
     // As the role and database have them: a session for writing has fixed ones over them.
     for (const name of Object.keys(READING_SETTINGS)) await job.run(`SET LOCAL ${name} TO DEFAULT`);
-    for (const { text, values, line } of this.#statements) {
-      try {
-        await job.runJob(text, values);
-      } catch (e) {
-        throw asJobError(e, line, shown);
-      }
+    await this.#stage.watch.begin();
+    for (const statement of this.#statements) {
+      outside.refuseBefore(parser, statement);
+      await this.#stage.watch.run(statement, () => job.runJob(statement.text, statement.values));
     }
     const deferred = await job.rows(DEFERRABLE);
     if (deferred.length === 0) return;

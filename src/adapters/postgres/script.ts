@@ -12,7 +12,9 @@ import type { Emit } from "./capture.js";
 import { addedColumns, readDefinitions, type Definition } from "./definitions.js";
 import { asTargetError, openSession, unsupported, type Connecting, type Session } from "./driver.js";
 import { isStandby } from "./identify.js";
+import { Watch, type RehearsalLimits } from "./limits.js";
 import { shownName } from "./names.js";
+import { OutsideEffects } from "./outside.js";
 import { countRows } from "./read.js";
 import { plant, standbyRefused } from "./rehearse.js";
 import { jobSettings, readCatalogue, refuseSettings, schemaFacts, type Catalogue } from "./schema.js";
@@ -20,12 +22,14 @@ import { hasValues, ScriptRun, type ScriptFound, type ScriptStage } from "./scri
 import { silenceNotices } from "./silence.js";
 import { loadParser, prepare, type Prepared } from "./statements.js";
 import { TwoRuns } from "./two-runs.js";
+import { READING_SETTINGS } from "./values.js";
 
 /** What a script's rehearsal works with. */
 export interface ScriptSetting {
   readonly connecting: Connecting;
   readonly clock: Clock;
   readonly random: Random;
+  readonly limits: RehearsalLimits;
 }
 
 /** Whether the statements change the schema: then the job runs again at apply. Refuses what no job may have. */
@@ -62,9 +66,15 @@ export async function rehearseScript(
     if (await isStandby(fresh)) throw standbyRefused(connecting.address.shown);
     const before = await factsBefore(connecting, fresh);
     const started = clock.now().getTime();
-    const found = await rehearsed(setting, texts, emit);
+    const found = await rehearsed(setting, before.catalogue, texts, emit);
     // What the first run copied is copied at once in the second: it then runs as often as it must, and no more.
-    await rehearsed(setting, texts, (shape, change) => runs.second(shape, change), found.copied);
+    await rehearsed(
+      setting,
+      before.catalogue,
+      texts,
+      (shape, change) => runs.second(shape, change),
+      found.copied,
+    );
     const lockMs = clock.now().getTime() - started;
     const [untellable] = runs.untellable();
     if (untellable !== undefined) throw untold(untellable);
@@ -78,6 +88,8 @@ export async function rehearseScript(
       origins: {},
       lockMs,
       notices: [
+        ...found.costs,
+        ...found.outside,
         ...noticesOf(found, before.catalogue),
         ...(await silenceNotices(fresh, before.catalogue, changed)),
       ],
@@ -105,29 +117,54 @@ async function factsBefore(connecting: Connecting, fresh: Session): Promise<Befo
   }
 }
 
+/** What a rehearsal found, and what it cost. */
+interface Rehearsed extends ScriptFound {
+  readonly costs: readonly string[];
+}
+
 /** One run in a transaction that cannot commit, even if the job found a way to try (see `rehearse.ts`). */
 async function rehearsed(
-  { connecting, random }: ScriptSetting,
+  { connecting, random, limits }: ScriptSetting,
+  catalogue: Catalogue,
   statements: readonly Prepared[],
   emit: Emit,
   known?: ReadonlySet<string>,
-): Promise<ScriptFound> {
+): Promise<Rehearsed> {
   const job = await openSession(connecting, true);
+  const looking = await openSession(connecting, true).catch(async (e: unknown) => {
+    await job.close();
+    throw e;
+  });
   try {
     const multixact = await nextMultixact(job);
     await job.run("BEGIN ISOLATION LEVEL READ COMMITTED");
+    (await OutsideEffects.read(looking, catalogue)).refuseOnMaking();
+    // An event trigger that fires for the planted table finds its own names by the role's search path.
+    await job.run("SET LOCAL search_path TO DEFAULT");
     await plant(job, random);
-    return await new ScriptRun(stageOf(connecting, job, multixact, random), statements, emit).perform(known);
+    await job.set(READING_SETTINGS, true);
+    const watch = new Watch(job, looking, limits, connecting);
+    const stage = stageOf(connecting, job, multixact, random, watch);
+    const found = await new ScriptRun(stage, statements, emit).perform(known);
+    return { ...found, costs: await watch.notices() };
   } finally {
     // Said aloud, so that the locks are gone when this returns, and not some time after.
     await job.rollback().catch(() => undefined);
     await job.close();
+    await looking.close();
   }
 }
 
-function stageOf(connecting: Connecting, job: Session, multixact: string, random: Random): ScriptStage {
+function stageOf(
+  connecting: Connecting,
+  job: Session,
+  multixact: string,
+  random: Random,
+  watch: Watch,
+): ScriptStage {
   return {
     job,
+    watch,
     multixact,
     random,
     shown: connecting.address.shown,
@@ -142,10 +179,12 @@ export async function nextMultixact(session: Session): Promise<string> {
 
 /**
  * `WriteSession.runScript`: in the open transaction of `job`, whose rows others do not see yet.
- * @throws UsageError ERR_JOB_FAILED when a statement fails; RefusedError ERR_MARKER_TOUCHED.
+ * @throws UsageError ERR_JOB_FAILED when a statement fails; RefusedError ERR_MARKER_TOUCHED; TargetError
+ * ERR_REHEARSAL_LIMIT when it costs more than the rehearsal might have cost: the transaction is over then.
  */
 export async function runScript(
   connecting: Connecting,
+  limits: RehearsalLimits,
   job: Session,
   multixact: string,
   random: Random,
@@ -158,9 +197,19 @@ export async function runScript(
     declared.add(shape.name);
     sink.add(change);
   };
-  const stage = stageOf(connecting, job, multixact, random);
-  const { schemaChanges, sequences } = await new ScriptRun(stage, await prepared(statements), emit).perform();
-  return { schemaChanges, sequences };
+  const looking = await openSession(connecting, true);
+  try {
+    const watch = new Watch(job, looking, limits, connecting, "run");
+    const stage = stageOf(connecting, job, multixact, random, watch);
+    const { schemaChanges, sequences } = await new ScriptRun(
+      stage,
+      await prepared(statements),
+      emit,
+    ).perform();
+    return { schemaChanges, sequences };
+  } finally {
+    await looking.close();
+  }
 }
 
 async function rowsBefore(

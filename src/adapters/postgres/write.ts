@@ -28,6 +28,7 @@ import {
 import { brokenReferences } from "./foreign-keys.js";
 import { isStandby } from "./identify.js";
 import { inKeyOrder, unlikeAfter } from "./in-engine.js";
+import { CAREFUL, type RehearsalLimits } from "./limits.js";
 import * as marks from "./marker.js";
 import { batches, readRows, rowsByKey } from "./read.js";
 import {
@@ -56,20 +57,32 @@ const PAUSE_MS = 100;
  * Opens the session and takes the lock that keeps a second run out. The server gives it back when the session ends.
  * @throws TargetError ERR_TARGET_BUSY while another run has the target, ERR_TARGET_UNSUPPORTED on a standby.
  */
-export async function openWriteSession(connecting: Connecting, random: Random): Promise<WriteSession> {
-  return await open(connecting, true, random);
+export async function openWriteSession(
+  connecting: Connecting,
+  random: Random,
+  limits: RehearsalLimits,
+): Promise<WriteSession> {
+  return await open(connecting, true, random, limits);
 }
 
 /** Opens a session for notes, which waits for no run and keeps none out. */
 export async function openNoteSession(connecting: Connecting, random: Random): Promise<NoteSession> {
-  return await open(connecting, false, random);
+  return await open(connecting, false, random, CAREFUL);
 }
 
-async function open(connecting: Connecting, isRun: boolean, random: Random): Promise<PostgresWriteSession> {
+async function open(
+  connecting: Connecting,
+  isRun: boolean,
+  random: Random,
+  limits: RehearsalLimits,
+): Promise<PostgresWriteSession> {
   const { session, settings } = await connect(connecting, isRun);
   try {
     const [place, multixact] = [await placeOf(session), await nextMultixact(session)];
-    return new PostgresWriteSession({ connecting, isRun, random, settings, place, multixact }, session);
+    return new PostgresWriteSession(
+      { connecting, isRun, random, limits, settings, place, multixact },
+      session,
+    );
   } catch (e) {
     await session.close();
     throw asTargetError(e, connecting.address.shown);
@@ -127,6 +140,8 @@ interface Opened {
   readonly connecting: Connecting;
   readonly isRun: boolean;
   readonly random: Random;
+  /** What a script may cost that runs again. */
+  readonly limits: RehearsalLimits;
   readonly settings: Readonly<Record<string, string>>;
   readonly place: string;
   /** From before its first transaction. */
@@ -242,8 +257,8 @@ class PostgresWriteSession implements WriteSession {
   runScript = async (statements: readonly SqlStatement[], sink: ChangeSink): Promise<ScriptOutcome> =>
     this.#guard(() => {
       this.#assertInTransaction();
-      const { random, multixact } = this.#opened;
-      return runScript(this.#connecting, this.#session, multixact, random, statements, sink);
+      const { random, limits, multixact } = this.#opened;
+      return runScript(this.#connecting, limits, this.#session, multixact, random, statements, sink);
     });
 
   spend = async (mark: SpentMark): Promise<void> =>
