@@ -12,6 +12,8 @@ import type {
   ReadRow,
   Rehearsal,
   RehearsalKind,
+  RolePrivileges,
+  RoleUse,
   RunnableJob,
   SchemaChange,
   SchemaFacts,
@@ -42,6 +44,7 @@ import {
   readNotes,
   readSpent,
 } from "./marker.js";
+import { privileges } from "./privileges.js";
 import { beginMoment, countRows, joinMoment, readRows, scan } from "./read.js";
 import { rehearse } from "./rehearse.js";
 import { rehearseUndo } from "./rehearse-undo.js";
@@ -67,6 +70,11 @@ export interface PostgresOptions {
   readonly statementTimeoutMs?: number;
   /** What a rehearsal may cost, where it is not {@link CAREFUL}. */
   readonly limits?: Partial<RehearsalLimits>;
+  /**
+   * Present where another role writes what is planned over this connection: the address that it comes by, or null where it
+   * is not known here.
+   */
+  readonly writer?: string | null;
   /** How long a server that went away during a commit is asked what became of it, in milliseconds; 30 seconds when absent. */
   readonly settleMs?: number;
 }
@@ -88,6 +96,7 @@ export async function openPostgres(options: PostgresOptions): Promise<Target> {
     lockTimeoutMs: options.lockTimeoutMs ?? LOCK_TIMEOUT_MS,
     statementTimeoutMs: options.statementTimeoutMs ?? STATEMENT_TIMEOUT_MS,
     settleMs: options.settleMs ?? SETTLE_MS,
+    ...(options.writer === undefined ? {} : { writer: roleIn(options.writer, options.env) }),
   };
   const settings = await settingsOfJobs(connecting);
   const reader = await openSession(connecting, true);
@@ -211,6 +220,8 @@ class PostgresTarget implements Target {
     });
   vitals = async (newest: readonly VitalColumn[]): Promise<Vitals> =>
     this.#reading(() => vitals(this.#reader, newest));
+  privileges = async (uses: readonly RoleUse[], tables: readonly string[]): Promise<RolePrivileges> =>
+    this.#reading(() => privileges(this.#reader, uses, tables));
   spentFor = async (planDigest: Digest): Promise<SpentMark | null> =>
     this.#reading(() => readSpent(this.#reader, planDigest));
   notes = async (): Promise<readonly Note[]> => this.#reading(() => readNotes(this.#reader));
@@ -255,6 +266,11 @@ class PostgresTarget implements Target {
       throw asTargetError(e, this.#connecting.address.shown);
     }
   }
+}
+
+/** The role that an address names, by what the url and this machine say. */
+function roleIn(url: string | null, env: PostgresOptions["env"]): string | null {
+  return url === null ? null : parseAddress(url, env, loginName()).user;
 }
 
 function loginName(): string {

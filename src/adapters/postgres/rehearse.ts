@@ -152,7 +152,7 @@ class Run {
       notices: [
         ...watched,
         ...noticesOf(locked, moves),
-        ...(await silenceNotices(fresh, catalogue, this.#changed)),
+        ...(await silenceNotices(fresh, catalogue, this.#changed, this.#setting.connecting.writer)),
       ],
     };
   }

@@ -79,7 +79,7 @@ export async function rehearseScript(
       lockMs,
       notices: [
         ...noticesOf(found, before.catalogue),
-        ...(await silenceNotices(fresh, before.catalogue, changed)),
+        ...(await silenceNotices(fresh, before.catalogue, changed, connecting.writer)),
       ],
     };
   } catch (e) {
