@@ -25,7 +25,7 @@ import {
   type Session,
 } from "./driver.js";
 import { brokenReferences } from "./foreign-keys.js";
-import { isStandby } from "./identify.js";
+import { isStandby, TIMELINE } from "./identify.js";
 import * as marks from "./marker.js";
 import { batches, readRows, rowsByKey } from "./read.js";
 import { jobSettings, readCatalogue, schemaFacts, tableFor, type Catalogue } from "./schema.js";
@@ -101,9 +101,7 @@ export async function settingsOfJobs(connecting: Connecting): Promise<Readonly<R
 
 /** System and timeline: after a failover with lost commits the timeline is another. */
 async function placeOf(session: Session): Promise<string> {
-  const row = await session.row(
-    "SELECT (SELECT system_identifier FROM pg_control_system()), (SELECT timeline_id FROM pg_control_checkpoint())",
-  );
+  const row = await session.row(`SELECT (SELECT system_identifier FROM pg_control_system()), ${TIMELINE}`);
   return (row ?? []).join("/");
 }
 
