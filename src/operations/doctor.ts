@@ -14,6 +14,7 @@ import { type Examined, withTarget } from "./judging/examine.js";
 import { usesOfPlanning } from "./judging/role-use.js";
 import { requirePlannable } from "./plan.js";
 import type { PrivilegeCheck, RolePrivileges, RoleUse } from "../target/target.js";
+import { pauseRulesFor } from "./writing/collectors.js";
 import type { Toolbox } from "./toolbox.js";
 
 /** How bad it is: `stop` prevents work or opens a way around; `look` is for a person to judge. */
@@ -273,10 +274,12 @@ async function examinedFindings(tools: Toolbox, probe: MachineProbe, name: strin
   try {
     return await withTarget(tools, name, async (examined) => {
       const state = await stateFinding(tools, examined, name);
-      return [state, ...storeFindings(tools, probe, examined), ...waysAround(probe, examined)].map((f) => ({
-        ...f,
-        target: name,
-      }));
+      return [
+        state,
+        ...storeFindings(tools, probe, examined),
+        ...waysAround(probe, examined),
+        ...(await lagFindings(tools, examined)),
+      ].map((f) => ({ ...f, target: name }));
     });
   } catch (e) {
     if (!(e instanceof HoldpointError)) throw e;
@@ -389,6 +392,30 @@ async function stateFinding(tools: Toolbox, examined: Examined, name: string): P
       { actor: "anyone", argv: ["holdpoint", "env", "check", name] },
     ]);
   return ok("target", `${verdict.name}, pinned, trust bundle and ledger are the pinned ones`);
+}
+
+/** A run that waits for a lag which it may not read pauses for ever: better told today than in the window. */
+async function lagFindings(tools: Toolbox, { target, verdict }: Examined): Promise<DoctorFinding[]> {
+  const rules = Object.values(
+    pauseRulesFor(targetConfigOf(tools.project.config, target.name).pauseWhile, {
+      isProduction: verdict.guardedAs === "production",
+      knowsLag: target.lagSeconds !== undefined,
+    }),
+  );
+  if (!rules.some((rule) => rule.collector.kind === "lag") || target.lagSeconds === undefined) return [];
+  try {
+    await target.lagSeconds();
+    return [];
+  } catch (e) {
+    if (!(e instanceof HoldpointError) || e.code === "ERR_INTERNAL") throw e;
+    return [
+      look(
+        "target",
+        `a run would pause: ${problem(e)}`,
+        e.next.length > 0 ? e.next : say(e.why ?? e.message),
+      ),
+    ];
+  }
 }
 
 function storeFindings(tools: Toolbox, probe: MachineProbe, examined: Examined): DoctorFinding[] {

@@ -6,7 +6,6 @@
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import {
-  appendFileSync,
   chownSync,
   existsSync,
   mkdirSync,
@@ -119,68 +118,46 @@ export async function startServer(
   };
 }
 
-/** A standby that streams from a running server of the test's own. Stop it in `afterAll`. */
-export interface TestStandby extends Pick<TestServer, "folder" | "url" | "stop"> {
-  /** Makes it a primary of its own, on the next timeline. */
-  readonly promote: () => Promise<void>;
-  /** Waits until it has everything that the primary has written. */
-  readonly caughtUp: () => Promise<void>;
+/** A server and another one that follows it. */
+export interface TestPair {
+  readonly primary: TestServer;
+  readonly standby: TestServer;
+  readonly stop: () => Promise<void>;
 }
 
-/** Copies the running server by its own backup functions, as every tool does, so that no more than a server is needed. */
-export async function startStandby(
-  primary: TestServer,
-  kind: ServerKind | undefined = findServers()[0],
-): Promise<TestStandby> {
+/** Starts a server with a standby, which is begun from a copy of the data that neither has opened yet. */
+export async function startPair(kind: ServerKind | undefined = findServers()[0]): Promise<TestPair> {
   if (kind === undefined) throw new Error(whyNoServer() ?? "no server");
-  const folder = realpathSync(mkdtempSync(join(tmpdir(), "hp-sb-")));
-  const owner = ownerOf(folder);
-  const data = join(folder, "data");
-  const backup = await connect(primary.url("postgres"));
-  try {
-    const isNew = kind.major >= 15;
-    await backup.rows(
-      isNew ? "SELECT pg_backup_start('t', true)" : "SELECT pg_start_backup('t', true, false)",
-    );
-    const copied = spawnSync("cp", ["-a", join(primary.folder, "data"), data], { encoding: "utf8" });
-    if (copied.status !== 0 && !existsSync(join(data, "PG_VERSION"))) throw new Error(copied.stderr);
-    const stop = isNew ? "pg_backup_stop(false)" : "pg_stop_backup(false, false)";
-    const [row] = await backup.rows(`SELECT labelfile FROM ${stop}`);
-    rmSync(join(data, "postmaster.pid"), { force: true });
-    writeFileSync(join(data, "backup_label"), row?.[0] ?? "");
-    writeFileSync(join(data, "standby.signal"), "");
-    appendFileSync(
-      join(data, "postgresql.auto.conf"),
-      `primary_conninfo = 'host=${primary.folder} user=${SUPERUSER}'\n`,
-    );
-    for (const file of ["backup_label", "standby.signal"]) ownerOf(join(data, file));
-  } finally {
-    await backup.close();
-  }
-  const child = launch(owner, kind, folder, flagsFor(folder, { wal_retrieve_retry_interval: "100ms" }));
-  const url = urlIn(folder);
-  await untilReady(url("postgres"));
-  const until = async (sql: string): Promise<void> => {
-    for (let attempt = 0; attempt < 1200; attempt++) {
-      if ((await query(url("postgres"), sql))[0]?.[0] === "t") return;
-      await new Promise((resolve) => setTimeout(resolve, 25));
-    }
-    throw new Error(`the standby never said: ${sql}`);
+  const folders = ["primary", "standby"].map((name) =>
+    realpathSync(mkdtempSync(join(tmpdir(), `hp-pg-${name}-`))),
+  );
+  const [first = "", second = ""] = folders;
+  const owner = initialise(kind, first);
+  ownerOf(second);
+  const copied = spawnSync("cp", ["-a", join(first, "data"), join(second, "data")], { encoding: "utf8" });
+  if (copied.status !== 0) throw new Error(copied.stderr);
+  writeFileSync(join(second, "data", "standby.signal"), "");
+  if (owner.ids !== undefined) chownSync(join(second, "data", "standby.signal"), ...owner.ids);
+  const follows = { primary_conninfo: `host=${first} user=${SUPERUSER}`, wal_receiver_status_interval: "1" };
+  const children: ChildProcess[] = [];
+  const begin = async (folder: string, settings: Readonly<Record<string, string>>): Promise<TestServer> => {
+    const child = launch(owner, kind, folder, flagsFor(folder, settings));
+    children.push(child);
+    await untilReady(urlIn(folder)("postgres"));
+    return {
+      ...(await serverIn(folder)),
+      restart: () => Promise.reject(new Error("a server of a pair is not restarted")),
+      stop: () => Promise.reject(new Error("stop the pair")),
+    };
   };
+  const primary = await begin(first, {});
+  const standby = await begin(second, follows);
   return {
-    folder,
-    url,
-    caughtUp: async () => {
-      const at = (await query(primary.url("postgres"), "SELECT pg_current_wal_insert_lsn()"))[0]?.[0];
-      await until(`SELECT pg_last_wal_replay_lsn() >= '${at ?? ""}'`);
-    },
-    promote: async () => {
-      await query(url("postgres"), "SELECT pg_promote(false)");
-      await until("SELECT NOT pg_is_in_recovery()");
-    },
+    primary,
+    standby,
     stop: async () => {
-      await ended(child, "immediate");
-      rmSync(folder, { recursive: true, force: true });
+      for (const child of children.reverse()) await ended(child, "immediate");
+      for (const folder of folders) rmSync(folder, { recursive: true, force: true });
     },
   };
 }

@@ -3,13 +3,14 @@
  * promoted and answers at the same address. It has marker, system identifier and oid of the one before; only its timeline
  * is another, and what became of the commit is never guessed.
  */
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "@jest/globals";
+import { setTimeout } from "node:timers/promises";
+import { afterEach, beforeEach, expect, test } from "@jest/globals";
 import { exitOf } from "../../src/cli/exit-codes.js";
 import { sourceOf } from "../../src/changeset/source.js";
 import type { Marker } from "../../src/target/marker.js";
 import type { Target, WriteSession } from "../../src/target/target.js";
 import { onPostgres } from "../support/on-postgres.js";
-import { startServer, startStandby, type TestServer, type TestStandby } from "../support/postgres.js";
+import { connect, startPair, type TestPair, type TestServer } from "../support/postgres.js";
 import { startProxy, type TestProxy } from "../support/postgres-proxy.js";
 import { openPostgresTarget } from "../support/postgres-target.js";
 import { refusal } from "../support/refusal.js";
@@ -30,37 +31,53 @@ const MARKER: Marker = {
 };
 
 onPostgres("the primary changes", "first", () => {
-  let primary: TestServer;
-  let standby: TestStandby;
+  let pair: TestPair;
+  let standby: TestServer;
   let proxy: TestProxy;
   let target: Target;
 
-  beforeAll(async () => {
-    primary = await startServer();
-  });
-  afterAll(async () => {
-    await primary?.stop();
-  });
   beforeEach(async () => {
-    await primary.exec(
-      primary.url("postgres"),
-      "DROP DATABASE IF EXISTS shop WITH (FORCE)",
-      "CREATE DATABASE shop",
-    );
-    await primary.exec(
-      primary.url("shop"),
-      "CREATE TABLE plain (id integer PRIMARY KEY, note text); INSERT INTO plain VALUES (1, 'n')",
-    );
+    pair = await startPair();
+    ({ standby } = pair);
+    const { primary } = pair;
+    const table = "CREATE TABLE plain (id integer PRIMARY KEY, note text); INSERT INTO plain VALUES (1, 'n')";
+    await primary.exec(primary.url("postgres"), "CREATE DATABASE shop");
+    await primary.exec(primary.url("shop"), table);
     proxy = await startProxy(primary);
     target = await openPostgresTarget(proxy.url("shop"), { settleMs: 10_000 });
     await target.pin(MARKER);
-    standby = await startStandby(primary);
   });
   afterEach(async () => {
     await target?.close();
     await proxy?.close();
-    await standby?.stop();
+    await pair?.stop();
   });
+
+  /** Asks the standby until it says so. */
+  async function until(sql: string): Promise<void> {
+    const client = await connect(standby.url("postgres"));
+    try {
+      for (let attempt = 0; (await client.rows(sql))[0]?.[0] !== "t"; attempt++) {
+        if (attempt > 2_000) throw new Error(`the standby never said: ${sql}`);
+        await setTimeout(25);
+      }
+    } finally {
+      await client.close();
+    }
+  }
+  async function caughtUp(): Promise<void> {
+    const client = await connect(pair.primary.url("postgres"));
+    try {
+      const at = (await client.rows("SELECT pg_current_wal_insert_lsn()"))[0]?.[0];
+      await until(`SELECT pg_last_wal_replay_lsn() >= '${at ?? ""}'`);
+    } finally {
+      await client.close();
+    }
+  }
+  async function promote(): Promise<void> {
+    await standby.exec(standby.url("postgres"), "SELECT pg_promote(false)");
+    await until("SELECT NOT pg_is_in_recovery()");
+  }
 
   async function untilCommit(): Promise<WriteSession> {
     const { effect } = await rehearseAll(target, sqlJob("UPDATE plain SET note = 'written' WHERE id = 1"));
@@ -74,8 +91,8 @@ onPostgres("the primary changes", "first", () => {
 
   test("before its commit arrived: the new primary is on another timeline, and the outcome is unknown (43)", async () => {
     const session = await untilCommit();
-    await standby.caughtUp();
-    await standby.promote();
+    await caughtUp();
+    await promote();
     proxy.cutCommit("before");
     proxy.leadTo(standby);
     const e = await refusal(() => session.commit());
@@ -85,9 +102,9 @@ onPostgres("the primary changes", "first", () => {
 
   test("after its commit arrived, and was lost with the old primary: unknown, although the new one has no mark", async () => {
     const session = await untilCommit();
-    await standby.caughtUp();
+    await caughtUp();
     // Promoted before the commit: the old primary commits what the new one will never see.
-    await standby.promote();
+    await promote();
     proxy.cutCommit("after");
     proxy.leadTo(standby);
     const e = await refusal(() => session.commit());
@@ -109,7 +126,7 @@ onPostgres("the primary changes", "first", () => {
     await target.close();
     target = patient;
     const session = await untilCommit();
-    await standby.caughtUp();
+    await caughtUp();
     proxy.cutCommit("after");
     proxy.leadTo(standby);
     const e = await refusal(() => session.commit());
