@@ -95,6 +95,7 @@ export const ERROR_CODES = [
   "ERR_KEY_MISSING",
   "ERR_KEY_UNKNOWN",
   "ERR_KEY_REFUSED",
+  "ERR_TARGET_PRIVILEGE",
   "ERR_CI_TOKEN",
   "ERR_CI_TOKEN_MISSING",
   // 33: environment
@@ -190,6 +191,13 @@ export class RefusedError extends HoldpointError {}
 export class IntegrityError extends HoldpointError {}
 /** The target is not as planned, is busy, or cannot be reached. */
 export class TargetError extends HoldpointError {}
+
+/** Whether the error says that this machine has no way to a target: a variable that is not set, a server that lets nobody in. */
+export function isOutOfReach(e: unknown): boolean {
+  return (
+    e instanceof HoldpointError && (e.code === "ERR_TARGET_UNREACHABLE" || e.code === "ERR_CONFIG_VARIABLE")
+  );
+}
 
 /**
  * Whether `e` is an error object of any realm: inside jest an error thrown by a Node built-in is not

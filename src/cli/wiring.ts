@@ -14,12 +14,14 @@ import { personOfKey } from "../approval/people.js";
 import type { CiMapping } from "../approval/requesters.js";
 import type { Json } from "../base/canonical.js";
 import type { Clock } from "../base/clock.js";
+import { isOutOfReach, UsageError } from "../base/errors.js";
 import { digestOf } from "../base/digest.js";
 import { isIdOrPrefix } from "../base/ids.js";
 import type { Value } from "../changeset/value.js";
 import {
   type RehearsalConfig,
   type Config,
+  type Purpose,
   loadConfig,
   findConfig,
   guardingOf,
@@ -107,10 +109,10 @@ export async function wire(options: WiringOptions): Promise<Wired> {
     clock,
     random,
     project,
-    openTarget: (name) => openTarget(config, store, name, options.env, clock),
+    openTarget: (name, purpose = "plan") => openTarget(config, store, { name, purpose }, options.env, clock),
     prepareJob: (on, request, given) => prepareJob(config, on, request, given, store, options),
-    machineEvidence: (target) => [
-      ...addressEvidence(resolveUrl(config, target, options.env).url),
+    machineEvidence: (target, purpose) => [
+      ...addressEvidence(resolveUrl(config, target, options.env, purpose).url),
       ...machineEvidence(options.env, options.cwd, branch),
     ],
     claims: () => claims(options.env, branch),
@@ -230,12 +232,14 @@ function ciInBundle(ci: CiMapping): Json {
 async function openTarget(
   config: Config,
   store: Store,
-  name: string,
+  { name, purpose }: { readonly name: string; readonly purpose: Purpose },
   env: WiringOptions["env"],
   clock: Clock,
 ): Promise<{ readonly target: Target; readonly origins: readonly ValueOrigin[] }> {
-  const { url, origins } = resolveUrl(config, name, env);
+  const { url, origins } = resolveUrl(config, name, env, purpose);
   const kind = targetKind(url, config.root);
+  const { planUrl } = targetConfigOf(config, name);
+  if (planUrl !== null && kind.kind !== "postgres") throw noRoles(name);
   const aged = (all: readonly ValueOrigin[]): readonly ValueOrigin[] => all.map((o) => withAge(o, env));
   const random = (size: number): Uint8Array => randomBytes(size);
   switch (kind.kind) {
@@ -258,9 +262,29 @@ async function openTarget(
         inherited: true,
         variable,
       }));
-      const target = await openPostgres({ name, url: kind.url, clock, random, env, ...limits });
+      const isApart = purpose === "plan" && planUrl !== null;
+      const writer = isApart ? { writer: writerOf(config, name, env) } : {};
+      const target = await openPostgres({ name, url: kind.url, clock, random, env, ...limits, ...writer });
       return { target, origins: aged([...origins, ...filled]) };
     }
+  }
+}
+
+function noRoles(name: string): UsageError {
+  return new UsageError({
+    code: "ERR_TARGET_UNSUPPORTED",
+    message: `${name} has a plan_url, and is no kind of target that has roles`,
+    why: "plan_url names a second role of the same PostgreSQL database",
+  });
+}
+
+/** The address by which plans are written, where this machine has it: the role in it is named in advice. Never connected to. */
+function writerOf(config: Config, name: string, env: WiringOptions["env"]): string | null {
+  try {
+    return resolveUrl(config, name, env, "write").url;
+  } catch (e) {
+    if (isOutOfReach(e)) return null;
+    throw e;
   }
 }
 

@@ -103,6 +103,11 @@ export interface TargetConfig {
   readonly name: string;
   /** As it stands in the file, variables not filled in. */
   readonly url: string;
+  /**
+   * The address that everything but writing goes by: another role of the same database. Null where {@link TargetConfig.url}
+   * is the only one.
+   */
+  readonly planUrl: string | null;
   /** A claim: it can raise the environment that the target proves, never lower it. Null when nothing is claimed. */
   readonly environment: Environment | null;
   /** Written by `env pin`; null before. */
@@ -333,6 +338,7 @@ const growingTables = z.union([
 
 const targetSchema = z.strictObject({
   url: urlText,
+  plan_url: urlText.optional(),
   environment: z.enum(ENVIRONMENTS).optional(),
   identity: plainText().optional(),
   foreign_keys: z.boolean().optional(),
@@ -393,6 +399,9 @@ const configSchema = z
         const message = "limits what a rehearsal costs a server, and an SQLite file has none";
         context.addIssue({ code: "custom", message, path: ["targets", name, "rehearsal"] });
       }
+      const fault = planUrlFault(target);
+      if (fault !== null)
+        context.addIssue({ code: "custom", message: fault, path: ["targets", name, "plan_url"] });
       const clone = target.rehearse_on;
       if (clone === undefined || (clone !== name && Object.hasOwn(config.targets, clone))) continue;
       const message =
@@ -421,6 +430,14 @@ export function configJsonSchema(): Readonly<Record<string, unknown>> {
 
 type RawTarget = z.infer<typeof targetSchema>;
 
+/** A second address that would separate nothing is a misunderstanding; null where it can. */
+function planUrlFault(target: Pick<RawTarget, "url" | "plan_url">): string | null {
+  if (target.plan_url === undefined) return null;
+  if (/^sqlite:/i.test(target.url) || /^sqlite:/i.test(target.plan_url))
+    return "names a second role, and an SQLite file has none";
+  return target.plan_url === target.url ? "is the same address as url" : null;
+}
+
 /** How long a check or hook may take when nothing is said. */
 const GUARD_TIMEOUT_SECONDS = 60;
 /** How long a collector may take before its reading counts as none. */
@@ -440,6 +457,7 @@ function targetConfig(name: string, raw: RawTarget): TargetConfig {
   return {
     name,
     url: raw.url,
+    planUrl: raw.plan_url ?? null,
     environment: raw.environment ?? null,
     identity: raw.identity ?? null,
     foreignKeys: raw.foreign_keys ?? false,
@@ -576,6 +594,8 @@ export function guardingOf(config: Config, name: string): Readonly<Record<string
   return {
     environment: target.environment,
     foreign_keys: target.foreignKeys,
+    // That two roles are kept apart is guarded; the addresses differ from machine to machine, like `url`.
+    ...(target.planUrl === null ? {} : { plan_url: true }),
     append_only: [...target.appendOnly].sort(),
     ...(target.ledgers === "one" ? {} : { ledgers: target.ledgers }),
     ...(Object.keys(target.reversals).length === 0 ? {} : { append_only_reverse: reversalsJson(target) }),
@@ -648,18 +668,24 @@ function collectorJson(c: Collector): Record<string, Json> {
   }
 }
 
+/** What a connection is for: to look, plan and rehearse, or to write what was planned. */
+export type Purpose = "plan" | "write";
+
 /**
  * The address of a target with its variables filled in, and where each part came from. A relative SQLite path
- * is made absolute.
+ * is made absolute. Only the address for that purpose is read: a machine needs no more than its own.
  * @throws UsageError ERR_TARGET_UNKNOWN, ERR_CONFIG_VARIABLE, ERR_TARGET_UNSUPPORTED.
  */
 export function resolveUrl(
   config: Config,
   name: string,
   env: Environ,
+  purpose: Purpose = "plan",
 ): { readonly url: string; readonly origins: readonly ValueOrigin[] } {
   const target = targetConfigOf(config, name);
-  const { url, origins } = fillUrl(target.url, env, config.at(["targets", name, "url"]), name);
+  const isApart = purpose === "plan" && target.planUrl !== null;
+  const [template, key] = isApart ? [target.planUrl, "plan_url"] : [target.url, "url"];
+  const { url, origins } = fillUrl(template, env, config.at(["targets", name, key]), name, key);
   const kind = targetKind(url, config.root);
   return { url: kind.kind === "sqlite" ? `sqlite:${kind.path}` : kind.url, origins };
 }

@@ -44,6 +44,7 @@ export function urlFault(template: string): string | null {
 /**
  * Fills in the variables.
  * @param at where the url stands, `file:line:column`.
+ * @param key what it is called there.
  * @throws UsageError ERR_CONFIG_VARIABLE for a variable that is not set or blank, or has control characters.
  */
 export function fillUrl(
@@ -51,13 +52,14 @@ export function fillUrl(
   env: Environ,
   at: string,
   target: string,
+  key = "url",
 ): { readonly url: string; readonly origins: readonly ValueOrigin[] } {
   const origins: ValueOrigin[] = [];
   let url = "";
   for (const [i, part] of template.split(VARIABLE).entries()) {
     // Split with one group: every second part is the name of a variable.
     if (i % 2 === 1) {
-      url += valueOf(part, env, at, target);
+      url += valueOf(part, env, at, `${key} of ${target}`);
       origins.push({ part: `\${${part}}`, from: `environment variable ${part} (${at})`, inherited: true });
     } else if (part !== "") {
       url += part;
@@ -67,12 +69,12 @@ export function fillUrl(
   return { url, origins };
 }
 
-function valueOf(name: string, env: Environ, at: string, target: string): string {
+function valueOf(name: string, env: Environ, at: string, whose: string): string {
   const value = env[name];
   if (value === undefined || value.trim() === "") {
     throw new UsageError({
       code: "ERR_CONFIG_VARIABLE",
-      message: `the variable ${name} is ${value === undefined ? "not set" : "blank"}, and the url of ${target} needs it`,
+      message: `the variable ${name} is ${value === undefined ? "not set" : "blank"}, and the ${whose} needs it`,
       why: `${at} names it; a blank value is refused: empty never means all`,
       next: [
         {
@@ -85,7 +87,7 @@ function valueOf(name: string, env: Environ, at: string, target: string): string
   if (/[\u0000-\u001f\u007f]/.test(value)) {
     throw new UsageError({
       code: "ERR_CONFIG_VARIABLE",
-      message: `the variable ${name} has a line break or control character, and the url of ${target} needs it`,
+      message: `the variable ${name} has a line break or control character, and the ${whose} needs it`,
       why: `${at} names it; an address is one line`,
     });
   }

@@ -107,8 +107,12 @@ export async function applyPlan(tools: Toolbox, request: ApplyRequest): Promise<
   const plan = await loadPlan(tools, request.ref, summarising);
   try {
     const summary = endSummary(summarising, plan.changes, plan.statement.changeset.digest);
-    return await withTarget(tools, plan.statement.target.name, (examined) =>
-      applyTo(tools, { plan, summary }, examined, request),
+    return await withTarget(
+      tools,
+      plan.statement.target.name,
+      (examined) => applyTo(tools, { plan, summary }, examined, request),
+      // A dry run asks the same questions over the connection that would write: its role is a part of the answer.
+      "write",
     );
   } finally {
     plan.close();

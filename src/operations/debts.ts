@@ -86,15 +86,20 @@ export async function withDebt<T>(
   const run = await findRun(tools, ref);
   const plan = await loadPlan(tools, run.plan);
   try {
-    return await withTarget(tools, plan.statement.target.name, async (examined) => {
-      refuseContradiction(examined);
-      await refuseOtherBundle(tools, examined);
-      await requireHistory(tools, examined);
-      refusePlanOfOtherPlace(plan, examined);
-      const debt = openDebts(await examined.target.notes()).find((d) => d.subject === run.id);
-      if (debt === undefined) throw nothingToReview(run.id);
-      return work({ run, plan, examined, debt });
-    });
+    return await withTarget(
+      tools,
+      plan.statement.target.name,
+      async (examined) => {
+        refuseContradiction(examined);
+        await refuseOtherBundle(tools, examined);
+        await requireHistory(tools, examined);
+        refusePlanOfOtherPlace(plan, examined);
+        const debt = openDebts(await examined.target.notes()).find((d) => d.subject === run.id);
+        if (debt === undefined) throw nothingToReview(run.id);
+        return work({ run, plan, examined, debt });
+      },
+      "write",
+    );
   } finally {
     plan.close();
   }
@@ -192,7 +197,7 @@ export async function takeInReview(
     by: statement.by,
     reason: statement.reason,
   };
-  await writeNotes(review.examined, [note], sealed);
+  await writeNotes(review.examined.target, [note], sealed);
   return { run: review.run.id, by: statement.by, brokenBy: review.debt.by };
 }
 

@@ -80,21 +80,26 @@ export async function pinEnvironment(
     readonly writeIdentity: (identity: string) => Promise<void>;
   },
 ): Promise<Pinned> {
-  return withTarget(tools, request.name, async (examined) => {
-    refusePinned(tools, examined);
-    await tools.assertStoreOutside(examined.target.ownPaths());
-    const ledger = await tools.ledger();
-    if (ledger.head() === null) ledger.create();
-    else await requireHistory(tools, examined);
-    const preview = previewOf(tools, examined, ledger);
-    if (request.printSql) {
-      // Whoever runs the SQL pins this very bundle: kept, so that a refusal can later say what differs.
-      await tools.bundles.keep(examined.bundleDigest, bundleBytes(examined.bundle));
-      return { ...preview, written: false };
-    }
-    await request.confirm(preview);
-    return { ...(await writePin(tools, examined, preview, request.writeIdentity)), written: true };
-  });
+  return withTarget(
+    tools,
+    request.name,
+    async (examined) => {
+      refusePinned(tools, examined);
+      await tools.assertStoreOutside(examined.target.ownPaths());
+      const ledger = await tools.ledger();
+      if (ledger.head() === null) ledger.create();
+      else await requireHistory(tools, examined);
+      const preview = previewOf(tools, examined, ledger);
+      if (request.printSql) {
+        // Whoever runs the SQL pins this very bundle: kept, so that a refusal can later say what differs.
+        await tools.bundles.keep(examined.bundleDigest, bundleBytes(examined.bundle));
+        return { ...preview, written: false };
+      }
+      await request.confirm(preview);
+      return { ...(await writePin(tools, examined, preview, request.writeIdentity)), written: true };
+    },
+    "write",
+  );
 }
 
 async function writePin(

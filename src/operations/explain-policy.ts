@@ -118,6 +118,7 @@ const NOT_ASKED: ReadonlySet<HoldpointError["code"]> = new Set([
   "ERR_TARGET_UNREACHABLE",
   "ERR_TARGET_UNKNOWN",
   "ERR_TARGET_UNSUPPORTED",
+  "ERR_TARGET_PRIVILEGE",
   "ERR_CONFIG_VARIABLE",
 ]);
 

@@ -111,18 +111,23 @@ async function withPinned<T>(
   name: string,
   work: (examined: Examined) => Promise<T>,
 ): Promise<T> {
-  return withTarget(tools, name, async (examined) => {
-    refuseContradiction(examined);
-    await refuseOtherBundle(tools, examined);
-    await requireHistory(tools, examined);
-    if (examined.marker !== null) return work(examined);
-    throw new RefusedError({
-      code: "ERR_ENV_NOT_PINNED",
-      message: `${name} is not pinned, so it cannot be held`,
-      why: "a hold is kept in the target's marker, and there is none",
-      next: [{ actor: "dba", argv: ["holdpoint", "env", "pin", name] }],
-    });
-  });
+  return withTarget(
+    tools,
+    name,
+    async (examined) => {
+      refuseContradiction(examined);
+      await refuseOtherBundle(tools, examined);
+      await requireHistory(tools, examined);
+      if (examined.marker !== null) return work(examined);
+      throw new RefusedError({
+        code: "ERR_ENV_NOT_PINNED",
+        message: `${name} is not pinned, so it cannot be held`,
+        why: "a hold is kept in the target's marker, and there is none",
+        next: [{ actor: "dba", argv: ["holdpoint", "env", "pin", name] }],
+      });
+    },
+    "write",
+  );
 }
 
 async function keep(

@@ -40,6 +40,7 @@ import { ciClaims } from "./judging/ci-claims.js";
 import { refuseOverdueDebts } from "./debts.js";
 import { rejectionInWords, rejectionsOfEffect } from "./recall/rejections.js";
 import { highestLevel, type SnapshotLevel } from "../snapshot/snapshot.js";
+import { needlessRights } from "./judging/role-use.js";
 import { type EffectFacts, effectFacts } from "./judging/effect-facts.js";
 import { startOdd } from "./judging/odd.js";
 import {
@@ -353,6 +354,7 @@ async function noticesOf(
   const strangers = requester.how === "none" ? [] : unknown;
   return [
     ...rejected.map(rejectionInWords),
+    ...(await needlessRights(tools, examined)),
     ...(strangers.length === 0 ? [] : [`one approver more is needed: ${strangers.join("; ")}`]),
   ];
 }

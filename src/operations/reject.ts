@@ -108,6 +108,6 @@ async function reject(
     },
   });
   const note = { kind: "rejected" as const, subject: plan.digest, at: stamp(now), by: key.person, reason };
-  const anchored = await anchorNotes(examined, [note], entry);
+  const anchored = await anchorNotes(tools, examined, [note], entry);
   return { plan: plan.id, by: key.person, requester: plan.statement.requester.person, anchored };
 }

@@ -88,25 +88,30 @@ export async function acceptRepin(
   },
 ): Promise<Repinned> {
   const statement = parseStatement(request.bytes);
-  return withTarget(tools, request.name, async (examined) => {
-    await tools.assertStoreOutside(examined.target.ownPaths());
-    const before = await pinBefore(tools, examined);
-    const now = tools.clock.now();
-    refuseStale(tools, examined, before, statement, now);
-    await refuseUsed(tools, examined, statement);
-    const given = { bytes: request.bytes, act: "change-pin" as const, signatures: request.signatures, now };
-    const signedBy = requireQuorum(before.bundle, pinQuorum(before.bundle), given);
-    await tools.bundles.keep(examined.bundleDigest, bundleBytes(examined.bundle));
-    const marker = await writePin(tools, examined, { statement, signedBy, now, ...request });
-    await request.writeIdentity(marker.identity);
-    return {
-      target: request.name,
-      identity: marker.identity,
-      environment: marker.environment,
-      changes: statement.changes,
-      signedBy,
-    };
-  });
+  return withTarget(
+    tools,
+    request.name,
+    async (examined) => {
+      await tools.assertStoreOutside(examined.target.ownPaths());
+      const before = await pinBefore(tools, examined);
+      const now = tools.clock.now();
+      refuseStale(tools, examined, before, statement, now);
+      await refuseUsed(tools, examined, statement);
+      const given = { bytes: request.bytes, act: "change-pin" as const, signatures: request.signatures, now };
+      const signedBy = requireQuorum(before.bundle, pinQuorum(before.bundle), given);
+      await tools.bundles.keep(examined.bundleDigest, bundleBytes(examined.bundle));
+      const marker = await writePin(tools, examined, { statement, signedBy, now, ...request });
+      await request.writeIdentity(marker.identity);
+      return {
+        target: request.name,
+        identity: marker.identity,
+        environment: marker.environment,
+        changes: statement.changes,
+        signedBy,
+      };
+    },
+    "write",
+  );
 }
 
 /** What was pinned before, as far as target and ledger tell. */

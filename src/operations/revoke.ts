@@ -141,5 +141,5 @@ async function revoke(
   });
   const at = stamp(now);
   const notes = nonces.map((subject) => ({ kind: "revoked" as const, subject, at, by: person, reason }));
-  return { plan: plan.id, by: person, nonces, anchored: await anchorNotes(examined, notes, sealed) };
+  return { plan: plan.id, by: person, nonces, anchored: await anchorNotes(tools, examined, notes, sealed) };
 }

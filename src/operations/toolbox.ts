@@ -13,7 +13,7 @@ import type { Digest } from "../base/digest.js";
 import type { Change, ChangeSink, ChangeSource, RowKey, TableShape } from "../changeset/change.js";
 import type { Measured } from "../changeset/encode.js";
 import type { Value } from "../changeset/value.js";
-import type { Config } from "../config/config.js";
+import type { Config, Purpose } from "../config/config.js";
 import type { SystemPin } from "../config/system-pins.js";
 import type { Evidence } from "../environment/evidence.js";
 import type { JobRequest, PreparedJob } from "../jobs/job.js";
@@ -261,13 +261,17 @@ export interface Toolbox {
   readonly clock: Clock;
   readonly random: Random;
   readonly project: Project;
-  /** Opens the target that the configuration names, with where each connection value came from. */
+  /**
+   * Opens the target that the configuration names, with where each connection value came from. By the connection that
+   * plans where it names two, unless something is to be written.
+   */
   readonly openTarget: (
     name: string,
+    purpose?: Purpose,
   ) => Promise<{ readonly target: Target; readonly origins: readonly ValueOrigin[] }>;
   /** Finds, reads, pins and binds a job for a target; nothing of it runs yet. */
   readonly prepareJob: (on: string, request: JobRequest, given: readonly string[]) => Promise<PreparedJob>;
-  readonly machineEvidence: (target: string) => readonly Evidence[];
+  readonly machineEvidence: (target: string, purpose?: Purpose) => readonly Evidence[];
   /** Login, host and CI facts for the statement: claims, never proof. */
   readonly claims: () => Readonly<Record<string, string>>;
   /**

@@ -105,25 +105,30 @@ export async function acceptTrust(
   signatures: readonly Uint8Array[],
 ): Promise<TrustAccepted> {
   const statement = parseStatement(bytes);
-  return withTarget(tools, statement.target, async (examined) => {
-    const { marker, old, changes } = await changeOf(tools, examined);
-    const now = await timeOf(tools, examined);
-    refuseStale(examined, statement, { marker, changes, now });
-    await refuseUsed(tools, examined, statement);
-    const quorum = trustQuorum(old, examined.verdict.guardedAs);
-    const given = { bytes, act: "change-trust" as const, signatures, now };
-    const signedBy = requireQuorum(old, quorum, given);
-    await tools.bundles.keep(examined.bundleDigest, bundleBytes(examined.bundle));
-    await pinBundle(tools, examined, marker, { bytes, signatures, statement, signedBy });
-    return {
-      target: examined.target.name,
-      from: marker.bundle,
-      to: examined.bundleDigest,
-      changes,
-      signedBy,
-      systemPin: examined.systemPin !== null && examined.systemPin.bundle !== examined.bundleDigest,
-    };
-  });
+  return withTarget(
+    tools,
+    statement.target,
+    async (examined) => {
+      const { marker, old, changes } = await changeOf(tools, examined);
+      const now = await timeOf(tools, examined);
+      refuseStale(examined, statement, { marker, changes, now });
+      await refuseUsed(tools, examined, statement);
+      const quorum = trustQuorum(old, examined.verdict.guardedAs);
+      const given = { bytes, act: "change-trust" as const, signatures, now };
+      const signedBy = requireQuorum(old, quorum, given);
+      await tools.bundles.keep(examined.bundleDigest, bundleBytes(examined.bundle));
+      await pinBundle(tools, examined, marker, { bytes, signatures, statement, signedBy });
+      return {
+        target: examined.target.name,
+        from: marker.bundle,
+        to: examined.bundleDigest,
+        changes,
+        signedBy,
+        systemPin: examined.systemPin !== null && examined.systemPin.bundle !== examined.bundleDigest,
+      };
+    },
+    "write",
+  );
 }
 
 /** Ledger entry first, then marker with bundle and head in one transaction; nobody else writes meanwhile. */

@@ -77,6 +77,10 @@ export const EXPLANATIONS: Readonly<Record<ErrorCode, Explanation>> = {
       "The target or the job needs something that this kind of target cannot do exactly and reversibly, so it is refused by name.",
     todo: "Why names it; docs/fine-print.md says what each kind of target cannot hold.",
   },
+  ERR_TARGET_PRIVILEGE: {
+    means: "The role that holdpoint connects as lacks a privilege on the server that this command needs.",
+    todo: "`holdpoint doctor --on TARGET` names each missing GRANT for its role; docs/postgres.md lists them by command.",
+  },
   ERR_TARGET_VALUE: {
     means:
       "A value in the target has no exact form here, so a plan over it could not be written back byte for byte.",

@@ -247,6 +247,35 @@ export interface WriteSession {
   readonly close: () => Promise<void>;
 }
 
+/**
+ * What a connection's role is used for: to read a target whose jobs are rehearsed elsewhere, to rehearse on the target
+ * itself, or to write what was planned.
+ */
+export type RoleUse = "look" | "rehearse" | "write";
+
+/** One privilege, as the target answers for the role that asked. */
+export interface PrivilegeCheck {
+  /** For which use; the first that needs it. */
+  readonly use: RoleUse;
+  /** `INSERT, DELETE on public.orders`. */
+  readonly what: string;
+  readonly held: boolean;
+  /** What is refused, or what is done without, where it is not held. */
+  readonly without: string;
+  /** True: commands refuse without it. False: they go on, with less. */
+  readonly needed: boolean;
+  /** The exact statements that give what is missing. */
+  readonly grant: string;
+}
+
+/** What the role of a connection may do. */
+export interface RolePrivileges {
+  readonly role: string;
+  readonly checks: readonly PrivilegeCheck[];
+  /** Rights that nothing of this use needs, in words; none where the role is what it should be. */
+  readonly beyond: readonly string[];
+}
+
 /** What writes notes beside a run. */
 export type NoteSession = Pick<
   WriteSession,
@@ -310,6 +339,11 @@ export interface Target {
   readonly ask?: (sql: string, maxMs: number) => Promise<Value>;
   /** Seconds by which the target's copies are behind; null where it has none. Absent where a kind of target does not know. */
   readonly lagSeconds?: () => Promise<number | null>;
+  /**
+   * Asks for every privilege that these uses need, on these tables (names as in plans) or, where none is named, on those
+   * that the role can already do something to. Absent where a kind of target knows no roles.
+   */
+  readonly privileges?: (uses: readonly RoleUse[], tables: readonly string[]) => Promise<RolePrivileges>;
   /** The SQL that makes the marker, for `env pin --print-sql`. */
   readonly markerSql: (marker: Marker) => readonly string[];
   /** Writes the marker in one transaction; only `env pin` calls it. */

@@ -14,6 +14,8 @@ export interface TestProxy {
   readonly url: (database: string) => string;
   /** The next COMMIT only. */
   readonly cutCommit: (cut: Cut) => void;
+  /** New connections go to this server from now on, as after a failover. */
+  readonly leadTo: (server: Pick<TestServer, "folder">) => void;
   /** Whether new connections are let through. */
   readonly letThrough: (isOpen: boolean) => void;
   readonly close: () => Promise<void>;
@@ -23,13 +25,14 @@ export interface TestProxy {
 export async function startProxy(server: TestServer, isPooler = false): Promise<TestProxy> {
   const folder = mkdtempSync(join(tmpdir(), "hp-px-"));
   let [cut, isOpen]: [Cut, boolean] = ["never", true];
+  let { folder: behind } = server;
   const sockets = new Set<Socket>();
   const proxy = createServer((client) => {
     if (!isOpen) {
       client.destroy();
       return;
     }
-    const upstream = dial(join(server.folder, ".s.PGSQL.5432"));
+    const upstream = dial(join(behind, ".s.PGSQL.5432"));
     for (const [from, to] of [
       [client, upstream],
       [upstream, client],
@@ -61,6 +64,9 @@ export async function startProxy(server: TestServer, isPooler = false): Promise<
     url: (database) => `postgres://postgres@/${database}?host=${encodeURIComponent(folder)}`,
     cutCommit: (when) => {
       cut = when;
+    },
+    leadTo: (other) => {
+      behind = other.folder;
     },
     letThrough: (open) => {
       isOpen = open;

@@ -80,6 +80,7 @@ describe("a configuration", () => {
     expect(targetConfigOf(config, "elb-prod")).toEqual({
       name: "elb-prod",
       url: "${ELB_PROD_URL}",
+      planUrl: null,
       environment: "production",
       identity: "sqlite:8f1c8f1c8f1c8f1c8f1c8f1c8f1c8f1c",
       foreignKeys: true,
@@ -207,6 +208,21 @@ describe("refused, with its place", () => {
       "limits of a server on a file",
       "targets:\n  t:\n    url: sqlite:a.db\n    rehearsal: { rows: 5 }\n",
       "targets.t.rehearsal limits what a rehearsal costs a server, and an SQLite file has none",
+    ],
+    [
+      "a second role of a file",
+      "targets:\n  t:\n    url: sqlite:a.db\n    plan_url: ${U}\n",
+      "4:15 targets.t.plan_url names a second role, and an SQLite file has none",
+    ],
+    [
+      "a second role that is the first",
+      "targets:\n  t:\n    url: ${U}\n    plan_url: ${U}\n",
+      "4:15 targets.t.plan_url is the same address as url",
+    ],
+    [
+      "a password in the second address",
+      "targets:\n  t:\n    url: ${U}\n    plan_url: postgres://u:secret@h/d\n",
+      "4:15 targets.t.plan_url holds a password",
     ],
     [
       "a bare variable",
@@ -459,6 +475,7 @@ describe("the guarding part", () => {
     ["append_only", "[outbox, audit_log]", "[outbox]"],
     ["mask", "customers.email", "customers.name"],
     ["rehearse_on", "    rehearse_on: elb-clone\n", ""],
+    ["plan_url", "    rehearse_on: elb-clone\n", "    rehearse_on: elb-clone\n    plan_url: ${P}\n"],
     [
       "rehearsal",
       "    rehearse_on: elb-clone\n",

@@ -138,7 +138,7 @@ onPostgres("writing to PostgreSQL", "first", () => {
       await server.exec(url, `CREATE ROLE ${role} LOGIN`, `GRANT SELECT ON holdpoint_marker TO ${role}`);
       const app = await open(server.url(database, role));
       expect((await app.identify()).marker).toEqual(MARKER);
-      expect((await refusal(() => app.pin(MARKER))).code).toBe("ERR_TARGET_UNSUPPORTED");
+      expect((await refusal(() => app.pin(MARKER))).code).toBe("ERR_TARGET_PRIVILEGE");
       const fresh = await server.freshDatabase();
       const name = /\/(db\w+)\?/.exec(fresh)?.[1] ?? "";
       await server.exec(fresh, `GRANT USAGE, CREATE ON SCHEMA public TO ${role}`);
@@ -156,7 +156,7 @@ onPostgres("writing to PostgreSQL", "first", () => {
       const grant = `GRANT SET ON PARAMETER session_replication_role TO ${role}`;
       expect(rehearsal.notices.join()).toContain(grant);
       const e = await refusal(() => applyAll(app, effect));
-      expect([e.code, e.next[0]?.text?.includes(grant)]).toEqual(["ERR_TARGET_UNSUPPORTED", true]);
+      expect([e.code, e.next[0]?.text?.includes(grant)]).toEqual(["ERR_TARGET_PRIVILEGE", true]);
       await server.exec(url, grant);
       expect(await applyAll(app, effect)).toMatchObject({ written: 2, problems: [], wrong: [] });
       expect(await app.countRows("audit")).toBe(1);
@@ -189,13 +189,13 @@ onPostgres("writing to PostgreSQL", "first", () => {
         "GRANT SELECT (id), DELETE ON plain TO %role",
       );
       expect((await refusal(() => effectOf(app, "DELETE FROM plain WHERE id = 1"))).code).toBe(
-        "ERR_TARGET_UNSUPPORTED",
+        "ERR_TARGET_PRIVILEGE",
       );
     });
 
     test("without the right to make temporary tables nothing is rehearsed", async () => {
       const { target: app } = await asRole("REVOKE TEMPORARY ON DATABASE %db FROM PUBLIC, %role");
-      expect((await refusal(() => effectOf(app, "DELETE FROM plain"))).code).toBe("ERR_TARGET_UNSUPPORTED");
+      expect((await refusal(() => effectOf(app, "DELETE FROM plain"))).code).toBe("ERR_TARGET_PRIVILEGE");
     });
   });
 

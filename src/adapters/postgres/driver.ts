@@ -9,7 +9,7 @@ import type { CopyToStreamQuery } from "pg-copy-streams";
 import type { Clock } from "../../base/clock.js";
 import { codeOf, HoldpointError, messageOf, TargetError, UsageError } from "../../base/errors.js";
 import { type Address, tlsOptions } from "./address.js";
-import { literal } from "./names.js";
+import { literal, quote } from "./names.js";
 import { type Cell, decodeCopy, READING_SETTINGS, SESSION_SETTINGS } from "./values.js";
 
 /** The driver's modules. */
@@ -36,6 +36,8 @@ export interface Connecting {
   readonly statementTimeoutMs: number;
   /** How long a server that went away during a commit is asked what became of it, in milliseconds. */
   readonly settleMs: number;
+  /** Present where another role writes what is planned over this connection: its name, or null where it is not known here. */
+  readonly writer?: string | null;
 }
 
 /** @throws TargetError ERR_TARGET_UNSUPPORTED when the optional packages are not installed. */
@@ -270,8 +272,19 @@ async function connectWith(
   } catch (e) {
     await session.close();
     // Whatever goes wrong here (name, route, TLS, password), there is no connection.
-    throw unreachable(e, address.shown);
+    throw isDenied(e) ? mayNotConnect(e, address) : unreachable(e, address.shown);
   }
+}
+
+function mayNotConnect(e: unknown, { shown, database, user }: Address): TargetError {
+  const text = `Ask for: GRANT CONNECT ON DATABASE ${quote(database)} TO ${quote(user)};`;
+  return new TargetError({
+    code: "ERR_TARGET_PRIVILEGE",
+    message: `the role may not connect to ${shown}`,
+    why: messageOf(e),
+    next: [{ actor: "dba", text }],
+    cause: e,
+  });
 }
 
 function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
@@ -318,6 +331,16 @@ export function unsupported(message: string, why: string, next?: string): Target
   });
 }
 
+/** A refusal of something that the role may not do, with the GRANT to ask for. */
+export function unprivileged(message: string, why: string, ask: string): TargetError {
+  return new TargetError({
+    code: "ERR_TARGET_PRIVILEGE",
+    message,
+    why,
+    next: [{ actor: "dba", text: ask }],
+  });
+}
+
 /** Whether the error says that a lock or the time ran out, or that two transactions blocked each other. */
 export function isBusy(e: unknown): boolean {
   return ["55P03", "57014", "40P01", "40001", "25P03"].includes(codeOf(e) ?? "");
@@ -359,18 +382,27 @@ export function asTargetError(e: unknown, shown: string): HoldpointError {
       cause: e,
     });
   }
-  if (isDenied(e)) {
-    return new TargetError({
-      code: "ERR_TARGET_UNSUPPORTED",
-      message: `the role on ${shown} lacks a privilege`,
-      why,
-      next: [{ actor: "dba", text: "docs/postgres.md lists the GRANT for each command" }],
-      cause: e,
-    });
-  }
+  if (isDenied(e)) return lacksPrivilege(`the role on ${shown} lacks a privilege`, e);
   if (isConnectionLoss(e)) return unreachable(e, shown);
   if (!isServerError(e)) return new HoldpointError({ code: "ERR_INTERNAL", message: why, cause: e });
   return new TargetError({ code: "ERR_TARGET_UNREACHABLE", message: `${shown} refused`, why, cause: e });
+}
+
+/** Doctor asks the server for every privilege, so that nobody has to find them one refusal at a time. */
+function lacksPrivilege(message: string, e: unknown): TargetError {
+  return new TargetError({
+    code: "ERR_TARGET_PRIVILEGE",
+    message,
+    why: messageOf(e),
+    next: [
+      {
+        actor: "dba",
+        argv: ["holdpoint", "doctor"],
+        text: "names each missing GRANT; docs/postgres.md lists them by command",
+      },
+    ],
+    cause: e,
+  });
 }
 
 function unreachable(e: unknown, shown: string): TargetError {
@@ -391,6 +423,9 @@ function isServerError(e: unknown): boolean {
 export function asJobError(e: unknown, line: number, shown: string): HoldpointError {
   if (e instanceof HoldpointError) return e;
   if (isBusy(e) || isConnectionLoss(e)) return asTargetError(e, shown);
+  // A row that a policy of the table hides is refused under the same number, and no GRANT changes that.
+  if (isDenied(e) && !/row-level security/.test(messageOf(e)))
+    return lacksPrivilege(`line ${line}: the role on ${shown} lacks a privilege`, e);
   return new UsageError({
     code: "ERR_JOB_FAILED",
     message: `line ${line}: ${messageOf(e)}`,

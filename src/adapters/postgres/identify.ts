@@ -19,6 +19,13 @@ export async function identify(session: Session, address: Address): Promise<Iden
   };
 }
 
+/**
+ * The timeline on which the server writes now. The control file of one that was just promoted still names the timeline
+ * before, until its first checkpoint is done; a standby writes nothing, and tells what it last read.
+ */
+export const TIMELINE = `CASE WHEN pg_is_in_recovery() THEN (SELECT timeline_id FROM pg_control_checkpoint())
+    ELSE ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer END`;
+
 /** Whether the server is a standby, which takes no writes. */
 export async function isStandby(session: Session): Promise<boolean> {
   return (await session.value("SELECT pg_is_in_recovery()")) === "t";
@@ -71,7 +78,7 @@ async function readFacts(session: Session): Promise<Facts> {
   ] =
     (await session.row(
       `SELECT (SELECT system_identifier FROM pg_control_system()), d.datname, d.oid,
-         (SELECT timeline_id FROM pg_control_checkpoint()), pg_is_in_recovery(),
+         ${TIMELINE}, pg_is_in_recovery(),
          split_part(current_setting('server_version'), ' ', 1), pg_size_pretty(pg_database_size(d.oid)),
          (SELECT count(*) FROM pg_stat_replication),
          (SELECT count(*) FROM pg_stat_activity a WHERE a.datid = d.oid AND a.pid <> pg_backend_pid()

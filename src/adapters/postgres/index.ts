@@ -12,6 +12,8 @@ import type {
   ReadRow,
   Rehearsal,
   RehearsalKind,
+  RolePrivileges,
+  RoleUse,
   RunnableJob,
   SchemaChange,
   SchemaFacts,
@@ -43,6 +45,7 @@ import {
   readNotes,
   readSpent,
 } from "./marker.js";
+import { privileges } from "./privileges.js";
 import { beginMoment, countRows, joinMoment, readRows, scan } from "./read.js";
 import { rehearse } from "./rehearse.js";
 import { rehearseUndo } from "./rehearse-undo.js";
@@ -68,6 +71,11 @@ export interface PostgresOptions {
   readonly statementTimeoutMs?: number;
   /** What a rehearsal may cost, where it is not {@link CAREFUL}. */
   readonly limits?: Partial<RehearsalLimits>;
+  /**
+   * Present where another role writes what is planned over this connection: the address that it comes by, or null where it
+   * is not known here.
+   */
+  readonly writer?: string | null;
   /** How long a server that went away during a commit is asked what became of it, in milliseconds; 30 seconds when absent. */
   readonly settleMs?: number;
 }
@@ -89,6 +97,7 @@ export async function openPostgres(options: PostgresOptions): Promise<Target> {
     lockTimeoutMs: options.lockTimeoutMs ?? LOCK_TIMEOUT_MS,
     statementTimeoutMs: options.statementTimeoutMs ?? STATEMENT_TIMEOUT_MS,
     settleMs: options.settleMs ?? SETTLE_MS,
+    ...(options.writer === undefined ? {} : { writer: roleIn(options.writer, options.env) }),
   };
   const settings = await settingsOfJobs(connecting);
   const reader = await openSession(connecting, true);
@@ -231,6 +240,8 @@ class PostgresTarget implements Target {
     this.#reading(() => this.#beside.ask(sql, maxMs));
   vitals = async (newest: readonly VitalColumn[]): Promise<Vitals> =>
     this.#reading(() => vitals(this.#reader, newest));
+  privileges = async (uses: readonly RoleUse[], tables: readonly string[]): Promise<RolePrivileges> =>
+    this.#reading(() => privileges(this.#reader, uses, tables));
   spentFor = async (planDigest: Digest): Promise<SpentMark | null> =>
     this.#reading(() => readSpent(this.#reader, planDigest));
   notes = async (): Promise<readonly Note[]> => this.#reading(() => readNotes(this.#reader));
@@ -277,6 +288,11 @@ class PostgresTarget implements Target {
       throw asTargetError(e, this.#connecting.address.shown);
     }
   }
+}
+
+/** The role that an address names, by what the url and this machine say. */
+function roleIn(url: string | null, env: PostgresOptions["env"]): string | null {
+  return url === null ? null : parseAddress(url, env, loginName()).user;
 }
 
 function loginName(): string {

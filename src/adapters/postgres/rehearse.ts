@@ -157,7 +157,7 @@ class Run {
         ...watched,
         ...noticesOf(locked, moves),
         ...outside.notices(this.#changed, false),
-        ...(await silenceNotices(fresh, catalogue, this.#changed)),
+        ...(await silenceNotices(fresh, catalogue, this.#changed, this.#setting.connecting.writer)),
       ],
     };
   }

@@ -91,7 +91,7 @@ export async function rehearseScript(
         ...found.costs,
         ...found.outside,
         ...noticesOf(found, before.catalogue),
-        ...(await silenceNotices(fresh, before.catalogue, changed)),
+        ...(await silenceNotices(fresh, before.catalogue, changed, connecting.writer)),
       ],
     };
   } catch (e) {

@@ -1,7 +1,7 @@
 /** Sequences: what a job moved, and moving them forward, never back. */
 import { afterOf, beforeOf, type Change, type ChangeSource } from "../../changeset/change.js";
 import type { SequenceMove } from "../../target/target.js";
-import { type Session, unsupported } from "./driver.js";
+import { type Session, unprivileged, unsupported } from "./driver.js";
 import { isOurs, literal, qualified, shownName } from "./names.js";
 import type { Catalogue } from "./schema.js";
 import type { Cell } from "./values.js";
@@ -85,7 +85,8 @@ export interface Covered {
   readonly value: bigint;
 }
 
-const FEEDING = `SELECT t.relid, t.column, n.nspname, c.relname, s.seqincrement
+/** Sequences that feed columns of the tables with these oids: table, column, schema and name of the sequence, step. */
+export const FEEDING = `SELECT t.relid, t.column, n.nspname, c.relname, s.seqincrement
   FROM (SELECT d.refobjid AS relid, a.attname AS column, d.objid AS sequence
           FROM pg_depend d JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
           WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
@@ -136,7 +137,7 @@ function furthest(changes: Iterable<Change>, column: number, isRising: boolean):
 /**
  * Moves sequences on to where the written rows are; those that are there or further stay. Right before the commit: a batch
  * that is rolled back shall move nothing.
- * @throws TargetError ERR_TARGET_UNSUPPORTED with the GRANT to ask for when the role may not read or move one.
+ * @throws TargetError ERR_TARGET_PRIVILEGE with the GRANT to ask for when the role may not read or move one.
  */
 export async function cover(session: Session, covered: readonly Covered[]): Promise<void> {
   for (const { relation, shown, value } of covered) {
@@ -161,7 +162,7 @@ export async function cover(session: Session, covered: readonly Covered[]): Prom
 }
 
 function immovable(name: string, value: string): Error {
-  return unsupported(
+  return unprivileged(
     `the role may not move sequence ${name} on to ${value}`,
     "rows with numbers up to that one are written, and the sequence would give them out again",
     `Ask for: GRANT UPDATE ON SEQUENCE ${name} TO the role.`,
@@ -169,7 +170,7 @@ function immovable(name: string, value: string): Error {
 }
 
 function unreadable(name: string): Error {
-  return unsupported(
+  return unprivileged(
     `the role may not read sequence ${name}`,
     "whether the job moved it cannot be told",
     `Ask for: GRANT SELECT, USAGE ON SEQUENCE ${name} TO the role.`,

@@ -12,8 +12,8 @@
  * Never `DISABLE TRIGGER`: it locks the table, and others would write without their triggers meanwhile.
  */
 import type { TargetError } from "../../base/errors.js";
-import { type Session, unsupported } from "./driver.js";
-import { shownName } from "./names.js";
+import { type Session, unprivileged, unsupported } from "./driver.js";
+import { quote, shownName } from "./names.js";
 import type { Catalogue } from "./schema.js";
 
 /** What reacts to writes of the given tables. */
@@ -55,13 +55,20 @@ export async function reactionsOf(
   };
 }
 
-/** Whether the role may switch to replica mode. */
-export async function maySilence(session: Session): Promise<boolean> {
-  const superuser = await session.value("SELECT rolsuper FROM pg_roles WHERE rolname = current_user");
-  if (superuser === "t") return true;
+/** Whether a role, the session's own when none is named, may switch to replica mode. A role that does not exist may not. */
+export async function maySilence(session: Session, role?: string): Promise<boolean> {
+  const superuser = await session.value(
+    "SELECT rolsuper FROM pg_roles WHERE rolname = coalesce($1::name, current_user)",
+    role ?? null,
+  );
+  if (superuser !== "f") return superuser === "t";
   // Up to version 14 only a superuser may; there is no such function there.
   if (Number(await session.value("SELECT current_setting('server_version_num')")) < 150_000) return false;
-  return (await session.value("SELECT has_parameter_privilege('session_replication_role', 'SET')")) === "t";
+  const may = await session.value(
+    "SELECT has_parameter_privilege(coalesce($1::name, current_user), 'session_replication_role', 'SET')",
+    role ?? null,
+  );
+  return may === "t";
 }
 
 /**
@@ -96,18 +103,27 @@ function refuseOverTime(catalogue: Catalogue, tables: ReadonlySet<string>): void
   );
 }
 
-/** What a plan should say already, because another role may apply it. */
+/**
+ * What a plan should say already, because another role may apply it.
+ * @param writer that role, where the configuration keeps one apart; null where its name is not known here, undefined where
+ * the session's own role applies.
+ */
 export async function silenceNotices(
   session: Session,
   catalogue: Catalogue,
   tables: ReadonlySet<string>,
+  writer?: string | null,
 ): Promise<readonly string[]> {
   const reactions = await reactionsOf(session, catalogue, tables);
   if (reactions.always.length > 0) return [firesAlways(reactions.always).message];
-  if (reactions.all.length === 0 || (await maySilence(session))) return [];
-  return [
-    `to apply this, the role needs ${grantFor(await roleOf(session))}: ${some(reactions.all)} must stay silent`,
-  ];
+  if (reactions.all.length === 0) return [];
+  if (writer === null)
+    return [
+      `to apply this, the role that writes needs ${grantFor("it")}: ${some(reactions.all)} must stay silent`,
+    ];
+  if (await maySilence(session, writer)) return [];
+  const role = writer === undefined ? await roleOf(session) : quote(writer);
+  return [`to apply this, the role needs ${grantFor(role)}: ${some(reactions.all)} must stay silent`];
 }
 
 async function roleOf(session: Session): Promise<string> {
@@ -119,7 +135,7 @@ function grantFor(role: string): string {
 }
 
 function notGranted(reactions: readonly string[], role: string): TargetError {
-  return unsupported(
+  return unprivileged(
     `${some(reactions)} would take effect a second time`,
     "their effect is part of the signed rows, and the role may not keep them silent",
     `Ask a superuser for: ${grantFor(role)} (PostgreSQL 15 or newer; before that only a superuser can apply this plan).`,

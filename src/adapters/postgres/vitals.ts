@@ -2,6 +2,7 @@
 import type { Value } from "../../changeset/value.js";
 import type { Newest, VitalColumn, Vitals } from "../../target/vitals.js";
 import type { Session } from "./driver.js";
+import { TIMELINE } from "./identify.js";
 import { quote } from "./names.js";
 import { type Catalogue, readCatalogue, type TableInfo } from "./schema.js";
 import { columnOf, isInteger } from "./values.js";
@@ -9,9 +10,7 @@ import { columnOf, isInteger } from "./values.js";
 /** `Target.vitals`. Reads only what every role may read, and named columns. */
 export async function vitals(session: Session, newest: readonly VitalColumn[]): Promise<Vitals> {
   const [size, timeline] =
-    (await session.row(
-      "SELECT pg_database_size(current_database()), (SELECT timeline_id FROM pg_control_checkpoint())",
-    )) ?? [];
+    (await session.row(`SELECT pg_database_size(current_database()), ${TIMELINE}`)) ?? [];
   const catalogue = newest.length === 0 ? null : await readCatalogue(session);
   const found: Newest[] = [];
   for (const column of newest) found.push(await newestOf(session, catalogue, column));

@@ -26,7 +26,7 @@ import {
   type Session,
 } from "./driver.js";
 import { brokenReferences } from "./foreign-keys.js";
-import { isStandby } from "./identify.js";
+import { isStandby, TIMELINE } from "./identify.js";
 import { inKeyOrder, unlikeAfter } from "./in-engine.js";
 import { CAREFUL, type RehearsalLimits } from "./limits.js";
 import * as marks from "./marker.js";
@@ -123,9 +123,7 @@ export async function settingsOfJobs(connecting: Connecting): Promise<Readonly<R
 
 /** System and timeline: after a failover with lost commits the timeline is another. */
 async function placeOf(session: Session): Promise<string> {
-  const row = await session.row(
-    "SELECT (SELECT system_identifier FROM pg_control_system()), (SELECT timeline_id FROM pg_control_checkpoint())",
-  );
+  const row = await session.row(`SELECT (SELECT system_identifier FROM pg_control_system()), ${TIMELINE}`);
   return (row ?? []).join("/");
 }
 

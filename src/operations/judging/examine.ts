@@ -5,14 +5,15 @@
 import { bundleDigest, diffBundles, type TrustBundle } from "../../approval/bundle.js";
 import type { Digest } from "../../base/digest.js";
 import { shortDigest } from "../../base/digest.js";
-import { HoldpointError, IntegrityError, RefusedError } from "../../base/errors.js";
-import { targetConfigOf } from "../../config/config.js";
+import { IntegrityError, isOutOfReach, messageOf, RefusedError } from "../../base/errors.js";
+import { type Purpose, targetConfigOf } from "../../config/config.js";
 import type { Verdict } from "../../environment/evidence.js";
 import { judge } from "../../environment/verdict.js";
 import type { Anchor, LedgerStore } from "../../ledger/entry.js";
 import type { Marker } from "../../target/marker.js";
 import type { Identification, Target } from "../../target/target.js";
 import { liveSignals } from "./live-signals.js";
+import { otherConnection } from "./other-connection.js";
 import { timeOf } from "./time.js";
 import type { SystemPin } from "../../config/system-pins.js";
 import { sharesTarget } from "../recall/history.js";
@@ -31,15 +32,19 @@ export interface Examined {
   readonly systemPin: SystemPin | null;
 }
 
-/** Opens the target, runs `work` with what it said, and closes it whatever happens. */
+/**
+ * Opens the target, runs `work` with what it said, and closes it whatever happens. Where the configuration keeps the role
+ * that plans apart from the one that writes, `purpose` says which; to write is never the default.
+ */
 export async function withTarget<T>(
   tools: Toolbox,
   name: string,
   work: (examined: Examined) => Promise<T>,
+  purpose: Purpose = "plan",
 ): Promise<T> {
-  const { target, origins } = await tools.openTarget(name);
+  const { target, origins } = await tools.openTarget(name, purpose);
   try {
-    return await work(await examine(tools, target, origins));
+    return await work(await examine(tools, target, origins, purpose));
   } finally {
     await target.close();
   }
@@ -63,14 +68,14 @@ export async function withTargetIfReached<T>(
   try {
     const { target, origins } = await tools.openTarget(name);
     try {
-      examined = await examine(tools, target, origins);
+      examined = await examine(tools, target, origins, "plan");
     } catch (e) {
       await target.close();
       throw e;
     }
   } catch (e) {
     if (!isOutOfReach(e)) throw e;
-    return work({ examined: null, why: e.message });
+    return work({ examined: null, why: messageOf(e) });
   }
   try {
     return await work({ examined, why: null });
@@ -79,13 +84,12 @@ export async function withTargetIfReached<T>(
   }
 }
 
-function isOutOfReach(e: unknown): e is HoldpointError {
-  return (
-    e instanceof HoldpointError && (e.code === "ERR_TARGET_UNREACHABLE" || e.code === "ERR_CONFIG_VARIABLE")
-  );
-}
-
-async function examine(tools: Toolbox, target: Target, origins: readonly ValueOrigin[]): Promise<Examined> {
+async function examine(
+  tools: Toolbox,
+  target: Target,
+  origins: readonly ValueOrigin[],
+  purpose: Purpose,
+): Promise<Examined> {
   const configured = targetConfigOf(tools.project.config, target.name);
   const identification = await target.identify();
   const verdict = judge({
@@ -96,9 +100,10 @@ async function examine(tools: Toolbox, target: Target, origins: readonly ValueOr
     place: identification.place,
     signals: [
       ...identification.signals,
+      ...(await otherConnection(tools, configured, purpose, identification)),
       ...(await liveSignals(tools, target, identification.marker, configured)),
     ],
-    machine: tools.machineEvidence(target.name),
+    machine: tools.machineEvidence(target.name, purpose),
   });
   const bundle = tools.project.bundleFor(target.name);
   return {

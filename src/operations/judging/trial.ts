@@ -73,7 +73,12 @@ async function tried(
       await session.close();
     }
   } catch (e) {
-    const passing = ["ERR_TARGET_BUSY", "ERR_TARGET_UNREACHABLE", "ERR_TARGET_UNSUPPORTED"];
+    const passing = [
+      "ERR_TARGET_BUSY",
+      "ERR_TARGET_UNREACHABLE",
+      "ERR_TARGET_UNSUPPORTED",
+      "ERR_TARGET_PRIVILEGE",
+    ];
     if (passing.includes(codeOf(e) ?? "")) return [];
     throw e;
   }
