@@ -3,7 +3,7 @@
  * so that it streams at any size and answers questions in plain SQL. It is always built from a rehearsal or
  * from a verified stream, never received: a stranger's SQLite file is not opened at all.
  */
-import { renameSync, rmSync } from "node:fs";
+import { renameSync } from "node:fs";
 import type { Statement } from "better-sqlite3";
 import { canonical, type Json, parseCanonical } from "../base/canonical.js";
 import { HoldpointError, IntegrityError, messageOf, UsageError } from "../base/errors.js";
@@ -45,7 +45,16 @@ import {
 } from "./changes-layout.js";
 import { type PackedChanges, packChanges, tell } from "./packed.js";
 import { type QueryAnswer, type QueryLimits, queryFile, type RunBounded } from "./query.js";
-import { type Database, loadSqlite, quoteName, type Sqlite, sqliteFailure, touchPrivate } from "./sqlite.js";
+import {
+  type Database,
+  discard,
+  loadSqlite,
+  quoteName,
+  type Sqlite,
+  sqliteFailure,
+  storing,
+  touchPrivate,
+} from "./sqlite.js";
 
 /** The name under which a file is attached whose changes are taken. */
 const OTHER = "other";
@@ -111,7 +120,8 @@ export interface ChangesOptions {
  * `add` throws ERR_INTERNAL for a change that has no canonical form and for a second change of one key.
  */
 export async function createChanges(path: string, options: ChangesOptions): Promise<ChangesWriter> {
-  return new Writer(await loadSqlite(), path, options);
+  const sqlite = await loadSqlite();
+  return storing("write", path, () => new Writer(sqlite, path, options));
 }
 
 /**
@@ -230,7 +240,7 @@ class Writer implements ChangesWriter {
 
   abort = (): void => {
     this.#db.close();
-    rmSync(this.#part, { force: true });
+    discard(this.#part);
   };
 
   /** Tables without a change are no part of a ChangeSet, and not of its working form either. */
@@ -299,7 +309,7 @@ class Reader implements ChangesFile {
   at = (table: string, key: Uint8Array): Change | undefined => {
     const layout = this.#layouts.get(table);
     if (layout === undefined) return undefined;
-    const row = this.#prepare(selectSql(layout, "WHERE key = ?")).get(key);
+    const row = this.#reads(() => this.#prepare(selectSql(layout, "WHERE key = ?")).get(key));
     return row === undefined ? undefined : this.#changeOf(layout, row);
   };
 
@@ -398,11 +408,11 @@ class Reader implements ChangesFile {
     }
     this.#packed?.remove();
     this.#packed = null;
-    if (this.#options.removeOnClose) rmSync(this.path, { force: true });
+    if (this.#options.removeOnClose) discard(this.path);
   };
 
   *#keys(layout: TableLayout): IterableIterator<Uint8Array> {
-    const keys = this.#db.prepare(keysSql(layout)).pluck(true).iterate();
+    const keys = this.#reads(() => this.#db.prepare(keysSql(layout)).pluck(true).iterate());
     this.#reading.add(keys);
     try {
       for (const key of keys) yield key as Uint8Array;
@@ -415,8 +425,8 @@ class Reader implements ChangesFile {
 
   *#stream(layout: TableLayout, { above, upTo }: KeyRange): IterableIterator<Change> {
     const bounds = [above ?? FIRST_KEY, upTo ?? LAST_KEY];
-    const rows = this.#prepare(selectSql(layout, "WHERE key > ? AND key <= ? ORDER BY key")).iterate(
-      ...bounds,
+    const rows = this.#reads(() =>
+      this.#prepare(selectSql(layout, "WHERE key > ? AND key <= ? ORDER BY key")).iterate(...bounds),
     );
     this.#reading.add(rows);
     try {
@@ -425,6 +435,14 @@ class Reader implements ChangesFile {
       throw sqliteFailure("read", this.path, "ERR_CHANGESET_ALTERED", e);
     } finally {
       this.#reading.delete(rows);
+    }
+  }
+
+  #reads<T>(work: () => T): T {
+    try {
+      return work();
+    } catch (e) {
+      throw sqliteFailure("read", this.path, "ERR_CHANGESET_ALTERED", e);
     }
   }
 
