@@ -105,6 +105,10 @@ export async function openPostgres(options: PostgresOptions): Promise<Target> {
   }
 }
 
+/** Where somebody asked for two runs. */
+const RUN_ONCE =
+  "run once, as every module on PostgreSQL: values that differ from run to run were not looked for";
+
 class PostgresTarget implements Target {
   readonly adapter = "postgres";
   readonly name: string;
@@ -148,7 +152,11 @@ class PostgresTarget implements Target {
       limits: { ...CAREFUL, ...this.#options.limits },
     };
     const isScript = job.kind === "sql" && (how?.script === true || (await changesSchema(job.statements)));
-    return isScript ? rehearseScript(setting, job.statements, sink) : rehearse(setting, job, sink);
+    if (isScript) return rehearseScript(setting, job.statements, sink);
+    const rehearsal = await rehearse(setting, job, sink);
+    return how?.again !== "always" || job.kind === "sql"
+      ? rehearsal
+      : { ...rehearsal, notices: [...rehearsal.notices, RUN_ONCE] };
   };
 
   undoSchema = async (changes: readonly SchemaChange[]): Promise<SchemaUndo> =>
