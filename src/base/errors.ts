@@ -216,3 +216,11 @@ export function messageOf(e: unknown): string {
 export function codeOf(e: unknown): string | undefined {
   return isErrorLike(e) && typeof e.code === "string" ? e.code : undefined;
 }
+
+/**
+ * Whether the system or a database driver reports that it could not do something (`EIO`, `ENOSPC`, `SQLITE_IOERR`): the
+ * machine's failure, not a fault of ours. Node's own codes for wrong calls (`ERR_…`) are none.
+ */
+export function isMachineError(e: unknown): boolean {
+  return !(e instanceof HoldpointError) && /^(E(?!RR_)[A-Z0-9]+|SQLITE_[A-Z_0-9]+)$/.test(codeOf(e) ?? "");
+}

@@ -1,6 +1,6 @@
 /** The command line: parse, run one command, print its screen or its one document, and say the exit code. */
 import { type Argument, Command, CommanderError } from "commander";
-import { HoldpointError, messageOf, UsageError } from "../base/errors.js";
+import { HoldpointError, isMachineError, messageOf, UsageError } from "../base/errors.js";
 import { nearest } from "../base/suggest.js";
 import { renderError } from "../render/error.js";
 import type { Context, Outcome, Register, Run } from "./command.js";
@@ -264,11 +264,28 @@ function showError(session: Session, error: HoldpointError): void {
 function asHoldpointError(e: unknown): HoldpointError {
   if (e instanceof HoldpointError) return e;
   if (e instanceof CommanderError) return usageError(e);
+  if (isMachineError(e)) return machineFailure(e);
   return new HoldpointError({
     code: "ERR_INTERNAL",
     message: `something failed that should not: ${messageOf(e)}`,
     why: "this is a fault of holdpoint, not of your command",
     next: [{ actor: "anyone", text: "Run it again with --verbose and report what it says." }],
+    cause: e,
+  });
+}
+
+/** A file of the configuration, the terminal, whatever it was: the machine refused it, and mending that helps. */
+function machineFailure(e: unknown): HoldpointError {
+  return new HoldpointError({
+    code: "ERR_STORE_FAILED",
+    message: "the machine could not read or write what the command needs",
+    why: messageOf(e),
+    next: [
+      {
+        actor: "anyone",
+        text: "Check disk and permissions of what the line above names, then run it again.",
+      },
+    ],
     cause: e,
   });
 }

@@ -56,6 +56,7 @@ import { queryPreparer } from "../storage/prepare-query.js";
 import { queryFile } from "../storage/query.js";
 import { openRowIndex, type RowIndex } from "../storage/row-index.js";
 import { openSnapshots } from "../storage/snapshots.js";
+import { storing } from "../storage/sqlite.js";
 import { openStore, type Store } from "../storage/store.js";
 import type { PostgresOptions } from "../adapters/postgres/index.js";
 import type { Target } from "../target/target.js";
@@ -323,8 +324,11 @@ function rehearsalOptions(
 /** Copies of a target hold its rows: they lie in the store, private, and are swept with its working files. */
 function scratchFolder(store: Store): ReturnType<Toolbox["scratch"]> {
   const path = store.workPath();
-  mkdirSync(path, { mode: 0o700 });
-  return { path, remove: () => rmSync(path, { recursive: true, force: true }) };
+  storing("make", path, () => mkdirSync(path, { mode: 0o700 }));
+  return {
+    path,
+    remove: () => storing("remove", path, () => rmSync(path, { recursive: true, force: true })),
+  };
 }
 
 /** A job's scratch lies in the store: private, swept, and never inside a target. */

@@ -439,7 +439,9 @@ export async function pruneSnapshots(tools: Toolbox, request: PruneRequest): Pro
     : ids.map((id) => ({ id, neededBy: needed(id) })).filter((k) => k.neededBy.length > 0);
   const removed = ids.filter((id) => !kept.some((k) => k.id === id));
   const records = await snapshotRecords(tools, null);
-  const present = new Set((await tools.snapshots.list()).map((f) => f.id));
+  const files = await tools.snapshots.list();
+  const present = new Set(files.map((f) => f.id));
+  refuseUnreadable(files, new Set(removed));
   const fresh = removed.filter((id) => records.some((r) => r.id === id && !r.pruned));
   // Recorded first: a crash afterwards leaves files that nobody relies on, and that the next prune takes away.
   if (fresh.length > 0)
@@ -452,6 +454,32 @@ export async function pruneSnapshots(tools: Toolbox, request: PruneRequest): Pro
   const going = [...new Set([...removed.filter((id) => present.has(id)), ...left])];
   await tools.snapshots.prune(going, () => [], { evenIfNeeded: true, now: tools.clock.now() });
   return { removed, kept };
+}
+
+/**
+ * A database that stays and whose manifest cannot be read may need any page of the others: asked before anything is recorded
+ * or destroyed.
+ */
+function refuseUnreadable(
+  files: Awaited<ReturnType<Toolbox["snapshots"]["list"]>>,
+  going: ReadonlySet<string>,
+): void {
+  for (const { id, check, hasPages } of files) {
+    if (!hasPages || check.ok || going.has(id)) continue;
+    throw new IntegrityError({
+      code: "ERR_SNAPSHOT_UNVERIFIED",
+      message: `${id} stays and cannot be read, so nobody knows which pages it shares with what goes`,
+      why: check.why,
+      next: [
+        {
+          actor: "anyone",
+          argv: ["holdpoint", "snapshot", "verify", id],
+          text: "see whether the disk answers again",
+        },
+        { actor: "anyone", text: `or, if it is lost, name ${id} among those to prune.` },
+      ],
+    });
+  }
 }
 
 async function toPrune(tools: Toolbox, request: PruneRequest): Promise<readonly string[]> {
@@ -501,11 +529,22 @@ export async function forgetRun(
   ref: string,
 ): Promise<{ readonly run: string; readonly plan: string; readonly snapshots: readonly string[] }> {
   const run = await findRun(tools, ref);
-  if (run.state === "started")
+  if (run.state === "started" || run.state === "stopped")
     throw new UsageError({
       code: "ERR_USAGE",
-      message: `${run.id} has no recorded end, so what is kept of it is still needed`,
-      next: [{ actor: "anyone", argv: ["holdpoint", "status", run.id] }],
+      message:
+        run.state === "started"
+          ? `${run.id} has no recorded end, so what is kept of it is still needed`
+          : `${run.id} stopped part way, so what is kept of it is still needed`,
+      why: "it can be gone on with or taken back, and either needs its rows",
+      next: [
+        {
+          actor: "requester",
+          argv: ["holdpoint", "apply", "--resume", run.id],
+          text: "go on under the same plan",
+        },
+        { actor: "requester", argv: ["holdpoint", "undo", run.id], text: "or take back what is written" },
+      ],
     });
   const present = new Set((await tools.snapshots.list()).map((f) => f.id));
   const snapshots = run.snapshot !== null && present.has(run.snapshot) ? [run.snapshot] : [];

@@ -163,7 +163,10 @@ export interface SnapshotShelf {
   readonly restoreRows: (ref: string, path: string, expected?: Digest) => Promise<SnapshotManifest>;
   /** Reads a snapshot whole and compares; damage is an answer. */
   readonly verify: (ref: string, expected?: Digest) => Promise<SnapshotCheck>;
-  readonly list: () => Promise<readonly { readonly id: string; readonly check: SnapshotCheck }[]>;
+  /** Of each its manifest; `hasPages` where it is a database, kept in pages that others may share. */
+  readonly list: () => Promise<
+    readonly { readonly id: string; readonly check: SnapshotCheck; readonly hasPages: boolean }[]
+  >;
   readonly prune: (
     ids: readonly string[],
     neededBy: (id: string) => readonly string[],

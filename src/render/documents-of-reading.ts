@@ -44,6 +44,7 @@ const runFields = {
   snapshot: orNull(text),
   code: orNull(text),
   undone_by: orNull(text),
+  rows_left: orNull(whole),
   undoes: list(text),
 };
 const run = object(runFields);

@@ -35,6 +35,8 @@ export interface RunStatusLine {
   readonly target: string;
   readonly plan: string;
   readonly state: "started" | "running" | "done" | "stopped" | "failed" | "undone";
+  /** Rows that an undo of a part left as the run wrote them. */
+  readonly left?: number | null;
   readonly written: number;
   readonly planned: number;
 }
@@ -114,11 +116,15 @@ function planCells(l: PlanStatusLine, p: Palette): Cell[] {
   ];
 }
 
+function runWords({ state, left }: RunStatusLine): string {
+  return left === null || left === undefined ? state : `${state}, partly undone: ${count(left)} rows left`;
+}
+
 const RUNS: readonly Column[] = [
   { head: "run" },
   { head: "target" },
   { head: "plan" },
-  { head: "state" },
+  { head: "state", room: "wrap" },
   { head: "written", align: "right" },
   { head: "of", align: "right" },
 ];
@@ -129,7 +135,7 @@ function runTable(runs: readonly RunStatusLine[], paper: Paper): string[] {
     { text: r.id },
     { text: r.target },
     { text: r.plan },
-    { text: r.state, ...(r.state === "stopped" ? { style: paper.palette.note } : {}) },
+    { text: runWords(r), ...(r.state === "stopped" ? { style: paper.palette.note } : {}) },
     { text: count(r.written) },
     { text: count(r.planned) },
   ]);

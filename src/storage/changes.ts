@@ -3,7 +3,7 @@
  * so that it streams at any size and answers questions in plain SQL. It is always built from a rehearsal or
  * from a verified stream, never received: a stranger's SQLite file is not opened at all.
  */
-import { renameSync, rmSync } from "node:fs";
+import { renameSync } from "node:fs";
 import type { Statement } from "better-sqlite3";
 import { canonical, type Json, parseCanonical } from "../base/canonical.js";
 import { HoldpointError, IntegrityError, messageOf, UsageError } from "../base/errors.js";
@@ -45,7 +45,16 @@ import {
 } from "./changes-layout.js";
 import { type PackedChanges, packChanges, tell } from "./packed.js";
 import { type QueryAnswer, type QueryLimits, queryFile, type RunBounded } from "./query.js";
-import { type Database, loadSqlite, quoteName, type Sqlite, sqliteFailure, touchPrivate } from "./sqlite.js";
+import {
+  type Database,
+  discard,
+  loadSqlite,
+  quoteName,
+  type Sqlite,
+  sqliteFailure,
+  storing,
+  touchPrivate,
+} from "./sqlite.js";
 
 /** The name under which a file is attached whose changes are taken. */
 const OTHER = "other";
@@ -113,7 +122,8 @@ export interface ChangesOptions {
  * `add` throws ERR_INTERNAL for a change that has no canonical form and for a second change of one key.
  */
 export async function createChanges(path: string, options: ChangesOptions): Promise<ChangesWriter> {
-  return new Writer(await loadSqlite(), path, options);
+  const sqlite = await loadSqlite();
+  return storing("write", path, () => new Writer(sqlite, path, options));
 }
 
 /**
@@ -239,7 +249,7 @@ class Writer implements ChangesWriter {
 
   abort = (): void => {
     this.#db.close();
-    rmSync(this.#part, { force: true });
+    discard(this.#part);
   };
 
   /** Tables without a change are no part of a ChangeSet, and not of its working form either. */
@@ -310,9 +320,11 @@ class Reader implements ChangesFile {
     const layout = this.#layouts.get(table);
     if (layout === undefined) return undefined;
     // Waves of rows that hang together ask for each of them.
-    const statement = this.#byKey.get(table) ?? this.#prepare(selectSql(layout, "WHERE key = ?"));
-    this.#byKey.set(table, statement);
-    const row = statement.get(key);
+    const row = this.#reads(() => {
+      const statement = this.#byKey.get(table) ?? this.#prepare(selectSql(layout, "WHERE key = ?"));
+      this.#byKey.set(table, statement);
+      return statement.get(key);
+    });
     return row === undefined ? undefined : this.#changeOf(layout, row);
   };
 
@@ -411,11 +423,11 @@ class Reader implements ChangesFile {
     }
     this.#packed?.remove();
     this.#packed = null;
-    if (this.#options.removeOnClose) rmSync(this.path, { force: true });
+    if (this.#options.removeOnClose) discard(this.path);
   };
 
   *#keys(layout: TableLayout): IterableIterator<Uint8Array> {
-    const keys = this.#db.prepare(keysSql(layout)).pluck(true).iterate();
+    const keys = this.#reads(() => this.#db.prepare(keysSql(layout)).pluck(true).iterate());
     this.#reading.add(keys);
     try {
       for (const key of keys) yield key as Uint8Array;
@@ -428,8 +440,8 @@ class Reader implements ChangesFile {
 
   *#stream(layout: TableLayout, { above, upTo }: KeyRange): IterableIterator<Change> {
     const bounds = [above ?? FIRST_KEY, upTo ?? LAST_KEY];
-    const rows = this.#prepare(selectSql(layout, "WHERE key > ? AND key <= ? ORDER BY key")).iterate(
-      ...bounds,
+    const rows = this.#reads(() =>
+      this.#prepare(selectSql(layout, "WHERE key > ? AND key <= ? ORDER BY key")).iterate(...bounds),
     );
     this.#reading.add(rows);
     try {
@@ -438,6 +450,14 @@ class Reader implements ChangesFile {
       throw sqliteFailure("read", this.path, "ERR_CHANGESET_ALTERED", e);
     } finally {
       this.#reading.delete(rows);
+    }
+  }
+
+  #reads<T>(work: () => T): T {
+    try {
+      return work();
+    } catch (e) {
+      throw sqliteFailure("read", this.path, "ERR_CHANGESET_ALTERED", e);
     }
   }
 

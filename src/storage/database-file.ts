@@ -1,12 +1,12 @@
 /** A database file of a snapshot: put together from packs, checked, and its packs given up when nobody needs them. */
 import { createHash } from "node:crypto";
-import { readdirSync, rmSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { HoldpointError, messageOf } from "../base/errors.js";
 import type { SnapshotFile, SnapshotManifest } from "../snapshot/snapshot.js";
 import { type ChunkRun, destroyChunks, fileFrom } from "./chunks.js";
 import { writeWhole } from "./files.js";
-import { loadSqlite } from "./sqlite.js";
+import { discard, loadSqlite } from "./sqlite.js";
 
 const PACK_SUFFIX = ".hpchunks";
 
@@ -65,7 +65,7 @@ export async function quickCheck(path: string): Promise<string | undefined> {
     if (e instanceof HoldpointError) throw e;
     return `SQLite cannot open it: ${messageOf(e)}`;
   } finally {
-    for (const side of ["-wal", "-shm"]) rmSync(path + side, { force: true });
+    for (const side of ["-wal", "-shm"]) discard(path + side);
   }
 }
 
@@ -82,7 +82,7 @@ export function dropPacks(folder: string, packs: ReadonlySet<string>, kept: read
   }
   for (const id of packs) {
     const chunks = live.get(id);
-    if (chunks === undefined) rmSync(packOf(folder, id), { force: true });
+    if (chunks === undefined) discard(packOf(folder, id));
     else destroyChunks(packOf(folder, id), chunks);
   }
 }

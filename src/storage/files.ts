@@ -12,12 +12,11 @@ import {
   openSync,
   readSync,
   renameSync,
-  rmSync,
   writeSync,
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { codeOf, UsageError } from "../base/errors.js";
-import { storageFailure } from "./sqlite.js";
+import { discard, storageFailure } from "./sqlite.js";
 
 /** How much is read at a time. */
 const CHUNK_BYTES = 65_536;
@@ -41,7 +40,7 @@ export function writeWhole(path: string, chunks: Iterable<Uint8Array>, whenThere
   } catch (e) {
     throw storageFailure("write", path, e);
   } finally {
-    rmSync(temporary, { force: true });
+    discard(temporary);
   }
 }
 
@@ -89,7 +88,7 @@ export async function putWhole(path: string, make: (temporary: string) => Promis
   } catch (e) {
     throw storageFailure("write", path, e);
   } finally {
-    for (const side of ["", "-journal"]) rmSync(temporary + side, { force: true });
+    for (const side of ["", "-journal"]) discard(temporary + side);
   }
 }
 

@@ -3,13 +3,13 @@
  * belongs into can be begun, since a plan's statement and a snapshot's manifest stand before the rows and name it.
  */
 import { createHash } from "node:crypto";
-import { rmSync } from "node:fs";
 import { IntegrityError } from "../base/errors.js";
 import { packBlocks } from "../changeset/blocks.js";
 import type { ChangeSink, ChangeSource } from "../changeset/change.js";
 import { type Measured, measuredStream } from "../changeset/encode.js";
 import { sortedTables } from "../changeset/source.js";
 import { readPieces, writeScratch } from "./files.js";
+import { discard } from "./sqlite.js";
 
 /** Packed blocks in a file of their own, which somebody removes. */
 export interface PackedChanges extends Measured {
@@ -41,7 +41,7 @@ export function packChanges(source: ChangeSource, path: string, also?: ChangeSin
       yield piece;
     }
   }
-  const remove = (): void => rmSync(path, { force: true });
+  const remove = (): void => discard(path);
   remove();
   try {
     writeScratch(path, counted());

@@ -7,7 +7,7 @@ import { idFromDigest, isId, isIdOrPrefix } from "../base/ids.js";
 import { sameBytes } from "../changeset/value.js";
 import { type PlanFile, type PlanParts, readPlanFile, writePlanFile } from "./plan-file.js";
 import { syncFolder } from "./files.js";
-import { plainFileAt } from "./sqlite.js";
+import { plainFileAt, storing, storingAsync } from "./sqlite.js";
 import type { Store } from "./store.js";
 
 const SUFFIX = ".hpplan";
@@ -40,18 +40,22 @@ export interface Plans {
 /** The plans in an open store. */
 export function openPlans(store: Pick<Store, "plans">): Plans {
   const folder = store.plans;
-  const find = (ref: string): string => join(folder, findId(stored(folder), ref) + SUFFIX);
+  const ids = (): readonly string[] => storing("read", folder, () => stored(folder));
+  const find = (ref: string): string => join(folder, findId(ids(), ref) + SUFFIX);
   return {
-    save: (plan) => save(folder, plan),
-    prove: (plan) => prove(find(plan.id), plan),
+    save: (plan) => storingAsync("write a plan to", folder, () => save(folder, plan)),
+    prove: (plan) => storingAsync("write a plan to", folder, async () => prove(find(plan.id), plan)),
     find,
-    read: async (ref) =>
-      isIdOrPrefix("pl", ref) ? readStored(find(ref)) : readPlanFile(ref, { followLinks: true }),
-    ids: async () => stored(folder),
-    forget: (id) => {
-      if (isId("pl", id)) rmSync(join(folder, id + SUFFIX), { force: true });
-      syncFolder(folder);
-    },
+    read: (ref) =>
+      storingAsync("read", ref, () =>
+        isIdOrPrefix("pl", ref) ? readStored(find(ref)) : readPlanFile(ref, { followLinks: true }),
+      ),
+    ids: async () => ids(),
+    forget: (id) =>
+      storing("remove a plan from", folder, () => {
+        if (isId("pl", id)) rmSync(join(folder, id + SUFFIX), { force: true });
+        syncFolder(folder);
+      }),
   };
 }
 

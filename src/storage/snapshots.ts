@@ -21,7 +21,7 @@ import { MOST_CHUNK_BYTES, packFile } from "./chunks.js";
 import { readAt, syncFolder, withFile } from "./files.js";
 import { type PackedChanges, packChanges, type PackingSource } from "./packed.js";
 import { writeRows } from "./restore-rows.js";
-import { storageFailure } from "./sqlite.js";
+import { storageFailure, storingAsync } from "./sqlite.js";
 import type { Store } from "./store.js";
 
 const SUFFIX = ".hpsnap";
@@ -49,6 +49,14 @@ export interface TakenFile extends TakenSnapshot {
 export type SnapshotCheck =
   | { readonly ok: true; readonly manifest: SnapshotManifest; readonly digest: Digest }
   | { readonly ok: false; readonly why: string };
+
+/** One snapshot of the store, by its manifest alone. */
+export interface ListedFile {
+  readonly id: string;
+  readonly check: SnapshotCheck;
+  /** Whether it is a database, kept in pages that others may share. */
+  readonly hasPages: boolean;
+}
 
 /** A snapshot in its working form. Close it in `finally`. */
 export interface OpenSnapshot extends RowSnapshot {
@@ -102,7 +110,7 @@ export interface Snapshots {
    * Every snapshot's manifest, or why there is none to show; by id. Only manifests are read, however large the snapshots
    * are: what they say counts once its digest is the one in the ledger.
    */
-  readonly list: () => Promise<readonly { readonly id: string; readonly check: SnapshotCheck }[]>;
+  readonly list: () => Promise<readonly ListedFile[]>;
   /**
    * Destroys the row data of the snapshots given. What something still needs is kept, unless told otherwise.
    * @param neededBy which runs could no longer be undone without it.
@@ -150,49 +158,69 @@ export function openSnapshots(
   const workPath = store.workPath ?? ((): string => join(folder, ".packed"));
   const pathOf = (ref: string): string => join(folder, findId(stored(folder), ref) + SUFFIX);
   return {
-    take: async (facts, before, covered) =>
-      take(join(folder, facts.id + SUFFIX), facts, { before, covered, workPath }, deps.whenWritten),
-    takeFile: async (facts, path, content) => takeFile({ folder, ...deps }, facts, path, content),
-    restoreFile: async (ref, path, expected) => {
-      requireFree(path);
-      return restoreFile(folder, pathOf(ref), path, expected);
-    },
-    restoreRows: async (ref, path, expected) => {
-      requireFree(path);
-      const opened = await load(pathOf(ref), expected, deps.workingChanges);
-      try {
-        await writeRows(path, opened.manifest.tables, opened.source);
-        return opened.manifest;
-      } finally {
-        opened.close();
-      }
-    },
-    open: async (ref, expected) => load(pathOf(ref), expected, deps.workingChanges),
-    verify: async (ref, expected) => checkAt(pathOf(ref), expected),
-    list: async () => stored(folder).map((id) => ({ id, check: head(join(folder, id + SUFFIX)) })),
-    prune: async (ids, neededBy, { evenIfNeeded, now }) => {
-      const found = ids.map((ref) => findId(stored(folder), ref));
-      const kept = evenIfNeeded
-        ? []
-        : found.map((id) => ({ id, neededBy: neededBy(id) })).filter((k) => k.neededBy.length > 0);
-      const removed = found.filter((id) => !kept.some((k) => k.id === id));
-      const packs = removed.flatMap((id) => [
-        id,
-        ...fileIn(join(folder, id + SUFFIX)).flatMap((f) => f.packs),
-      ]);
-      try {
-        const left = keptFiles(folder, new Set(removed));
-        const late = now === undefined ? [] : orphans(folder, left, dayBefore(now));
-        // The manifests go last: as long as one is there, taking it away again finishes what a crash left half done.
-        dropPacks(folder, new Set([...packs, ...late]), left);
-        for (const id of removed) rmSync(join(folder, id + SUFFIX), { force: true });
-        syncFolder(folder);
-      } catch (e) {
-        throw storageFailure("remove snapshots from", folder, e);
-      }
-      return { removed, kept };
-    },
+    take: (facts, before, covered) =>
+      storingAsync("keep a snapshot in", folder, () =>
+        take(join(folder, facts.id + SUFFIX), facts, { before, covered, workPath }, deps.whenWritten),
+      ),
+    takeFile: (facts, path, content) =>
+      storingAsync("keep a snapshot in", folder, () => takeFile({ folder, ...deps }, facts, path, content)),
+    restoreFile: (ref, path, expected) =>
+      storingAsync("restore to", path, () => {
+        requireFree(path);
+        return restoreFile(folder, pathOf(ref), path, expected);
+      }),
+    restoreRows: (ref, path, expected) =>
+      storingAsync("restore to", path, async () => {
+        requireFree(path);
+        const opened = await load(pathOf(ref), expected, deps.workingChanges);
+        try {
+          await writeRows(path, opened.manifest.tables, opened.source);
+          return opened.manifest;
+        } finally {
+          opened.close();
+        }
+      }),
+    open: (ref, expected) =>
+      storingAsync("read a snapshot from", folder, () => load(pathOf(ref), expected, deps.workingChanges)),
+    verify: (ref, expected) =>
+      storingAsync("read a snapshot from", folder, () => checkAt(pathOf(ref), expected)),
+    list: () =>
+      storingAsync("read", folder, () => {
+        const packs = new Set(packIds(folder));
+        return stored(folder).map((id) => ({
+          id,
+          check: head(join(folder, id + SUFFIX)),
+          hasPages: packs.has(id),
+        }));
+      }),
+    prune: (ids, neededBy, options) =>
+      storingAsync("remove snapshots from", folder, () => prune(folder, ids, neededBy, options)),
   };
+}
+
+function prune(
+  folder: string,
+  ids: readonly string[],
+  neededBy: (id: string) => readonly string[],
+  { evenIfNeeded, now }: Parameters<Snapshots["prune"]>[2],
+): Pruned {
+  const found = ids.map((ref) => findId(stored(folder), ref));
+  const kept = evenIfNeeded
+    ? []
+    : found.map((id) => ({ id, neededBy: neededBy(id) })).filter((k) => k.neededBy.length > 0);
+  const removed = found.filter((id) => !kept.some((k) => k.id === id));
+  try {
+    const packs = removed.flatMap((id) => [id, ...packsOf(folder, id)]);
+    const left = keptFiles(folder, new Set(removed));
+    const late = now === undefined ? [] : orphans(folder, left, dayBefore(now));
+    // The manifests go last: as long as one is there, taking it away again finishes what a crash left half done.
+    dropPacks(folder, new Set([...packs, ...late]), left);
+    for (const id of removed) rmSync(join(folder, id + SUFFIX), { force: true });
+    syncFolder(folder);
+  } catch (e) {
+    throw storageFailure("remove snapshots from", folder, e);
+  }
+  return { removed, kept };
 }
 
 function take(
@@ -390,11 +418,31 @@ function packsFor(folder: string, target: string): readonly string[] {
   });
 }
 
-/** The databases that stay when some go. Each has a pack of its own, be it an empty one. */
+/**
+ * The databases that stay when some go. Each has a pack of its own, be it an empty one.
+ * @throws IntegrityError ERR_SNAPSHOT_UNVERIFIED for one whose manifest is there and cannot be read: nobody knows which pages
+ * it needs, and what it needs must not be destroyed over a disk that answers again tomorrow.
+ */
 function keptFiles(folder: string, going: ReadonlySet<string>): readonly SnapshotFile[] {
   return packIds(folder)
-    .filter((id) => !going.has(id))
-    .flatMap((id) => fileIn(join(folder, id + SUFFIX)));
+    .filter((id) => !going.has(id) && hasManifest(folder, id))
+    .flatMap((id) => {
+      const path = join(folder, id + SUFFIX);
+      const check = glance(path);
+      if (check.ok) return check.manifest.file === undefined ? [] : [check.manifest.file];
+      throw unverified(path, `${check.why}; it may need pages of what was to be pruned`);
+    });
+}
+
+/** The packs that a database uses; every one where its manifest cannot be read, since any of them may hold its pages. */
+function packsOf(folder: string, id: string): readonly string[] {
+  if (!hasManifest(folder, id)) return [];
+  const check = glance(join(folder, id + SUFFIX));
+  return check.ok ? (check.manifest.file?.packs ?? []) : packIds(folder);
+}
+
+function hasManifest(folder: string, id: string): boolean {
+  return lstatSync(join(folder, id + SUFFIX), { throwIfNoEntry: false }) !== undefined;
 }
 
 /** Packs that no snapshot uses and that are no longer being written: a killed `take` leaves one. */
@@ -477,12 +525,6 @@ function requireFree(path: string): void {
 
 function dayBefore(now: Date): Date {
   return new Date(now.getTime() - 24 * 3_600_000);
-}
-
-/** The file's part of a manifest, where there is one to read. */
-function fileIn(path: string): readonly NonNullable<SnapshotManifest["file"]>[] {
-  const check = glance(path);
-  return check.ok && check.manifest.file !== undefined ? [check.manifest.file] : [];
 }
 
 // ---- rows

@@ -2,7 +2,7 @@
  * The one place of storage that loads better-sqlite3, and the words for its errors. SQLite files of ours
  * are opened here, privately and never through a link.
  */
-import { closeSync, lstatSync, openSync } from "node:fs";
+import { closeSync, lstatSync, openSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import type BetterSqlite3 from "better-sqlite3";
 import {
@@ -10,6 +10,7 @@ import {
   type ErrorCode,
   HoldpointError,
   IntegrityError,
+  isMachineError,
   messageOf,
   UsageError,
 } from "../base/errors.js";
@@ -74,7 +75,7 @@ export function touchPrivate(path: string): void {
  * writes to another place.
  */
 export function plainFileAt(path: string): boolean {
-  const found = lstatSync(path, { throwIfNoEntry: false });
+  const found = storing("read", path, () => lstatSync(path, { throwIfNoEntry: false }));
   if (found === undefined) return false;
   if (found.isFile()) return true;
   throw new UsageError({
@@ -129,6 +130,36 @@ export function storageFailure(act: string, path: string, cause: unknown): Holdp
     ],
     cause,
   });
+}
+
+/**
+ * Does `work`, and words what the machine refuses of it. Anything else passes through: a fault of ours must not read as one of
+ * the disk.
+ */
+export function storing<T>(act: string, path: string, work: () => T): T {
+  try {
+    return work();
+  } catch (e) {
+    throw machineFailure(act, path, e);
+  }
+}
+
+/** {@link storing}, for work that takes its time. */
+export async function storingAsync<T>(act: string, path: string, work: () => T | Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (e) {
+    throw machineFailure(act, path, e);
+  }
+}
+
+function machineFailure(act: string, path: string, e: unknown): unknown {
+  return isMachineError(e) ? sqliteFailure(act, path, "ERR_STORE_FAILED", e) : e;
+}
+
+/** Removes a file of ours, if it is there. @throws HoldpointError ERR_STORE_FAILED when the disk refuses. */
+export function discard(path: string): void {
+  storing("remove", path, () => rmSync(path, { force: true }));
 }
 
 function busy(path: string, cause: unknown): HoldpointError {

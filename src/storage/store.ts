@@ -18,7 +18,7 @@ import { userInfo } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { type NextStep, UsageError } from "../base/errors.js";
 import { randomBytes } from "node:crypto";
-import { storageFailure } from "./sqlite.js";
+import { storageFailure, storing } from "./sqlite.js";
 
 /** How a store is opened. */
 export interface StoreOptions {
@@ -77,9 +77,9 @@ function storeAt(root: string): Store {
     snapshots: join(root, "snapshots"),
     bundles: join(root, "bundles"),
     workPath: () => join(changes, `${randomBytes(10).toString("hex")}.db`),
-    sweep: (before) => sweep(changes, before),
+    sweep: (before) => storing("clear", changes, () => sweep(changes, before)),
     assertOutside: (paths) => {
-      for (const path of paths) requireApart(root, path);
+      for (const path of paths) storing("look at", path, () => requireApart(root, path));
     },
   };
 }

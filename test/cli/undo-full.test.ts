@@ -145,6 +145,43 @@ describe("narrowed", () => {
   });
 });
 
+describe("a part of a run", () => {
+  const listed = (run: string): Record<string, unknown> => {
+    const { runs } = project.json(["status", run]).result as unknown as { runs: Record<string, unknown>[] };
+    return runs.find((r) => r["run"] === run) ?? {};
+  };
+
+  test("leaves the run partly undone with what is left, until the rest is taken back; undone again, all of it stands", () => {
+    const run = applied("UPDATE orders SET status = 'paid' WHERE id <= 20");
+    const first = undone(run, "--where", "before_id <= 8");
+    expect(listed(run)).toMatchObject({ state: "done", undone_by: first, rows_left: 12 });
+    expect(project.run(["log"]).stdout.replace(/\s+/g, " ")).toContain("12 of 20 rows left");
+    expect(project.run(["status", run]).stdout.replace(/\s+/g, " ")).toContain("partly undone: 12 rows left");
+    // What an undo still needs is not pruned away.
+    const snapshot = String(listed(run)["snapshot"]);
+    expect(project.json(["snapshot", "prune", snapshot]).result["removed"]).toEqual([]);
+
+    const rest = undone(run);
+    expect(listed(run)).toMatchObject({ state: "undone", undone_by: rest, rows_left: null });
+    expect(statuses()).toEqual([{ status: "pending", n: 40 }]);
+    // The second undo, undone: the first one stands alone again.
+    undone(rest);
+    expect(statuses()).toEqual([
+      { status: "paid", n: 12 },
+      { status: "pending", n: 28 },
+    ]);
+    expect(listed(run)).toMatchObject({ state: "done", undone_by: first, rows_left: 12 });
+  });
+
+  test("twice the same part is no more than that part", () => {
+    const run = applied("UPDATE orders SET status = 'paid' WHERE id <= 20");
+    undone(run, "--where", "before_id <= 8");
+    const again = project.json(["undo", run, "--where", "before_id <= 8", ...confirm]);
+    expect(again.result["run"]).toBeNull();
+    expect(listed(run)).toMatchObject({ state: "done", rows_left: 12 });
+  });
+});
+
 describe("several runs, and an undo of an undo", () => {
   test("two runs on the same rows go back newest first, whatever their order on the command line", () => {
     const before = project.dump();

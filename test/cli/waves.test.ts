@@ -188,6 +188,11 @@ describe("between the waves", () => {
       state: string;
       rows: number;
     }[];
+    // Its rows are what it goes on with: they cannot be forgotten on the way.
+    const forgotten = other.json(["snapshot", "forget", last?.run ?? "", "--confirm", last?.run ?? ""]);
+    expect(forgotten).toMatchObject({ exit: { code: 2 }, target_changed: "no" });
+    expect(forgotten.error?.what).toContain("stopped part way");
+
     expect(last).toMatchObject({ state: "stopped", rows: 10 });
     const run = last?.run ?? "";
     // A run that stopped part way is known for the rows that it wrote, and for no others.

@@ -110,6 +110,7 @@ describe.each([
     const broken = run(project, { kind: "apply", plan }, fault);
     const between = project.dump();
     if (broken === null) expect(fault.kind).toMatch(/^kill/);
+    else if (broken.code === "ERR_INTERNAL") throw new Error(JSON.stringify({ fault, broken }));
     else if (between !== before) expect([fault, broken.code, broken.targetChanged]).not.toContain("no");
     else if (broken.ok) expect(between).toBe(after);
     const healed = run(project, { kind: "apply", plan }, { kind: "none", at: 0 });

@@ -350,7 +350,8 @@ try {
   report.ok = false;
   report.code = e instanceof HoldpointError ? e.code : "ERR_INTERNAL";
   report.targetChanged = e instanceof HoldpointError ? e.targetChanged : "no";
-  report.message = messageOf(e);
+  // What has no code of ours is a fault of ours: the report says where it comes from.
+  report.message = e instanceof HoldpointError ? messageOf(e) : ((e as Error).stack ?? messageOf(e));
 }
 armed = false;
 if (fault.kind === "none") {

@@ -91,6 +91,17 @@ export function asTargetError(e: unknown, path: string): TargetError {
   return isBusy(e) ? busy(path, messageOf(e), e) : unreachable(path, messageOf(e), e);
 }
 
+/** What the driver or the system refused while a target that is open was read or written. */
+export function driverFailure(e: unknown, path: string): TargetError {
+  if (isBusy(e)) return busy(path, messageOf(e), e);
+  return new TargetError({
+    code: "ERR_TARGET_UNREACHABLE",
+    message: `${path} could not be read or written`,
+    why: messageOf(e),
+    cause: e,
+  });
+}
+
 /** Whether the error says that another connection holds a lock. */
 export function isBusy(e: unknown): boolean {
   return /^SQLITE_(BUSY|LOCKED)/.test(codeOf(e) ?? "");

@@ -2,7 +2,7 @@
 import { statSync } from "node:fs";
 import type { Clock, Random } from "../../base/clock.js";
 import type { Digest } from "../../base/digest.js";
-import { HoldpointError, RefusedError } from "../../base/errors.js";
+import { HoldpointError, isMachineError, RefusedError } from "../../base/errors.js";
 import type { ChangeSink, ChangeSource, RowKey, TableShape } from "../../changeset/change.js";
 import type { AnchoredHead, BatchMark, MarkedHistory, Marker, Note, SpentMark } from "../../target/marker.js";
 import type { Row, Value } from "../../changeset/value.js";
@@ -24,7 +24,15 @@ import type {
 import type { VitalColumn, Vitals } from "../../target/vitals.js";
 import { changesSince } from "./changes-since.js";
 import { copyDatabase } from "./copy.js";
-import { asTargetError, loadDriver, locate, openFile, type Connection, type Driver } from "./driver.js";
+import {
+  asTargetError,
+  loadDriver,
+  locate,
+  openFile,
+  type Connection,
+  type Driver,
+  driverFailure,
+} from "./driver.js";
 import { identify } from "./identify.js";
 import {
   markerSql,
@@ -75,8 +83,12 @@ const BUSY_MS = 5_000;
  * ERR_TARGET_BUSY when it stays locked; ERR_TARGET_UNSUPPORTED when the driver does not run on this Node.
  */
 export async function openSqlite(options: SqliteOptions): Promise<Target> {
-  const driver = await loadDriver();
-  return new SqliteTarget(driver, locate(options.path), options);
+  try {
+    const driver = await loadDriver();
+    return new SqliteTarget(driver, locate(options.path), options);
+  } catch (e) {
+    throw isMachineError(e) ? asTargetError(e, options.path) : e;
+  }
 }
 
 class SqliteTarget implements Target {
@@ -143,8 +155,12 @@ class SqliteTarget implements Target {
   readRows = (shape: TableShape, keys: Iterable<RowKey>): AsyncIterable<ReadRow> => this.#rows(shape, keys);
 
   async *#rows(shape: TableShape, keys: Iterable<RowKey>): AsyncGenerator<ReadRow, undefined> {
-    const catalogue = readCatalogue(this.#reader);
-    yield* readRows(readerFor(this.#reader, catalogue, tableFor(catalogue, shape)), shape, keys);
+    try {
+      const catalogue = readCatalogue(this.#reader);
+      yield* readRows(readerFor(this.#reader, catalogue, tableFor(catalogue, shape)), shape, keys);
+    } catch (e) {
+      throw isMachineError(e) ? driverFailure(e, this.#path) : e;
+    }
   }
 
   holdsAll = async (source: ChangeSource, image: "before" | "after"): Promise<boolean> =>
@@ -163,8 +179,12 @@ class SqliteTarget implements Target {
   scan = (shape: TableShape): AsyncIterable<Row> => this.#scan(shape);
 
   async *#scan(shape: TableShape): AsyncGenerator<Row, undefined> {
-    const catalogue = readCatalogue(this.#reader);
-    yield* readerFor(this.#reader, catalogue, tableFor(catalogue, shape)).inKeyOrder(shape);
+    try {
+      const catalogue = readCatalogue(this.#reader);
+      yield* readerFor(this.#reader, catalogue, tableFor(catalogue, shape)).inKeyOrder(shape);
+    } catch (e) {
+      throw isMachineError(e) ? driverFailure(e, this.#path) : e;
+    }
   }
 
   atOneMoment = async <T>(work: () => Promise<T>): Promise<T> => {
@@ -172,7 +192,7 @@ class SqliteTarget implements Target {
     try {
       return await work();
     } finally {
-      this.#reader.rollback();
+      this.#reading(() => this.#reader.rollback());
     }
   };
 
@@ -243,12 +263,12 @@ class SqliteTarget implements Target {
 
   openWriter = async (): Promise<WriteSession> => {
     this.#assertWritable();
-    return openWriteSession(this.#writeSetting());
+    return this.#reading(() => openWriteSession(this.#writeSetting()));
   };
 
   openNotes = async (): Promise<NoteSession> => {
     this.#assertWritable();
-    return openNoteSession(this.#writeSetting());
+    return this.#reading(() => openNoteSession(this.#writeSetting()));
   };
 
   #writeSetting(): WriteSetting {
@@ -279,9 +299,9 @@ class SqliteTarget implements Target {
    * when it goes last. Where there was no log before us there shall be none after us.
    */
   #lastConnection(): Connection | null {
-    const hasWal = statSync(`${this.#path}-wal`, { throwIfNoEntry: false }) !== undefined;
-    if (this.#hadWal || !hasWal || this.#options.readonly === true) return null;
     try {
+      const hasWal = statSync(`${this.#path}-wal`, { throwIfNoEntry: false }) !== undefined;
+      if (this.#hadWal || !hasWal || this.#options.readonly === true) return null;
       return this.#openWritable();
     } catch {
       return null; // We may not write here, or somebody else is at it: then the empty log stays, and harms nobody.

@@ -1,6 +1,13 @@
 /** The one session that may write to an SQLite target. */
 import type { Digest } from "../../base/digest.js";
-import { codeOf, HoldpointError, messageOf, RefusedError, TargetError } from "../../base/errors.js";
+import {
+  codeOf,
+  HoldpointError,
+  messageOf,
+  RefusedError,
+  TargetError,
+  isMachineError,
+} from "../../base/errors.js";
 import type { ChangeSink, ChangeSource, RowKey, TableShape } from "../../changeset/change.js";
 import { sortedTables } from "../../changeset/source.js";
 import type { AnchoredHead, BatchMark, Marker, Note, SpentMark } from "../../target/marker.js";
@@ -16,7 +23,15 @@ import type {
   WriteProblem,
   WriteSession,
 } from "../../target/target.js";
-import { asTargetError, busy, isBusy, openFile, type Connection, type Driver } from "./driver.js";
+import {
+  asTargetError,
+  busy,
+  isBusy,
+  openFile,
+  type Connection,
+  type Driver,
+  driverFailure,
+} from "./driver.js";
 import { ForeignKeyCheck } from "./foreign-keys.js";
 import * as marks from "./marker.js";
 import { prepareForReading, readerFor, readRows } from "./read.js";
@@ -96,22 +111,32 @@ class SqliteWriteSession implements WriteSession {
     }
   };
 
-  marker = async (): Promise<Marker | null> => marks.readMarker(this.#connection);
+  marker = async (): Promise<Marker | null> => this.#acting(() => marks.readMarker(this.#connection));
   spentFor = async (planDigest: Digest): Promise<SpentMark | null> =>
-    marks.readSpent(this.#connection, planDigest);
-  nonceSpent = async (nonce: string): Promise<boolean> => marks.readNonceSpent(this.#connection, nonce);
-  notes = async (): Promise<readonly Note[]> => marks.readNotes(this.#connection);
-  batches = async (run: string): Promise<readonly BatchMark[]> => marks.readBatches(this.#connection, run);
-  schema = async (): Promise<SchemaFacts> => schemaFacts(this.#connection, this.#setting.foreignKeys);
+    this.#acting(() => marks.readSpent(this.#connection, planDigest));
+  nonceSpent = async (nonce: string): Promise<boolean> =>
+    this.#acting(() => marks.readNonceSpent(this.#connection, nonce));
+  notes = async (): Promise<readonly Note[]> => this.#acting(() => marks.readNotes(this.#connection));
+  batches = async (run: string): Promise<readonly BatchMark[]> =>
+    this.#acting(() => marks.readBatches(this.#connection, run));
+  schema = async (): Promise<SchemaFacts> =>
+    this.#acting(() => schemaFacts(this.#connection, this.#setting.foreignKeys));
 
   readRows = (shape: TableShape, keys: Iterable<RowKey>): AsyncIterable<ReadRow> => this.#rows(shape, keys);
 
   async *#rows(shape: TableShape, keys: Iterable<RowKey>): AsyncGenerator<ReadRow, undefined> {
-    const catalogue = readCatalogue(this.#connection);
-    yield* readRows(readerFor(this.#connection, catalogue, tableFor(catalogue, shape)), shape, keys);
+    try {
+      const catalogue = readCatalogue(this.#connection);
+      yield* readRows(readerFor(this.#connection, catalogue, tableFor(catalogue, shape)), shape, keys);
+    } catch (e) {
+      throw isMachineError(e) ? driverFailure(e, this.#setting.path) : e;
+    }
   }
 
-  write = async (source: ChangeSource, sequences: readonly SequenceMove[]): Promise<BatchOutcome> => {
+  write = async (source: ChangeSource, sequences: readonly SequenceMove[]): Promise<BatchOutcome> =>
+    this.#acting(() => this.#write(source, sequences));
+
+  #write(source: ChangeSource, sequences: readonly SequenceMove[]): BatchOutcome {
     this.#assertInTransaction();
     const catalogue = readCatalogue(this.#connection);
     const tables = sortedTables(source.tables);
@@ -127,9 +152,12 @@ class SqliteWriteSession implements WriteSession {
     this.#settleSequences(counters, sequences);
     triggers.restore();
     return { ...outcome, problems };
-  };
+  }
 
-  verify = async (source: ChangeSource): Promise<readonly WriteProblem[]> => {
+  verify = async (source: ChangeSource): Promise<readonly WriteProblem[]> =>
+    this.#acting(() => this.#verify(source));
+
+  #verify(source: ChangeSource): readonly WriteProblem[] {
     const catalogue = readCatalogue(this.#connection);
     const problems: WriteProblem[] = [];
     for (const shape of sortedTables(source.tables)) {
@@ -144,19 +172,22 @@ class SqliteWriteSession implements WriteSession {
     }
     this.#problems += problems.length;
     return problems;
-  };
+  }
 
   runScript = async (statements: readonly SqlStatement[], sink: ChangeSink): Promise<ScriptOutcome> => {
     this.#assertInTransaction();
     return runScript(this.#setting, this.#connection, statements, sink);
   };
 
-  spend = async (mark: SpentMark): Promise<void> => marks.writeSpent(this.#connection, mark);
-  markBatch = async (mark: BatchMark): Promise<void> => marks.writeBatch(this.#connection, mark);
+  spend = async (mark: SpentMark): Promise<void> =>
+    this.#acting(() => marks.writeSpent(this.#connection, mark));
+  markBatch = async (mark: BatchMark): Promise<void> =>
+    this.#acting(() => marks.writeBatch(this.#connection, mark));
   clearMarks = async (run: string, wave: number): Promise<void> =>
-    marks.clearBatches(this.#connection, run, wave);
-  addNote = async (note: Note): Promise<void> => marks.writeNote(this.#connection, note);
-  anchor = async (head: AnchoredHead): Promise<void> => marks.writeAnchor(this.#connection, head);
+    this.#acting(() => marks.clearBatches(this.#connection, run, wave));
+  addNote = async (note: Note): Promise<void> => this.#acting(() => marks.writeNote(this.#connection, note));
+  anchor = async (head: AnchoredHead): Promise<void> =>
+    this.#acting(() => marks.writeAnchor(this.#connection, head));
 
   commit = async (): Promise<void> => {
     this.#assertInTransaction();
@@ -175,18 +206,29 @@ class SqliteWriteSession implements WriteSession {
     }
   };
 
-  rollback = async (): Promise<void> => this.#connection.rollback();
+  rollback = async (): Promise<void> => this.#acting(() => this.#connection.rollback());
 
   close = async (): Promise<void> => {
     if (this.#closed) return;
     this.#closed = true;
-    try {
-      this.#connection.rollback();
-      this.#connection.close();
-    } finally {
-      this.#lock.release();
-    }
+    this.#acting(() => {
+      try {
+        this.#connection.rollback();
+        this.#connection.close();
+      } finally {
+        this.#lock.release();
+      }
+    });
   };
+
+  /** What the driver refuses, in our words; the commit words its own failures, since what came of it is another question. */
+  #acting<T>(work: () => T): T {
+    try {
+      return work();
+    } catch (e) {
+      throw isMachineError(e) ? driverFailure(e, this.#setting.path) : e;
+    }
+  }
 
   #assertInTransaction(): void {
     if (this.#connection.db.inTransaction) return;

@@ -105,6 +105,12 @@ function logLines(found: LogListing): LogLine[] {
 }
 
 function resultWords(r: RunRecord): string {
+  const part =
+    r.rowsLeft === null ? "" : `; partly undone by ${r.undoneBy ?? ""}, ${r.rowsLeft} of ${r.rows} rows left`;
+  return `${stateWords(r)}${part}`;
+}
+
+function stateWords(r: RunRecord): string {
   switch (r.state) {
     case "started":
       return "began, and its end is not recorded";

@@ -141,6 +141,7 @@ function runLine(r: RunRecord, plans: readonly PlanStatus[]): RunStatusLine {
     target: r.target,
     plan: r.plan,
     state: r.state === "started" ? "running" : r.state,
+    left: r.rowsLeft,
     written: r.rows,
     planned: plans.find((p) => p.plan === r.plan)?.rows ?? r.rows,
   };
@@ -181,6 +182,7 @@ export function runJson(r: RunRecord): Record<string, unknown> {
     snapshot: r.snapshot,
     code: r.code,
     undone_by: r.undoneBy,
+    rows_left: r.rowsLeft,
     undoes: r.undoes,
   };
 }

@@ -1,6 +1,6 @@
 /** A trial of a merge: written where nothing is kept, looked at, and rolled back. */
 import { codeOf } from "../../base/errors.js";
-import type { Target, WriteProblem } from "../../target/target.js";
+import type { Target, WriteProblem, WriteSession } from "../../target/target.js";
 import type { Toolbox, WorkingChanges } from "../toolbox.js";
 
 /** More rows than this would hold the lock of a whole database for longer than a plan may. */
@@ -63,23 +63,32 @@ async function tried(
   changes: WorkingChanges,
 ): Promise<readonly WriteProblem[]> {
   if (changes.tables.length === 0) return [];
+  const session = await begunUnlessPassing(target);
+  if (session === null) return [];
   try {
-    const session = await target.openWriter();
-    try {
-      await session.begin();
-      return (await session.write(changes, [])).problems;
-    } finally {
-      await session.rollback();
-      await session.close();
-    }
+    return (await session.write(changes, [])).problems;
+  } finally {
+    await session.rollback();
+    await session.close();
+  }
+}
+
+/** Null where nobody may write now, which the run itself will be told; a trial that began and failed is no answer. */
+async function begunUnlessPassing(target: Pick<Target, "openWriter">): Promise<WriteSession | null> {
+  let session: WriteSession | null = null;
+  try {
+    session = await target.openWriter();
+    await session.begin();
+    return session;
   } catch (e) {
+    await session?.close();
     const passing = [
       "ERR_TARGET_BUSY",
       "ERR_TARGET_UNREACHABLE",
       "ERR_TARGET_UNSUPPORTED",
       "ERR_TARGET_PRIVILEGE",
     ];
-    if (passing.includes(codeOf(e) ?? "")) return [];
+    if (passing.includes(codeOf(e) ?? "")) return null;
     throw e;
   }
 }

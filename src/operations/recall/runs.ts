@@ -23,10 +23,22 @@ export interface RunRecord {
   readonly coverUntil: string | null;
   readonly snapshot: string | null;
   readonly code: string | null;
-  /** The run that took it back, if one did. */
+  /** The newest run that took it, or a part of it, back and still stands. */
   readonly undoneBy: string | null;
+  /** Rows of it that no undo has dealt with, at most, where one took back a part; null where none did, or one did all. */
+  readonly rowsLeft: number | null;
   /** The runs that it took back. */
   readonly undoes: readonly string[];
+  /** What it did as an undo; null where it is none, or is from before this was recorded. */
+  readonly tookBack: TookBack | null;
+}
+
+/** Rows of an undo, over all the runs that it takes back. */
+export interface TookBack {
+  /** Put back, whole or merged: each row of a run once, whatever other undos did. */
+  readonly putBack: number;
+  /** These, and those of which nothing was left to put back. Rows that were narrowed away or left in conflict are neither. */
+  readonly dealtWith: number;
 }
 
 const KINDS = ["run-started", "run-resumed", "run-committed", "run-finished", "run-failed"] as const;
@@ -34,13 +46,14 @@ const KINDS = ["run-started", "run-resumed", "run-committed", "run-finished", "r
 /** All runs in the order in which they began. */
 export async function allRuns(tools: Toolbox): Promise<readonly RunRecord[]> {
   const runs = new Map<string, RunRecord>();
+  const undos: Undos = new Map();
   for (const sealed of (await tools.ledger()).entries({ kinds: KINDS })) {
     const { entry } = sealed;
     if (entry.run === null) continue;
     const known = runs.get(entry.run);
     const next = advance(known, sealed);
     runs.set(entry.run, next);
-    if (next.state === "done") for (const undone of next.undoes) takeBack(runs, undone, next.id);
+    if (next.state === "done") for (const undone of next.undoes) takeBack(runs, undos, undone, next);
   }
   return [...runs.values()];
 }
@@ -48,6 +61,7 @@ export async function allRuns(tools: Toolbox): Promise<readonly RunRecord[]> {
 /** Some runs, each from its own entries: whether another one took it back is told only among them. */
 export async function runsNamed(tools: Toolbox, ids: Iterable<string>): Promise<readonly RunRecord[]> {
   const runs = new Map<string, RunRecord>();
+  const undos: Undos = new Map();
   const ledger = await tools.ledger();
   for (const id of ids) {
     let run: RunRecord | undefined;
@@ -55,19 +69,64 @@ export async function runsNamed(tools: Toolbox, ids: Iterable<string>): Promise<
     if (run !== undefined) runs.set(id, run);
   }
   for (const run of [...runs.values()].sort((a, b) => (a.startedAt < b.startedAt ? -1 : 1)))
-    if (run.state === "done") for (const undone of run.undoes) takeBack(runs, undone, run.id);
+    if (run.state === "done") for (const undone of run.undoes) takeBack(runs, undos, undone, run);
   return [...runs.values()];
 }
 
-/** A run that is taken back no longer takes anything back itself: an undo of an undo. */
-function takeBack(runs: Map<string, RunRecord>, id: string, by: string): void {
-  const run = runs.get(id);
-  if (run === undefined) return;
-  runs.set(id, { ...run, state: "undone", undoneBy: by });
-  for (const earlier of run.undoes) {
-    const again = runs.get(earlier);
-    if (again?.undoneBy === id) runs.set(earlier, { ...again, state: "done", undoneBy: null });
+/** The undos of each run that stand, in their order. */
+type Undos = Map<string, readonly RunRecord[]>;
+
+/** A run that is taken back whole no longer takes anything back itself: an undo of an undo. */
+function takeBack(runs: Map<string, RunRecord>, undos: Undos, id: string, by: RunRecord): void {
+  undos.set(id, [...(undos.get(id) ?? []), by]);
+  standAs(runs, undos, id);
+  if (runs.get(id)?.state !== "undone") return;
+  for (const earlier of runs.get(id)?.undoes ?? []) {
+    undos.set(
+      earlier,
+      (undos.get(earlier) ?? []).filter((u) => u.id !== id),
+    );
+    standAs(runs, undos, earlier);
   }
+}
+
+/** What the undos of a run that stand make of it. */
+function standAs(runs: Map<string, RunRecord>, undos: Undos, id: string): void {
+  const run = runs.get(id);
+  const standing = undos.get(id) ?? [];
+  if (run === undefined) return;
+  const before = run.state === "undone" ? "done" : run.state;
+  const last = standing.at(-1);
+  if (last === undefined) {
+    runs.set(id, { ...run, state: before, undoneBy: null, rowsLeft: null });
+    return;
+  }
+  const left = rowsLeft(runs, run, standing);
+  runs.set(id, {
+    ...run,
+    state: left === 0 ? "undone" : before,
+    undoneBy: last.id,
+    rowsLeft: left === 0 ? null : left,
+  });
+}
+
+/**
+ * How many rows are left at most. Two undos of a part may have met the same rows, so what several dealt with is not added up;
+ * what they put back is, since a row is put back once. Where an undo took back several runs, its rows are those of all of them.
+ */
+function rowsLeft(
+  runs: ReadonlyMap<string, RunRecord>,
+  run: RunRecord,
+  standing: readonly RunRecord[],
+): number {
+  let [putBack, most] = [0, 0];
+  for (const { tookBack, undoes } of standing) {
+    if (tookBack === null) return 0; // from before parts were told apart
+    const others = undoes.filter((id) => id !== run.id).reduce((n, id) => n + (runs.get(id)?.rows ?? 0), 0);
+    putBack += Math.max(0, tookBack.putBack - others);
+    most = Math.max(most, tookBack.dealtWith - others);
+  }
+  return Math.max(0, run.rows - Math.max(putBack, most));
 }
 
 /**
@@ -125,7 +184,9 @@ function advance(known: RunRecord | undefined, { entry }: SealedEntry): RunRecor
     snapshot: null,
     code: null,
     undoneBy: null,
+    rowsLeft: null,
     undoes: [],
+    tookBack: null,
   };
   if (entry.kind === "run-failed") {
     const rows = numberFact(entry, "rows") ?? 0;
@@ -150,5 +211,11 @@ function advance(known: RunRecord | undefined, { entry }: SealedEntry): RunRecor
     coverUntil: textFact(entry, "cover_undo_until"),
     snapshot: textFact(entry, "snapshot") ?? base.snapshot,
     undoes: textsFact(entry, "undoes"),
+    tookBack: tookBackOf(entry),
   };
+}
+
+function tookBackOf(entry: SealedEntry["entry"]): TookBack | null {
+  const [putBack, dealtWith] = [numberFact(entry, "put_back"), numberFact(entry, "dealt_with")];
+  return putBack === null || dealtWith === null ? null : { putBack, dealtWith };
 }

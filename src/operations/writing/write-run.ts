@@ -396,6 +396,7 @@ function finishRun(tools: Toolbox, w: Writing, begun: Begun, rows: number): Seal
       break_glass: w.authority.breakGlass?.person ?? null,
       under: w.under === undefined ? null : w.under.run,
       undoes: statement.from?.kind === "undo" ? [...statement.from.runs] : [],
+      ...tookBackFacts(statement.from),
       snapshot: begun.snapshot,
       cover_undo_until: coverUntil(tools, w),
       ...(w.appliedBy === undefined
@@ -407,6 +408,13 @@ function finishRun(tools: Toolbox, w: Writing, begun: Begun, rows: number): Seal
           }),
     },
   });
+}
+
+/** How much of the runs an undo takes back: one of a part leaves the rest to be taken back later. */
+function tookBackFacts(from: LoadedPlan["statement"]["from"]): Readonly<Record<string, number>> {
+  if (from?.kind !== "undo") return {};
+  const { put_back, merged, nothing_to_do } = from.counts;
+  return { put_back: put_back + merged, dealt_with: put_back + merged + nothing_to_do };
 }
 
 function coverUntil(tools: Toolbox, w: Writing): string | null {
