@@ -8,6 +8,7 @@ import { renderPlan } from "../../render/plan.js";
 import { collect, type Context, type Outcome, type Register } from "../command.js";
 import { describeCommand } from "../help.js";
 import { type PacingFlags, pacingOf, pacingOptions } from "../pacing.js";
+import { nearPath } from "../near-path.js";
 import { planResult, planView, type PlanFactsView } from "../views/plan.js";
 import { showing } from "../views/rows.js";
 
@@ -125,10 +126,11 @@ export function planOutcome(
     next: how.next ?? nextSteps(made),
   };
   const denied = made.decision.kind === "deny" ? (made.missed ?? deniedError(made)) : undefined;
-  const hasChanges = made.summary.rows > 0;
+  const result = planResult(facts);
+  const hasChanges = result["has_changes"] === true;
   return {
-    result: planResult(facts),
-    text: cx.screen(renderPlan, planView(facts)),
+    result,
+    text: cx.screen(renderPlan, planView({ ...facts, file: nearPath(cx.cwd, made.file) })),
     ...(denied === undefined ? {} : { error: denied }),
     ...(denied === undefined && how.detailedExitcode === true && hasChanges ? { exit: 20 as const } : {}),
   };
