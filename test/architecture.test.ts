@@ -85,6 +85,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   "pg-cursor": ["adapters/postgres"],
   "pg-copy-streams": ["adapters/postgres"],
   "libpg-query": ["adapters/postgres"],
+  jose: ["approval"],
   yaml: ["config"],
   ora: ["cli"],
   zod: ["config"],

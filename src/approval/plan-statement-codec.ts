@@ -39,7 +39,7 @@ const texts = record(string);
 const requester: Decoder<PlanStatement["requester"]> = object({
   person: nullable(nonEmpty),
   key: nullable(where(string, (s) => /^SHA256:[A-Za-z0-9+/]{43}$/.test(s), "a SHA256 fingerprint")),
-  how: literal("ssh-key", "none"),
+  how: literal("ssh-key", "ci-token", "none"),
   claims: texts,
 });
 

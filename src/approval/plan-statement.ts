@@ -10,12 +10,12 @@ import type { Digest } from "../base/digest.js";
 
 /** How the requester is known. */
 export interface Requester {
-  /** The person found by key in the bundle; null when no key was used. */
+  /** The person found by key in the bundle, or whom the token names; null when nobody is known. */
   readonly person: string | null;
-  /** `SHA256:…` fingerprint of the signing key, as OpenSSH prints it; null when unsigned. */
+  /** `SHA256:…` fingerprint of the signing key, as OpenSSH prints it; null where no key signed. */
   readonly key: string | null;
-  /** `ssh-key`, or `none` where policy asks for no approval. */
-  readonly how: "ssh-key" | "none";
+  /** `ssh-key`; `ci-token` for a pipeline that the bundle knows by its token; `none` where policy asks for no approval. */
+  readonly how: "ssh-key" | "ci-token" | "none";
   /** Login, host and CI facts as the requester's machine tells them: shown, never trusted. */
   readonly claims: Readonly<Record<string, string>>;
 }

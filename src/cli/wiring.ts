@@ -11,6 +11,8 @@ import { setImmediate, setTimeout } from "node:timers/promises";
 import { openSqlite } from "../adapters/sqlite/index.js";
 import { makeBundle, parseBundle } from "../approval/bundle.js";
 import { personOfKey } from "../approval/people.js";
+import type { CiMapping } from "../approval/requesters.js";
+import type { Json } from "../base/canonical.js";
 import type { Clock } from "../base/clock.js";
 import { digestOf } from "../base/digest.js";
 import { isIdOrPrefix } from "../base/ids.js";
@@ -25,6 +27,7 @@ import {
   targetConfigOf,
   targetKind,
 } from "../config/config.js";
+import { identitiesInBundle } from "../config/ci-identities.js";
 import { readCi, readPeople } from "../config/people-file.js";
 import { readSystemPins } from "../config/system-pins.js";
 import { parsePolicies, readPolicies } from "../config/policies.js";
@@ -35,6 +38,7 @@ import { credentialFiles } from "../machine/credential-files.js";
 import { variableAge } from "../machine/inherited.js";
 import { fileFacts, variablesNaming } from "../machine/probe.js";
 import { ciFacts } from "../machine/ci.js";
+import { ciToken } from "../machine/ci-token.js";
 import { runGuard } from "../machine/guard.js";
 import { readAddress } from "../machine/address.js";
 import { keysInReach } from "../machine/keys-in-reach.js";
@@ -111,6 +115,7 @@ export async function wire(options: WiringOptions): Promise<Wired> {
     ],
     claims: () => claims(options.env, branch),
     ciFacts: (since, path) => ciFacts({ env: options.env, cwd: config.root, since, path }),
+    ciToken: (audience) => ciToken(options.env, audience),
     ledger: () => Promise.resolve(ledger),
     plans,
     verifyApart: (ref) =>
@@ -206,9 +211,19 @@ async function readProject(file: string): Promise<Project> {
       return makeBundle({
         people,
         policies: digests,
-        guarding: ci === null ? guarding : { ...guarding, ci: { accounts: ci.accounts, people: ci.people } },
+        guarding: ci === null ? guarding : { ...guarding, ci: ciInBundle(ci) },
       });
     },
+  };
+}
+
+/** A project without identities has the bundle that it had before there were any. */
+function ciInBundle(ci: CiMapping): Json {
+  const { accounts, people, identities } = ci;
+  return {
+    accounts,
+    people,
+    ...(identities === undefined ? {} : { identity: identitiesInBundle(identities) }),
   };
 }
 

@@ -97,6 +97,7 @@ export const jobSchema = z
     expect: z.record(tableName(), counts).optional(),
     direction: z.record(columnName(), direction).optional(),
     timeout: durationSchema().optional(),
+    twice: z.boolean().optional(),
   })
   .superRefine((job, context) => {
     const fault = jobFault(job);
@@ -111,6 +112,7 @@ function jobFault(job: {
   readonly command?: readonly string[] | undefined;
   readonly params?: object | undefined;
   readonly timeout?: unknown;
+  readonly twice?: unknown;
 }): { readonly what: string; readonly path: string[] } | null {
   const kinds = (["sql", "module", "command"] as const).filter((kind) => job[kind] !== undefined);
   if (kinds.length === 0) return { what: "needs one of sql, module or command", path: [] };
@@ -122,6 +124,8 @@ function jobFault(job: {
   }
   if (job.sql !== undefined && job.timeout !== undefined)
     return { what: "is for a module or a command", path: ["timeout"] };
+  if (job.sql !== undefined && job.twice !== undefined)
+    return { what: "is for a module or a command: SQL is run twice where it can differ", path: ["twice"] };
   const taken = Object.keys(job.params ?? {}).find((name) => name === "database" || name === "database_url");
   if (job.command !== undefined && taken !== undefined) {
     return {
@@ -143,6 +147,7 @@ export function jobDeclaration(name: string, job: RawJob, root: string, at: stri
     expect: job.expect === undefined ? null : expectationOf(job.expect),
     direction: job.direction === undefined ? null : Object.entries(job.direction).map(directionOf),
     timeoutSeconds: job.timeout ?? DEFAULT_TIMEOUT_SECONDS,
+    twice: job.twice ?? null,
     at,
   };
 }

@@ -1,12 +1,14 @@
 /** The people of a project: the allowed-signers file, and groups.yaml beside it. */
 import { readFile } from "node:fs/promises";
-import { relative } from "node:path";
+import { dirname, join, relative } from "node:path";
 import * as z from "zod";
 import { parseAllowedSigners } from "../approval/allowed-signers.js";
 import { people } from "../approval/people.js";
 import type { CiMapping } from "../approval/requesters.js";
 import type { Person } from "../approval/requirement.js";
+import { byCodeUnit } from "../base/canonical.js";
 import { codeOf, messageOf, UsageError } from "../base/errors.js";
+import { type CiIdentityText, ciIdentity, ciIdentitySchema, parseKeySet } from "./ci-identities.js";
 import type { Config } from "./config.js";
 import { parseYaml, plainText } from "./yaml-file.js";
 
@@ -19,6 +21,13 @@ const groupsSchema = z.strictObject({
     .strictObject({
       accounts: z.array(plainText()).optional(),
       people: z.record(plainText(), plainText()).optional(),
+      identity: z
+        .record(
+          plainText().refine((n) => /^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/.test(n), "is no name"),
+          ciIdentitySchema,
+        )
+        .refine((r) => Object.keys(r).length > 0, "names no pipeline; leave it out where there is none")
+        .optional(),
     })
     .optional(),
 });
@@ -55,11 +64,25 @@ export async function readCi(
   people: readonly Person[],
 ): Promise<CiMapping | null> {
   const file = shown(config.groups, config.root);
-  return parseCi(await textOf(config.groups, config.root), file, people);
+  const text = await textOf(config.groups, config.root);
+  const keySets = new Map<string, string>();
+  for (const { keys } of Object.values(identitiesIn(text, file))) {
+    keySets.set(keys, await textOf(join(dirname(config.groups), keys), config.root));
+  }
+  return parseCi(text, file, people, keySets);
 }
 
-/** {@link readCi} on text that was read. Pure. */
-export function parseCi(text: string, file: string, people: readonly Person[]): CiMapping | null {
+function identitiesIn(text: string, file: string): Readonly<Record<string, CiIdentityText>> {
+  return parseYaml(text, file, groupsSchema, { code: "ERR_PEOPLE_INVALID" }).value.ci?.identity ?? {};
+}
+
+/** {@link readCi} on texts that were read; `keySets` by the names that the identities give. Pure. */
+export function parseCi(
+  text: string,
+  file: string,
+  people: readonly Person[],
+  keySets: ReadonlyMap<string, string> = new Map(),
+): CiMapping | null {
   const { ci } = parseYaml(text, file, groupsSchema, { code: "ERR_PEOPLE_INVALID" }).value;
   if (ci === undefined) return null;
   const accounts = ci.accounts ?? [];
@@ -70,7 +93,17 @@ export function parseCi(text: string, file: string, people: readonly Person[]): 
   }
   // Addresses are compared as git's are: without regard to case.
   const names = Object.entries(mapped).map(([n, p]) => [n.includes("@") ? n.toLowerCase() : n, p] as const);
-  return { accounts: [...accounts].sort(), people: Object.fromEntries(names) };
+  const identities = Object.entries(ci.identity ?? {})
+    .sort(([a], [b]) => byCodeUnit(a, b))
+    .map(([name, of]) => {
+      const keys = parseKeySet(keySets.get(of.keys) ?? "", join(dirname(file), of.keys));
+      return ciIdentity(name, of, keys, `ci.identity.${name} in ${file}`);
+    });
+  return {
+    accounts: [...accounts].sort(),
+    people: Object.fromEntries(names),
+    ...(identities.length === 0 ? {} : { identities }),
+  };
 }
 
 async function textOf(path: string, root: string): Promise<string> {

@@ -25,6 +25,11 @@ export interface ChildSetting {
   readonly signal?: AbortSignal;
 }
 
+/** The same for a program whose output was seen before; what it last printed still stands in an error. */
+export function silent<S extends ChildSetting>(setting: S): S {
+  return { ...setting, output: () => undefined };
+}
+
 /** One program to run. */
 export interface ChildProgram {
   /** For errors: `job purge-idle`. */

@@ -12,7 +12,7 @@ import { type Digest, digestOf } from "../base/digest.js";
 import { codeOf, UsageError } from "../base/errors.js";
 import { nearest } from "../base/suggest.js";
 import type { RunnableJob } from "../target/target.js";
-import { type ChildSetting, runChild, searchPath } from "./child.js";
+import { type ChildSetting, runChild, searchPath, silent } from "./child.js";
 import { databaseVariables } from "./module.js";
 import type { Bound } from "./parameters.js";
 import { pinFile, type PinnedFile, privateCopy, requireUnchanged } from "./pinned-file.js";
@@ -53,7 +53,7 @@ export async function prepareCommand(
   const words = argv.map((word, i) => (i === place && copy !== null ? copy : word));
   const runnable = (bound: Bound): RunnableJob => ({
     kind: "program",
-    run: async ({ path, url }) => {
+    run: async ({ path, url, quiet }) => {
       if (pinned !== null && copy !== null) await requireUnchanged(copy, pinned);
       const variables = { ...databaseVariables(path, url), ...parameterVariables(bound) };
       const values = new Map([
@@ -65,7 +65,10 @@ export async function prepareCommand(
       const filled = words.map((word) => (word === copy ? word : filledIn(word, values)));
       // A copy of an interpreter would not find its own libraries: it runs from its place.
       const file = found ?? (interpreter ? resolve(folder, program) : (filled[0] ?? ""));
-      await runChild({ title, file, arguments: filled.slice(1), variables, timeoutSeconds }, setting);
+      await runChild(
+        { title, file, arguments: filled.slice(1), variables, timeoutSeconds },
+        quiet === true ? silent(setting) : setting,
+      );
     },
   });
   return { source: pinned?.digest ?? digestOf(canonical([...argv])), pinned, runnable };

@@ -7,7 +7,7 @@ import type { Digest } from "../base/digest.js";
 import { UsageError } from "../base/errors.js";
 import { nearest } from "../base/suggest.js";
 import type { Direction } from "../changeset/direction.js";
-import type { RunnableJob } from "../target/target.js";
+import type { Again, RunnableJob } from "../target/target.js";
 import { prepareCommand } from "./command.js";
 import { type ModuleSetting, prepareModule } from "./module.js";
 import { bindParameters, bindUndeclared, type Bound, type ParameterSpecs, textForms } from "./parameters.js";
@@ -36,6 +36,8 @@ export interface JobDeclaration {
   readonly direction: readonly Direction[] | null;
   /** How long a module or command may run. */
   readonly timeoutSeconds: number;
+  /** Whether a module or command is run twice; null when nothing was declared. */
+  readonly twice: boolean | null;
   /** `holdpoint.yaml:12:3`. */
   readonly at: string;
 }
@@ -75,6 +77,8 @@ export interface PreparedJob {
   /** False when some UPDATE or DELETE of an SQL job has no WHERE; true when that is not known. */
   readonly selective: boolean;
   readonly runnable: RunnableJob;
+  /** Whether its rehearsal runs it twice; statements of SQL are always, where they can differ. */
+  readonly again: Again;
   /** After the rehearsal: whether the file was replaced meanwhile, in words. What ran is what was read. */
   readonly swapped: () => Promise<string | null>;
 }
@@ -147,6 +151,7 @@ const UNDECLARED = {
   expect: null,
   direction: null,
   timeoutSeconds: DEFAULT_TIMEOUT_SECONDS,
+  twice: null,
   at: "command line",
 } as const;
 
@@ -241,9 +246,19 @@ function prepared(
     scope: declaration.scope,
     expect: declaration.expect,
     direction: declaration.direction,
+    again: againOf(declaration.twice, facts.kind),
     ...facts,
     swapped: async () => (file === null ? null : await swappedSince(file)),
   };
+}
+
+/**
+ * A module does its work in a database that is thrown away. A command line may send mail or move a file: nobody expects
+ * it to do that twice.
+ */
+function againOf(twice: boolean | null, kind: PreparedJob["kind"]): Again {
+  if (twice !== null) return twice ? "always" : "never";
+  return kind === "command" ? "never" : "if-quick";
 }
 
 function declaredTwice(declaration: JobDeclaration, file: PinnedFile): UsageError {

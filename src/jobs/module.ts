@@ -14,7 +14,7 @@ import { serialize } from "node:v8";
 import { codeOf, UsageError } from "../base/errors.js";
 import type { AnswerJob } from "../target/job-questions.js";
 import type { RunnableJob } from "../target/target.js";
-import { type ChildSetting, runChild } from "./child.js";
+import { type ChildSetting, runChild, silent } from "./child.js";
 import type { ModuleTask } from "./module-host.js";
 import {
   type Bound,
@@ -67,24 +67,30 @@ export async function prepareModule(
   if (typed && esbuild === null && !nodeReadsTypes()) throw cannotReadTypes(file);
   // Always a module, whatever a package.json near the original says.
   const copy = await privateCopy(file, setting.scratch, typed ? "job.mts" : "job.mjs");
-  const start = async (run: ModuleTask["run"], seconds: number, answer?: AnswerJob): Promise<string> => {
+  const start = async (
+    run: ModuleTask["run"],
+    seconds: number,
+    child: ModuleSetting,
+    answer?: AnswerJob,
+  ): Promise<string> => {
     await requireUnchanged(copy, file);
-    return await runTask({ module: copy, shown: file.shown, esbuild, run }, title, seconds, setting, answer);
+    return await runTask({ module: copy, shown: file.shown, esbuild, run }, title, seconds, child, answer);
   };
   const engine = setting.engine ?? "sqlite";
   return {
-    declaredParams: async () => specsOf(await start(null, DESCRIBE_SECONDS), file),
+    declaredParams: async () => specsOf(await start(null, DESCRIBE_SECONDS, setting), file),
     runnable: (bound) => ({
       kind: "program",
-      run: async ({ path }) => {
+      run: async ({ path, quiet }) => {
         await start(
           { ...setting.connection, engine, database: path, params: nativeOf(bound) },
           timeoutSeconds,
+          quiet === true ? silent(setting) : setting,
         );
       },
       converse: async (answer) => {
         const run = { connector: askedPath(), engine, settings: {}, database: "", params: nativeOf(bound) };
-        await start(run, timeoutSeconds, answer);
+        await start(run, timeoutSeconds, setting, answer);
       },
     }),
   };

@@ -42,7 +42,8 @@ import { cutAgain, cutForRun, type Pacing, type RunCut } from "./writing/run-cut
 import { stoppedPartWay } from "./writing/run-ends.js";
 import { refuseOutsideScope, refuseSchemaOutsideScope, unexpected } from "./judging/scope.js";
 import { presentRows } from "./judging/script.js";
-import { loadPlan, requireKnownRequester } from "./recall/stored-plan.js";
+import { applyingPipeline, requireRequester } from "./consent/pipeline.js";
+import { loadPlan } from "./recall/stored-plan.js";
 import { timeOf } from "./judging/time.js";
 import type { LoadedPlan, Toolbox } from "./toolbox.js";
 import { rowsOf } from "./writing/write-batch.js";
@@ -126,12 +127,17 @@ async function applyTo(
   tools.progress.check(`target is the pinned ${examined.target.name}`);
   await refuseOtherBundle(tools, examined);
   refuseOlderBundle(plan, examined);
-  requireKnownRequester(plan, tools.project.people);
+  await requireRequester(tools, plan);
   tools.progress.check("people, policies and guarding configuration are the pinned ones");
+  const pipeline = await applyingPipeline(tools, plan);
+  if (pipeline !== null) tools.progress.check(`this pipeline is ${pipeline.facts.identity}, by its token`);
   const ledger = await requireHistory(tools, examined);
   const begun = await begunRun(tools, plan, examined);
   requireResumable(request, plan, begun);
-  if (begun !== null && isWritten(begun)) return completeRun(tools, { plan, examined, ledger, begun });
+  if (begun !== null && isWritten(begun)) {
+    const by = pipeline === null ? {} : { appliedBy: pipeline.facts };
+    return completeRun(tools, { plan, examined, ledger, begun, ...by });
+  }
   await refuseClosedPlan(tools, plan, examined, await timeOf(tools, examined));
   await refuseHold(plan, examined);
   requireTold(tools, examined);
@@ -179,6 +185,7 @@ async function applyTo(
     started,
     under,
     cut,
+    ...(pipeline === null ? {} : { appliedBy: pipeline.facts }),
     maxRowsPerSecond: slower(plan.statement.pace.max_rows_per_second, request.pacing?.maxRowsPerSecond),
     stillAllowed: async () => {
       await refuseClosedPlan(tools, plan, examined, await timeOf(tools, examined));
@@ -232,7 +239,7 @@ function slower(planned: number | null, asked: number | undefined): number | nul
 /** A run whose rows are all committed: open checks are asked, and its record is completed. */
 async function completeRun(
   tools: Toolbox,
-  of: Pick<Writing, "plan" | "examined" | "ledger"> & { readonly begun: BegunRun },
+  of: Pick<Writing, "plan" | "examined" | "ledger" | "appliedBy"> & { readonly begun: BegunRun },
 ): Promise<Applied> {
   const { plan, examined, begun } = of;
   const cover = await coverOf(tools, plan, examined);

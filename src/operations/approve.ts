@@ -10,7 +10,7 @@ import { personOfSignature } from "../approval/people.js";
 import { parseStamp } from "../base/clock.js";
 import { IntegrityError, RefusedError, UsageError } from "../base/errors.js";
 import type { Decision } from "../policy/decision.js";
-import type { Review } from "./consent/review.js";
+import type { Weighed } from "./consent/review.js";
 import { approvedEntry } from "./consent/tokens.js";
 import { planFacts, requestersOf } from "./recall/plan-state.js";
 import type { LoadedPlan, SigningKey, Toolbox } from "./toolbox.js";
@@ -90,7 +90,7 @@ function selfThroughCi(person: string, plan: LoadedPlan, requesters: readonly st
 /** The statement that an approver would sign now. It never outlives the plan. */
 async function statementFor(
   tools: Toolbox,
-  reviewed: Review,
+  reviewed: Weighed,
   approver: string,
   options: ApproveOptions,
   reviewedSeconds: number | null,
@@ -116,7 +116,7 @@ async function statementFor(
 /** Signs at once with a key of this machine, and records the approval. */
 export async function signApproval(
   tools: Toolbox,
-  reviewed: Review,
+  reviewed: Weighed,
   key: SigningKey,
   options: ApproveOptions,
   reviewedSeconds: number,
@@ -131,7 +131,7 @@ export async function signApproval(
 /** The exact bytes for a key that lives elsewhere. */
 export async function prepareApproval(
   tools: Toolbox,
-  reviewed: Review,
+  reviewed: Weighed,
   approver: string,
   options: ApproveOptions,
 ): Promise<{ readonly statement: ApprovalStatement; readonly bytes: Uint8Array }> {
@@ -148,7 +148,7 @@ export async function prepareApproval(
  */
 export async function takeInApproval(
   tools: Toolbox,
-  reviewed: Review,
+  reviewed: Weighed,
   bytes: Uint8Array,
   signatureFile: Uint8Array,
 ): Promise<Approved> {
@@ -202,7 +202,7 @@ async function record(tools: Toolbox, statement: ApprovalStatement, token: strin
   return { ...approved, recorded: true };
 }
 
-function refuseMissingReason(reviewed: Review, options: ApproveOptions): void {
+function refuseMissingReason(reviewed: Weighed, options: ApproveOptions): void {
   if (!reviewed.decision.requirement.reason || options.reason !== null) return;
   throw new UsageError({
     code: "ERR_INPUT_NEEDED",

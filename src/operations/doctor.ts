@@ -9,8 +9,10 @@ import { lintPolicies } from "../policy/lint.js";
 import { runPolicyTests } from "../policy/test-cases.js";
 import { textsFact } from "../ledger/facts.js";
 import { groupsOf } from "./check-policies.js";
+import { targetConfigOf } from "../config/config.js";
 import { type Examined, withTarget } from "./judging/examine.js";
 import { requirePlannable } from "./plan.js";
+import { pauseRulesFor } from "./writing/collectors.js";
 import type { Toolbox } from "./toolbox.js";
 
 /** How bad it is: `stop` prevents work or opens a way around; `look` is for a person to judge. */
@@ -266,10 +268,12 @@ async function targetFindings(tools: Toolbox, probe: MachineProbe, name: string)
   try {
     return await withTarget(tools, name, async (examined) => {
       const state = await stateFinding(tools, examined, name);
-      return [state, ...storeFindings(tools, probe, examined), ...waysAround(probe, examined)].map((f) => ({
-        ...f,
-        target: name,
-      }));
+      return [
+        state,
+        ...storeFindings(tools, probe, examined),
+        ...waysAround(probe, examined),
+        ...(await lagFindings(tools, examined)),
+      ].map((f) => ({ ...f, target: name }));
     });
   } catch (e) {
     if (!(e instanceof HoldpointError)) throw e;
@@ -294,6 +298,30 @@ async function stateFinding(tools: Toolbox, examined: Examined, name: string): P
       { actor: "anyone", argv: ["holdpoint", "env", "check", name] },
     ]);
   return ok("target", `${verdict.name}, pinned, trust bundle and ledger are the pinned ones`);
+}
+
+/** A run that waits for a lag which it may not read pauses for ever: better told today than in the window. */
+async function lagFindings(tools: Toolbox, { target, verdict }: Examined): Promise<DoctorFinding[]> {
+  const rules = Object.values(
+    pauseRulesFor(targetConfigOf(tools.project.config, target.name).pauseWhile, {
+      isProduction: verdict.guardedAs === "production",
+      knowsLag: target.lagSeconds !== undefined,
+    }),
+  );
+  if (!rules.some((rule) => rule.collector.kind === "lag") || target.lagSeconds === undefined) return [];
+  try {
+    await target.lagSeconds();
+    return [];
+  } catch (e) {
+    if (!(e instanceof HoldpointError) || e.code === "ERR_INTERNAL") throw e;
+    return [
+      look(
+        "target",
+        `a run would pause: ${problem(e)}`,
+        e.next.length > 0 ? e.next : say(e.why ?? e.message),
+      ),
+    ];
+  }
 }
 
 function storeFindings(tools: Toolbox, probe: MachineProbe, examined: Examined): DoctorFinding[] {

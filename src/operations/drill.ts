@@ -7,7 +7,7 @@ import { type Change, type ChangeSource, keyOf, type TableShape } from "../chang
 import { keyText } from "../changeset/key.js";
 import { sameRow, type Row } from "../changeset/value.js";
 import type { Target, WriteSession } from "../target/target.js";
-import { compareStates } from "./merging/compare-states.js";
+import { compareStates, stateNow } from "./merging/compare-states.js";
 import { deciding } from "./merging/conflict.js";
 import { declare } from "./merging/damage.js";
 import { withTarget } from "./judging/examine.js";
@@ -209,8 +209,7 @@ async function rescueCopy(
 ): Promise<number> {
   const image = await openImage(tools, chosen.record, chosen.manifest.level);
   try {
-    const now = { name: copy.name, tables: (await copy.schema()).tables, rows: copy.scan, reader: copy };
-    const { changes, rowsBefore } = await compareStates(tools, image, now, [shape.name]);
+    const { changes, rowsBefore } = await compareStates(tools, image, await stateNow(copy), [shape.name]);
     try {
       const narrowed = await narrow(changes, { tables: [], columns: [], where: undefined }, "the drill");
       const declared = await declare(changes, [{ kind: "deleted" }], narrowed, {

@@ -42,6 +42,13 @@ import { rejectionInWords, rejectionsOfEffect } from "./recall/rejections.js";
 import { highestLevel, type SnapshotLevel } from "../snapshot/snapshot.js";
 import { type EffectFacts, effectFacts } from "./judging/effect-facts.js";
 import { startOdd } from "./judging/odd.js";
+import {
+  claimsOfPipeline,
+  type Pipeline,
+  pipelineHere,
+  proofOf,
+  refuseUnproven,
+} from "./consent/pipeline.js";
 import { refuseOutsideScope, refuseSchemaOutsideScope, unexpected } from "./judging/scope.js";
 import { noScripts, scriptOf, statementsOf } from "./judging/script.js";
 import { type Pacing, plannedWaves } from "./writing/run-cut.js";
@@ -72,6 +79,8 @@ export interface PlanRequest {
   readonly snapshot?: SnapshotLevel;
   /** How it is to be written; where nothing is said, as rows unless the job changes the schema. */
   readonly mode?: "rows" | "script";
+  /** Whether a module or command is run twice, where the command line says so. */
+  readonly again?: "always" | "never";
 }
 
 /** A plan as it was made, for the screen and for `--json`. */
@@ -98,12 +107,13 @@ export async function makePlan(tools: Toolbox, request: PlanRequest): Promise<Pl
   return withTarget(tools, request.on, async (examined) => {
     await requirePlannable(tools, examined);
     await refuseOverdueDebts(tools, examined);
+    const pipeline = await pipelineHere(tools, "plan", "required");
     const writer = await tools.workingChanges();
     let rehearsal: PlacedRehearsal;
     const on = targetConfigOf(tools.project.config, request.on).rehearseOn ?? request.on;
     const done = tools.progress.begin(`rehearsing ${request.job.name} on ${on}`);
     try {
-      const how = { script: request.mode === "script" };
+      const how = { script: request.mode === "script", again: request.again ?? request.job.again };
       rehearsal = await rehearseJob(tools, examined, request.job.runnable, writer, how);
     } catch (e) {
       writer.abort();
@@ -117,6 +127,7 @@ export async function makePlan(tools: Toolbox, request: PlanRequest): Promise<Pl
       return await sealPlan(tools, examined, changes, {
         job: plannedJob(request.job),
         from: null,
+        pipeline,
         rehearsal: withNotice(rehearsal, await request.job.swapped()),
         ...(script === null ? {} : { script }),
         schema: rehearsal.schema,
@@ -157,6 +168,8 @@ export interface PlanParts {
   readonly lifetimeSeconds: number;
   /** True for undo and rescue: without a key the plan is still made, and costs one more approver. */
   readonly keyOptional?: boolean;
+  /** Who makes it, where that was asked already; null where no token of a pipeline says so. */
+  readonly pipeline?: Pipeline | null;
   readonly pacing?: Pacing;
   readonly putBack?: boolean;
   /** What is kept before the first write, where that is more than the configuration says. */
@@ -214,7 +227,11 @@ export async function sealPlan(
   if (parts.from !== null) refuseAppendOnly(tools, examined.target.name, parts.from.kind, measured.tables);
   const writing = writingOf(tools, examined, changes, parts, measured);
 
-  const behind = await ciClaims(tools, examined.target, parts.job);
+  const pipeline = await pipelineOf(tools, parts);
+  const behind = {
+    ...(await ciClaims(tools, examined.target, parts.job)),
+    ...(pipeline === null ? {} : claimsOfPipeline(pipeline)),
+  };
   const asked = await judgementOf(tools, {
     now: await timeOf(tools, examined),
     act: "plan",
@@ -230,8 +247,9 @@ export async function sealPlan(
     rowsBefore,
     claims: claimsBefore(parts, unsigned(tools, behind), writing),
   });
-  const key = await requesterKey(tools, parts, decisionOn(tools, asked));
-  const requester = key === null ? unsigned(tools, behind) : signedBy(tools, key, behind);
+  const key = pipeline === null ? await requesterKey(tools, parts, decisionOn(tools, asked)) : null;
+  const requester = requesterBy(tools, pipeline, key, behind);
+  refuseUnproven(tools, { requester, from: parts.from }, "the plan");
   const decision = decisionOn(tools, await requestedBy(tools, asked, requester));
   const undo = await rehearsedUndo(tools, examined, changes, {
     from: parts.from,
@@ -248,8 +266,9 @@ export async function sealPlan(
     notices: await noticesOf(tools, examined, measured.digest, requester),
   });
   const bytes = planStatementBytes(statement);
-  const signature = key === null ? null : await key.sign(bytes);
   const digest = planDigest(bytes);
+  const proven = pipeline === null ? null : await proofOf(tools, { statement, digest });
+  const signature = key === null ? proven : await key.sign(bytes);
   const id = planId(digest);
   const file = await tools.plans.save({
     id,
@@ -269,6 +288,7 @@ export async function sealPlan(
       ...tablesToNote(statement.changeset.tables.map((t) => t.name)),
       job: parts.job?.name ?? parts.from?.kind ?? "",
       by: requester.person,
+      ...(pipeline === null ? {} : { pipeline: pipeline.facts.identity }),
       decision: decision.kind,
       rules: firedRules(decision),
       people: peopleAsked(tools, decision, requester),
@@ -330,7 +350,7 @@ async function noticesOf(
 ): Promise<readonly string[]> {
   const rejected = await rejectionsOfEffect(tools, examined.target.name, changeset);
   const { unknown } = askersOf(requester, tools.project.ci);
-  const strangers = requester.person === null ? [] : unknown;
+  const strangers = requester.how === "none" ? [] : unknown;
   return [
     ...rejected.map(rejectionInWords),
     ...(strangers.length === 0 ? [] : [`one approver more is needed: ${strangers.join("; ")}`]),
@@ -483,9 +503,30 @@ function unsigned(tools: Toolbox, behind: Behind): Requester {
   return { person: null, key: null, how: "none", claims: { ...tools.claims(), ...behind } };
 }
 
-function signedBy(tools: Toolbox, key: SigningKey, behind: Behind): Requester {
+/** A token names a person, or nobody whom the list knows; a key names the person who holds it. */
+function requesterBy(
+  tools: Toolbox,
+  pipeline: Pipeline | null,
+  key: SigningKey | null,
+  behind: Behind,
+): Requester {
   const claims = { ...tools.claims(), ...behind };
+  if (pipeline !== null) return { person: pipeline.person, key: null, how: "ci-token", claims };
+  if (key === null) return unsigned(tools, behind);
   return { person: key.person, key: key.fingerprint, how: "ssh-key", claims };
+}
+
+/** Undo and rescue are asked here; a job's plan was asked before it rehearsed anything. */
+async function pipelineOf(tools: Toolbox, parts: PlanParts): Promise<Pipeline | null> {
+  const need = parts.keyOptional === true ? "be-without" : "required";
+  const pipeline = parts.pipeline === undefined ? await pipelineHere(tools, "plan", need) : parts.pipeline;
+  if (pipeline === null || parts.key === undefined) return pipeline;
+  throw new UsageError({
+    code: "ERR_USAGE",
+    message: "--key has no say in this pipeline",
+    why: `the trust bundle knows it by its identity token, as ${pipeline.facts.identity}`,
+    next: [{ actor: "requester", text: "Leave --key out." }],
+  });
 }
 
 function plannedJob(job: PreparedJob): PlannedJob {

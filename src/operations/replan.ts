@@ -3,7 +3,7 @@ import { IntegrityError, UsageError } from "../base/errors.js";
 import { shortDigest } from "../base/digest.js";
 import type { PlannedJob } from "../approval/plan-statement.js";
 import type { TableCounts } from "../changeset/change.js";
-import { requireSeen, type Review } from "./consent/review.js";
+import { requireSeen, type Weighed } from "./consent/review.js";
 import { countsInWords } from "./judging/scope.js";
 import { measure } from "./recall/stored-plan.js";
 import { rehearseJob } from "./rehearse.js";
@@ -14,7 +14,7 @@ import type { PreparedJob, Toolbox } from "./toolbox.js";
  * Only SQL is run: nothing else of a repository or a plan ever is.
  * @throws UsageError ERR_USAGE for anything but an SQL job; IntegrityError ERR_PLAN_DIFFERS (35) when job or effect differ.
  */
-export async function requireSameEffect(tools: Toolbox, reviewed: Review): Promise<void> {
+export async function requireSameEffect(tools: Toolbox, reviewed: Weighed): Promise<void> {
   const { statement } = reviewed.plan;
   const job = statement.job;
   if (job === null || job.kind !== "sql") throw onlySql(reviewed.plan.id, job);
@@ -75,7 +75,7 @@ function onlySql(plan: string, job: PlannedJob | null): UsageError {
   });
 }
 
-function differs(reviewed: Review, why: string): IntegrityError {
+function differs(reviewed: Weighed, why: string): IntegrityError {
   return new IntegrityError({
     code: "ERR_PLAN_DIFFERS",
     message: `rehearsed here, ${reviewed.plan.id} is not what it says`,

@@ -12,7 +12,7 @@ import { afterOf } from "../changeset/change.js";
 import { sameRow } from "../changeset/value.js";
 import type { Resolutions } from "../config/resolutions-file.js";
 import { CONFLICTS_LISTED, type Deciding, deciding, type RowConflict } from "./merging/conflict.js";
-import { compareStates } from "./merging/compare-states.js";
+import { compareStates, stateNow } from "./merging/compare-states.js";
 import { type Damage, declare, type Declared, type Evidence, fateOf, refusedRow } from "./merging/damage.js";
 import { type Examined, withTarget } from "./judging/examine.js";
 import { chooseSnapshot, openImage, type RejectedSnapshot, type VerifiedSnapshot } from "./merging/image.js";
@@ -169,14 +169,7 @@ async function compareWithNow(
   const image = await openImage(tools, chosen.record, chosen.manifest.level);
   const done = tools.progress.begin(`comparing ${chosen.record.id} with ${target.name}`);
   try {
-    const compare = async (): ReturnType<typeof compareStates> =>
-      compareStates(
-        tools,
-        image,
-        { name: target.name, tables: (await target.schema()).tables, rows: target.scan, reader: target },
-        tables,
-      );
-    return await (target.atOneMoment === undefined ? compare() : target.atOneMoment(compare));
+    return await compareStates(tools, image, await stateNow(target), tables);
   } finally {
     done();
     await image.close();
@@ -315,7 +308,11 @@ async function withoutRefusedBy(
       counts.conflict += 1;
       if (conflicts.length < CONFLICTS_LISTED) conflicts.push(refusedRow(shape, change, kind));
     }
-    left = await copyWithout(tools, left, new Set(out.keys()));
+    left = await copyWithout(
+      tools,
+      left,
+      [...out.values()].map((o) => o.change),
+    );
   }
   throw notTaken(left, target, [`rows are still refused after ${ROUNDS} rounds`]);
 }
@@ -323,15 +320,16 @@ async function withoutRefusedBy(
 async function copyWithout(
   tools: Toolbox,
   changes: WorkingChanges,
-  out: ReadonlySet<string>,
+  out: readonly Change[],
 ): Promise<WorkingChanges> {
   const writer = await tools.workingChanges();
   try {
     for (const shape of changes.tables) {
+      if (changes.stored !== undefined && writer.addStored?.(shape, changes.stored) === true) continue;
       writer.table(shape);
-      for (const c of changes.changes(shape.name))
-        if (!out.has(`${shape.name} ${keyText(c.key)}`)) writer.add(c);
+      for (const c of changes.changes(shape.name)) writer.add(c);
     }
+    for (const { table, key } of out) writer.drop(table, key);
     return writer.finish();
   } catch (e) {
     writer.abort();

@@ -11,7 +11,7 @@ import type { Row } from "../changeset/value.js";
 import type { LedgerStore } from "../ledger/entry.js";
 import type { SnapshotManifest } from "../snapshot/snapshot.js";
 import type { Target } from "../target/target.js";
-import { compareStates } from "./merging/compare-states.js";
+import { compareStates, stateNow } from "./merging/compare-states.js";
 import { type Examined, withTarget } from "./judging/examine.js";
 import { findSnapshot, openImage, type SnapshotRecord, snapshotRecords } from "./merging/image.js";
 import { summaryOf } from "./judging/judge-plan.js";
@@ -368,19 +368,22 @@ export async function diffSnapshots(
   try {
     if (to === null) {
       return await withTarget(tools, a.record.target, async ({ target }) => {
-        const now = {
-          name: target.name,
-          tables: (await target.schema()).tables,
-          rows: target.scan,
-          reader: target,
-        };
+        const now = await stateNow(target);
         return { from: a.record, to: null, changed: await summaryBetween(tools, before, now, tables) };
       });
     }
     const b = await verifySnapshot(tools, to);
     const after = await openImage(tools, b.record, b.manifest.level);
     try {
-      const other = { name: b.record.id, tables: after.tables, rows: after.rows, reader: null };
+      const { tables: shapes, rows, changesSince } = after;
+      const other = {
+        name: b.record.id,
+        tables: shapes,
+        rows,
+        reader: null,
+        changesSince,
+        atOneMoment: null,
+      };
       return { from: a.record, to: b.record, changed: await summaryBetween(tools, before, other, tables) };
     } finally {
       await after.close();

@@ -3,6 +3,7 @@
  * import neither adapters nor machine nor storage. Nothing here is a singleton.
  */
 import type { PlanStatement } from "../approval/plan-statement.js";
+import type { CiProvider } from "../approval/ci-identity.js";
 import type { CiMapping } from "../approval/requesters.js";
 import type { Person } from "../approval/requirement.js";
 import type { TrustBundle } from "../approval/bundle.js";
@@ -81,6 +82,8 @@ export interface QueryAnswer {
 export interface ChangesWriter extends ChangeSink {
   /** Adds the inverse of all changes of a file whose rows are all plain; false where one is not, and nothing is added. */
   readonly addInverse?: (of: ChangeSource) => boolean;
+  /** Takes a change out again; one that is not there is left out already. */
+  readonly drop: (table: string, key: RowKey) => void;
   readonly finish: () => WorkingChanges;
   readonly abort: () => void;
 }
@@ -210,6 +213,12 @@ export interface CiFacts {
   readonly missing: readonly string[];
 }
 
+/** What a CI gives; `outside` where this is none. */
+export type CiTokenAnswer =
+  | { readonly kind: "outside" }
+  | { readonly kind: "none"; readonly ci: string; readonly why: string }
+  | { readonly kind: "token"; readonly ci: CiProvider; readonly token: Uint8Array };
+
 /** Lines about what is going on, for stderr. */
 export interface Progress {
   /** Something of unknown length begins; the returned function ends it. */
@@ -259,6 +268,11 @@ export interface Toolbox {
    * Claims, which only ever widen the requesters.
    */
   readonly ciFacts: (since: string | null, path: string | null) => Promise<CiFacts | null>;
+  /**
+   * A token of this machine's CI for one audience. A bearer's proof: it goes into the plan that it proves and nowhere else.
+   * Never throws.
+   */
+  readonly ciToken: (audience: string) => Promise<CiTokenAnswer>;
   /** The ledger of the store; created on first use only by operations that may. */
   readonly ledger: () => Promise<LedgerStore>;
   readonly plans: PlanShelf;

@@ -308,6 +308,16 @@ export const EXPLANATIONS: Readonly<Record<ErrorCode, Explanation>> = {
     means: "The key would not sign: wrong passphrase, no touch, or the agent refused.",
     todo: "Try again; holdpoint key check says what the key is.",
   },
+  ERR_CI_TOKEN: {
+    means:
+      "The pipeline's identity token is not one that the trust bundle lets do this: another issuer, repository, workflow or ref, for another plan, out of its time, or signed by a key that is not pinned.",
+    todo: "Run it from the pipeline that groups.yaml names. Where the CI has new keys, put its key set in place and have the trust bundle accepted (holdpoint trust propose).",
+  },
+  ERR_CI_TOKEN_MISSING: {
+    means:
+      "The trust bundle knows pipelines by their identity token, this runs in CI, and there is no token. Variables of the CI are never taken in its place.",
+    todo: "Let the job have a token (GitHub: permissions: id-token: write; GitLab: id_tokens:; Buildkite: buildkite-agent on the path).",
+  },
   ERR_ENV_CONTRADICTED: {
     means:
       "The target's own signals contradict each other or the configuration: a copy, or another place under this name. Nothing is planned or applied there.",

@@ -95,6 +95,8 @@ export interface ChangesWriter extends ChangeSink {
    * something was added before, and nothing is added. Law: the same changes as adding `invertSource(of)` one by one.
    */
   readonly addInverse?: (of: ChangeSource) => boolean;
+  /** Takes a change out again; one that is not there is left out already. */
+  readonly drop: (table: string, key: RowKey) => void;
   readonly finish: () => ChangesFile;
   /** Leaves nothing behind. May be called after `finish` failed. */
   readonly abort: () => void;
@@ -193,6 +195,13 @@ class Writer implements ChangesWriter {
 
   addStored = (shape: TableShape, from: StoredChanges): boolean => this.#copy([shape], from, false);
 
+  drop = (name: string, key: RowKey): void => {
+    const table = this.#tables.get(name);
+    if (table === undefined) return;
+    const sql = `DELETE FROM ${quoteName(table.layout.sqlName)} WHERE key = ?`;
+    this.#guarded(() => (table.rows -= this.#db.prepare(sql).run(keyBytes(key)).changes));
+  };
+
   /** Copies tables of another file, or none of them. */
   #copy(shapes: readonly TableShape[], from: StoredChanges, inverse: boolean): boolean {
     return this.#guarded(() => {
@@ -275,6 +284,7 @@ class Reader implements ChangesFile {
   readonly #options: ChangesOptions;
   readonly #layouts: ReadonlyMap<string, TableLayout>;
   readonly #reading = new Set<IterableIterator<unknown>>();
+  readonly #byKey = new Map<string, Statement>();
   #packed: PackedChanges | null = null;
 
   constructor(db: Database, path: string, options: ChangesOptions, layouts: readonly TableLayout[]) {
@@ -299,7 +309,10 @@ class Reader implements ChangesFile {
   at = (table: string, key: Uint8Array): Change | undefined => {
     const layout = this.#layouts.get(table);
     if (layout === undefined) return undefined;
-    const row = this.#prepare(selectSql(layout, "WHERE key = ?")).get(key);
+    // Waves of rows that hang together ask for each of them.
+    const statement = this.#byKey.get(table) ?? this.#prepare(selectSql(layout, "WHERE key = ?"));
+    this.#byKey.set(table, statement);
+    const row = statement.get(key);
     return row === undefined ? undefined : this.#changeOf(layout, row);
   };
 

@@ -58,13 +58,27 @@ export type RunnableJob =
   | {
       /** Runs in a child, on a private copy whose address `run` receives; resolves when the child is done. */
       readonly kind: "program";
-      readonly run: (copy: { readonly url: string; readonly path: string }) => Promise<void>;
+      readonly run: (copy: ProgramCopy) => Promise<void>;
       /**
        * The same without a copy: each statement of the program is asked of `answer`; resolves when the program is done.
        * Absent for a program that opens its database itself.
        */
       readonly converse?: (answer: AnswerJob) => Promise<void>;
     };
+
+/** The private copy that a program works on. */
+export interface ProgramCopy {
+  readonly url: string;
+  readonly path: string;
+  /** What the program prints was seen when it ran before. */
+  readonly quiet?: boolean;
+}
+
+/**
+ * Whether a program runs a second time, so that values which differ from run to run are found: what it does outside of its
+ * copy happens then twice. `if-quick`: where the first run was.
+ */
+export type Again = "always" | "if-quick" | "never";
 
 /** One statement of a job with its values. */
 export interface SqlStatement {
@@ -108,6 +122,8 @@ export interface Volatile {
 export interface RehearsalKind {
   /** The statements are to run again at apply, so values that differ from run to run must be known. */
   readonly script: boolean;
+  /** Of a program; absent: it runs once, and nothing is said of it. */
+  readonly again?: Again;
 }
 
 /** What a rehearsal found. The rows went into the sink. */
@@ -179,6 +195,8 @@ export interface ScriptOutcome {
 /** A batch in which statements run: the connection means by its settings what the job's rehearsal meant. */
 export interface BatchKind {
   readonly script: boolean;
+  /** Of a program; absent: it runs once, and nothing is said of it. */
+  readonly again?: Again;
 }
 
 /**
@@ -305,6 +323,16 @@ export interface Target {
   readonly atOneMoment?: <T>(work: () => Promise<T>) => Promise<T>;
   /** A private copy of the whole target, as of one moment, in a fresh folder; its path. Only where a target is a file. */
   readonly copyTo?: (folder: string) => Promise<string>;
+  /**
+   * Tells `sink` what changed in these tables since the private copy at `path` was the target, both read as of one
+   * moment, and returns how many rows the copy has of each. The shapes are the same on both sides. Null where the two
+   * have to be read row by row, as where it is absent.
+   */
+  readonly changesSince?: (
+    path: string,
+    tables: readonly TableShape[],
+    sink: ChangeSink,
+  ) => Promise<ReadonlyMap<string, number> | null>;
   /**
    * A session for notes alone, also while a run has the target; absent where {@link Target.openWriter} never waits
    * for a run.

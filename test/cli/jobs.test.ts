@@ -76,7 +76,16 @@ beforeAll(() => {
     "past.sh",
     '#!/bin/sh\nsqlite3 "$2" "UPDATE orders SET note = \'past\' WHERE id = 9"\nsqlite3 "$1" "UPDATE orders SET note = \'past\' WHERE id = 9"\n',
   );
-  for (const file of ["cleanup.sh", "greedy.sh", "look.sh", "swap.sh", "past.sh"])
+  project.write(
+    "stamp.sh",
+    '#!/bin/sh\nsqlite3 "$1" "UPDATE orders SET note = \'n\' || random() WHERE id <= 3"\n',
+  );
+  project.write(
+    "jobs/stamp.js",
+    "export default ({ db }) => { db.run('UPDATE orders SET note = :n WHERE id <= 3', { n: String(Math.random()) }); };",
+  );
+  project.write("jobs/plain.sql", "UPDATE orders SET note = 'x' WHERE id = 1");
+  for (const file of ["stamp.sh", "cleanup.sh", "greedy.sh", "look.sh", "swap.sh", "past.sh"])
     chmodSync(project.path(file), 0o755);
   project.write(
     "jobs/typed.sql",
@@ -145,6 +154,32 @@ describe("command lines", () => {
     expect(plan(["sweep", "--set", "days=7"])).toMatchObject({
       exit: { code: 2 },
       error: { code: "ERR_JOB_PARAMETER" },
+    });
+  });
+
+  test("one that differs from run to run is told when it is run twice", () => {
+    const once = plan(["--", "./stamp.sh", "{database}"]);
+    expect(once.result).toMatchObject({
+      volatile: [],
+      notices: ["run once: values that differ from run to run were not looked for"],
+    });
+    const twice = plan(["--twice", "--", "./stamp.sh", "{database}"]);
+    expect(twice.result).toMatchObject({
+      volatile: [{ table: "orders", column: "note", rows: 3 }],
+      notices: [],
+    });
+    expect(plan(["jobs/stamp.js"]).result["volatile"]).toEqual(twice.result["volatile"]);
+    expect(plan(["jobs/stamp.js", "--once"]).result).toMatchObject({ notices: once.result["notices"] });
+  });
+
+  test.each([
+    ["both flags", ["jobs/stamp.js", "--twice", "--once"]],
+    ["a flag for SQL", ["jobs/plain.sql", "--twice"]],
+  ])("refuses %s", (_, args) => {
+    expect(plan(args)).toMatchObject({
+      exit: { code: 2 },
+      error: { code: "ERR_USAGE" },
+      target_changed: "no",
     });
   });
 

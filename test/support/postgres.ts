@@ -5,7 +5,16 @@
  */
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync } from "node:fs";
+import {
+  chownSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { arch, platform, tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import pg from "pg";
@@ -105,6 +114,50 @@ export async function startServer(
     stop: async () => {
       await ended(child, "immediate");
       rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** A server and another one that follows it. */
+export interface TestPair {
+  readonly primary: TestServer;
+  readonly standby: TestServer;
+  readonly stop: () => Promise<void>;
+}
+
+/** Starts a server with a standby, which is begun from a copy of the data that neither has opened yet. */
+export async function startPair(kind: ServerKind | undefined = findServers()[0]): Promise<TestPair> {
+  if (kind === undefined) throw new Error(whyNoServer() ?? "no server");
+  const folders = ["primary", "standby"].map((name) =>
+    realpathSync(mkdtempSync(join(tmpdir(), `hp-pg-${name}-`))),
+  );
+  const [first = "", second = ""] = folders;
+  const owner = initialise(kind, first);
+  ownerOf(second);
+  const copied = spawnSync("cp", ["-a", join(first, "data"), join(second, "data")], { encoding: "utf8" });
+  if (copied.status !== 0) throw new Error(copied.stderr);
+  writeFileSync(join(second, "data", "standby.signal"), "");
+  if (owner.ids !== undefined) chownSync(join(second, "data", "standby.signal"), ...owner.ids);
+  const follows = { primary_conninfo: `host=${first} user=${SUPERUSER}`, wal_receiver_status_interval: "1" };
+  const children: ChildProcess[] = [];
+  const begin = async (folder: string, settings: Readonly<Record<string, string>>): Promise<TestServer> => {
+    const child = launch(owner, kind, folder, flagsFor(folder, settings));
+    children.push(child);
+    await untilReady(urlIn(folder)("postgres"));
+    return {
+      ...(await serverIn(folder)),
+      restart: () => Promise.reject(new Error("a server of a pair is not restarted")),
+      stop: () => Promise.reject(new Error("stop the pair")),
+    };
+  };
+  const primary = await begin(first, {});
+  const standby = await begin(second, follows);
+  return {
+    primary,
+    standby,
+    stop: async () => {
+      for (const child of children.reverse()) await ended(child, "immediate");
+      for (const folder of folders) rmSync(folder, { recursive: true, force: true });
     },
   };
 }

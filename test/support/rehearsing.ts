@@ -5,6 +5,7 @@ import type { Value } from "../../src/changeset/value.js";
 import type {
   BatchOutcome,
   Rehearsal,
+  RehearsalKind,
   RunnableJob,
   SequenceMove,
   Target,
@@ -33,14 +34,14 @@ export interface Rehearsed {
 }
 
 /** Rehearses and collects; the ChangeSet's own checks refuse what is malformed. */
-export async function rehearseAll(target: Target, job: RunnableJob): Promise<Rehearsed> {
+export async function rehearseAll(target: Target, job: RunnableJob, how?: RehearsalKind): Promise<Rehearsed> {
   const shapes: TableShape[] = [];
   const changes: Change[] = [];
   const sink: ChangeSink = {
     table: (shape) => void shapes.push(shape),
     add: (change) => void changes.push(change),
   };
-  const rehearsal = await target.rehearse(job, sink);
+  const rehearsal = await target.rehearse(job, sink, how);
   return { rehearsal, effect: changeSet(shapes, changes) };
 }
 

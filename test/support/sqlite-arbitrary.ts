@@ -85,6 +85,18 @@ const TABLES: readonly Feature[] = [
       "CREATE TABLE late (id INTEGER PRIMARY KEY, a INTEGER REFERENCES plain (id) DEFERRABLE INITIALLY DEFERRED, b TEXT)",
     ],
   },
+  {
+    table: "coded",
+    columns: ["id", "a", "b"],
+    sql: ["CREATE TABLE coded (id INTEGER PRIMARY KEY, a TEXT COLLATE NOCASE UNIQUE, b NUMERIC UNIQUE)"],
+  },
+  {
+    table: "coding",
+    columns: ["id", "a", "b"],
+    sql: [
+      "CREATE TABLE coding (id INTEGER PRIMARY KEY, a REFERENCES coded (a) ON DELETE CASCADE, b TEXT REFERENCES coded (b))",
+    ],
+  },
 ];
 
 const TRIGGERS: readonly string[] = [

@@ -40,6 +40,7 @@ jobs:
   sweep:
     command: [./sweep.sh, --older, 90d]
     timeout: 5m
+    twice: true
   level:
     module: jobs/level.ts
 policies: rules/
@@ -127,6 +128,7 @@ describe("a configuration", () => {
       source: { kind: "command", argv: ["./sweep.sh", "--older", "90d"], folder: "/srv/app" },
       params: {},
       timeoutSeconds: 300,
+      twice: true,
     });
     expect(config.jobs["level"]?.source).toEqual({
       kind: "module",
@@ -282,6 +284,11 @@ describe("refused, with its place", () => {
       "a timeout of an SQL job",
       job("    sql: a.sql\n    timeout: 5m\n"),
       "7:14 jobs.j.timeout is for a module or a command",
+    ],
+    [
+      "two runs of an SQL job",
+      job("    sql: a.sql\n    twice: true\n"),
+      "7:12 jobs.j.twice is for a module or a command",
     ],
     [
       "a range backwards",

@@ -215,11 +215,11 @@ onPostgres("others at work", "first", (ofRun) => {
       },
     ])[] = [
       [
-        "a delete that was open at step 1 commits before step 2",
+        "R1 a delete that was open at step 1 commits before step 2",
         { before: ["BEGIN", "DELETE FROM item WHERE id = 40"], afterCandidates: ["COMMIT"], afterSeen: [] },
       ],
       [
-        "a delete that was open at step 1 commits before step 3",
+        "R2 a delete that was open at step 1 commits before step 3",
         { before: ["BEGIN", "DELETE FROM item WHERE id = 40"], afterCandidates: [], afterSeen: ["COMMIT"] },
       ],
       [
@@ -263,7 +263,7 @@ onPostgres("others at work", "first", (ofRun) => {
         },
       ],
       [
-        "rows are deleted that nobody had touched",
+        "R3 rows are deleted that nobody had touched",
         {
           before: [],
           afterCandidates: ["BEGIN", "DELETE FROM item WHERE id = 41", "COMMIT"],

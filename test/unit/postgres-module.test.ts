@@ -6,7 +6,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
 import { resolveJob } from "../../src/jobs/job.js";
-import type { Target } from "../../src/target/target.js";
+import type { Again, RunnableJob, Target } from "../../src/target/target.js";
 import { onPostgres } from "../support/on-postgres.js";
 import { dumpPostgres, openPostgresTarget } from "../support/postgres-target.js";
 import { refusal } from "../support/refusal.js";
@@ -56,6 +56,24 @@ onPostgres("a module", "first", (server) => {
     if (found === undefined) throw new Error("nothing was rehearsed");
     return { ...found, printed };
   }
+  test("runs once, and says so where two runs were asked for", async () => {
+    const program: RunnableJob = {
+      kind: "program",
+      run: async () => undefined,
+      converse: async (answer) => {
+        await answer({ sql: "SELECT 1", values: {} });
+      },
+    };
+    const toldOnce = async (again: Again): Promise<readonly string[]> =>
+      (await rehearseAll(target, program, { script: false, again })).rehearsal.notices.filter((n) =>
+        n.startsWith("run once"),
+      );
+    expect(await toldOnce("if-quick")).toEqual([]);
+    expect(await toldOnce("always")).toEqual([
+      "run once, as every module on PostgreSQL: values that differ from run to run were not looked for",
+    ]);
+  });
+
   const job = (body: string): string => `export default async ({ db, params, log }) => { ${body} };`;
 
   test("reads and writes exactly, and its effect is captured like that of any job", async () => {

@@ -262,6 +262,119 @@ onPostgres("writing to PostgreSQL", "first", () => {
       expect(problems).toMatchObject([{ kind: "foreign-key", table: "leaf", change: { key: [8n] } }]);
     });
 
+    test.each([
+      ["a unique value", "UNIQUE (code) DEFERRABLE INITIALLY DEFERRED", "(code text"],
+      [
+        "two NULLs",
+        "UNIQUE NULLS NOT DISTINCT (pad, code) DEFERRABLE INITIALLY DEFERRED",
+        "(pad text, code text",
+      ],
+      [
+        "an exclusion",
+        "EXCLUDE USING gist (span WITH &&) DEFERRABLE INITIALLY DEFERRED",
+        "(span int4range, code text",
+      ],
+    ])(
+      "what waits for the commit names the rows that stand in another's way: %s",
+      async (_, constraint, columns) => {
+        await server.exec(
+          url,
+          `CREATE TABLE late ${columns}, id integer PRIMARY KEY, ${constraint})`,
+          `INSERT INTO late (code, id${columns.includes("span") ? ", span" : ""})
+         SELECT 'c' || i, i${columns.includes("span") ? ", int4range(i * 10, i * 10 + 5)" : ""} FROM generate_series(1, 9) i`,
+        );
+        const job = columns.includes("span")
+          ? "INSERT INTO late (id, span) SELECT i, int4range(i * 10, i * 10 + 5) FROM generate_series(20, 30) i"
+          : "INSERT INTO late (id, code) SELECT i, 'c' || i FROM generate_series(20, 30) i";
+        const effect = await effectOf(target, job);
+        await server.exec(
+          url,
+          columns.includes("span")
+            ? "INSERT INTO late (id, span) VALUES (99, '[271,272)')"
+            : "INSERT INTO late (id, code) VALUES (99, 'c27')",
+        );
+        const { problems } = await applyAll(target, effect);
+        expect(problems).toMatchObject([{ kind: "constraint", change: { key: [27n] } }]);
+      },
+    );
+
+    test("what waits and compares an expression says that it may be another row", async () => {
+      await server.exec(
+        url,
+        "CREATE TABLE late (id integer PRIMARY KEY, code text, EXCLUDE USING btree (lower(code) WITH =) DEFERRABLE INITIALLY DEFERRED)",
+      );
+      const effect = await effectOf(
+        target,
+        "INSERT INTO late SELECT i, 'c' || i FROM generate_series(1, 3) i",
+      );
+      await server.exec(url, "INSERT INTO late VALUES (99, 'C2')");
+      const { problems } = await applyAll(target, effect);
+      expect(problems).toMatchObject([
+        { kind: "constraint", message: expect.stringContaining("this row or another of late") as unknown },
+      ]);
+    });
+
+    test.each([
+      ["numeric", "1.0", "1.00"],
+      ["interval", "1 day", "24:00:00"],
+      ["double precision", "0", "-0"],
+      ["jsonb", "1.0", "1.00"],
+      ["json", "{}", "{ }"],
+      ["character(4)", "a", "b"],
+      ["text", "a", "a "],
+      ["bigint", "9007199254740993", "9007199254740992"],
+      ["boolean", "true", "false"],
+    ])("a cell that differs by a byte only is another: %s", async (type, planned, since) => {
+      await server.exec(
+        url,
+        `CREATE TABLE exact (id integer PRIMARY KEY, v ${type}, w integer)`,
+        `INSERT INTO exact VALUES (1, '${planned}', 1), (2, NULL, 1), (3, '${planned}', 1)`,
+      );
+      const updated = await effectOf(target, "UPDATE exact SET v = NULL, w = 2 WHERE id <> 2");
+      const deleted = await effectOf(target, "DELETE FROM exact");
+      await server.exec(url, `UPDATE exact SET v = '${since}' WHERE id = 3`);
+      const expected = [{ kind: "drift", change: { key: [3n] } }];
+      for (const effect of [updated, deleted])
+        expect((await applyAll(target, effect)).problems).toMatchObject(expected);
+      await server.exec(url, `UPDATE exact SET v = '${planned}' WHERE id = 3`);
+      expect(await applyAll(target, updated)).toMatchObject({ written: 2, problems: [], wrong: [] });
+      const session = await target.openWriter();
+      try {
+        await session.begin();
+        expect(await session.verify(sourceOf(updated))).toEqual([]);
+        await session.commit();
+        await server.exec(url, `UPDATE exact SET v = '${since}' WHERE id = 3`);
+        await session.begin();
+        expect(await session.verify(sourceOf(updated))).toMatchObject(expected);
+        expect(await session.verify(sourceOf(deleted))).toHaveLength(3);
+        await session.rollback();
+      } finally {
+        await session.close();
+      }
+    });
+
+    test("rows are locked in the order of their keys", async () => {
+      const effect = await effectOf(target, "UPDATE plain SET note = 'x'");
+      const [other, third] = [await connect(url), await connect(url)];
+      const patient = await open(url, { lockTimeoutMs: 20_000 });
+      try {
+        await other.rows("BEGIN");
+        await other.rows("SELECT 1 FROM plain WHERE id = 1200 FOR UPDATE");
+        const applying = applyAll(patient, effect);
+        const waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+        while ((await third.rows(waits))[0]?.[0] === "0") await third.rows("SELECT pg_sleep(0.01)");
+        const free = await third.rows(
+          "SELECT min(id) FROM (SELECT id FROM plain FOR UPDATE SKIP LOCKED) AS p",
+        );
+        expect(free).toEqual([["1201"]]);
+        await other.rows("ROLLBACK");
+        expect(await applying).toMatchObject({ written: 2000, problems: [], wrong: [] });
+      } finally {
+        await other.close();
+        await third.close();
+      }
+    });
+
     test("an identity column that the engine alone may update is refused by name", async () => {
       await server.exec(url, "INSERT INTO auto (k) VALUES (1)");
       const effect = await effectOf(target, "UPDATE auto SET id = DEFAULT");

@@ -50,6 +50,27 @@ async function stored(folder: string, cs: ChangeSet, options = kept): Promise<Ch
 }
 
 describe("the working form of a ChangeSet", () => {
+  test("law: a change that was dropped again was never there", () =>
+    inFolder((folder) =>
+      fc.assert(
+        fc.asyncProperty(changeSetArbitrary, fc.infiniteStream(fc.boolean()), async (cs, coin) => {
+          const dropped = new Set(cs.changes.filter(() => coin.next().value === true));
+          const writer = await createChanges(join(folder, "dropping.db"), passing);
+          for (const shape of cs.tables) writer.table(shape);
+          for (const change of cs.changes) writer.add(change);
+          for (const { table, key } of [...dropped, ...dropped]) writer.drop(table, key);
+          const left = writer.finish();
+          const expected = changeSet(
+            cs.tables,
+            cs.changes.filter((c) => !dropped.has(c)),
+          );
+          expect(digestOfSource(left)).toEqual(digestOfSource(sourceOf(expected)));
+          left.close();
+        }),
+        { numRuns: 40 },
+      ),
+    ));
+
   test("law: reads back as it was written, whatever the order it came in, also after opening it again", () =>
     inFolder((folder) =>
       fc.assert(

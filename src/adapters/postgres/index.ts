@@ -23,6 +23,7 @@ import type {
 } from "../../target/target.js";
 import type { VitalColumn, Vitals } from "../../target/vitals.js";
 import { parseAddress } from "./address.js";
+import { Beside, largestOf } from "./beside.js";
 import {
   asTargetError,
   loadDriver,
@@ -104,6 +105,10 @@ export async function openPostgres(options: PostgresOptions): Promise<Target> {
   }
 }
 
+/** Where somebody asked for two runs. */
+const RUN_ONCE =
+  "run once, as every module on PostgreSQL: values that differ from run to run were not looked for";
+
 class PostgresTarget implements Target {
   readonly adapter = "postgres";
   readonly name: string;
@@ -112,6 +117,7 @@ class PostgresTarget implements Target {
   readonly #connecting: Connecting;
   readonly #reader: Session;
   readonly #settings: Readonly<Record<string, string>>;
+  readonly #beside: Beside;
   /** The exported snapshot of {@link PostgresTarget.atOneMoment}. */
   #moment: string | null = null;
   #closed = false;
@@ -129,6 +135,7 @@ class PostgresTarget implements Target {
     this.#connecting = connecting;
     this.#reader = reader;
     this.#settings = settings;
+    this.#beside = new Beside(connecting);
   }
 
   identify = async (): Promise<Identification> =>
@@ -145,7 +152,11 @@ class PostgresTarget implements Target {
       limits: { ...CAREFUL, ...this.#options.limits },
     };
     const isScript = job.kind === "sql" && (how?.script === true || (await changesSchema(job.statements)));
-    return isScript ? rehearseScript(setting, job.statements, sink) : rehearse(setting, job, sink);
+    if (isScript) return rehearseScript(setting, job.statements, sink);
+    const rehearsal = await rehearse(setting, job, sink);
+    return how?.again !== "always" || job.kind === "sql"
+      ? rehearsal
+      : { ...rehearsal, notices: [...rehearsal.notices, RUN_ONCE] };
   };
 
   undoSchema = async (changes: readonly SchemaChange[]): Promise<SchemaUndo> =>
@@ -209,6 +220,11 @@ class PostgresTarget implements Target {
         throw unsupported(`there is no table ${table}`, `on ${this.#connecting.address.shown}`);
       return await countByValue(this.#reader, info, column, values);
     });
+  largestOf = async (shape: TableShape, column: number): Promise<Value> =>
+    this.#reading(() => largestOf(this.#reader, shape, column));
+  lagSeconds = async (): Promise<number | null> => this.#reading(() => this.#beside.lagSeconds());
+  ask = async (sql: string, maxMs: number): Promise<Value> =>
+    this.#reading(() => this.#beside.ask(sql, maxMs));
   vitals = async (newest: readonly VitalColumn[]): Promise<Vitals> =>
     this.#reading(() => vitals(this.#reader, newest));
   spentFor = async (planDigest: Digest): Promise<SpentMark | null> =>
@@ -245,6 +261,7 @@ class PostgresTarget implements Target {
   close = async (): Promise<void> => {
     if (this.#closed) return;
     this.#closed = true;
+    await this.#beside.close();
     await this.#reader.close();
   };
 

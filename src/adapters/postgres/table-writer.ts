@@ -2,8 +2,8 @@
  * Writing changes in bulk: many rows in one statement, each looked at before it is written and locked in the order of the
  * keys, so that two runs cannot block each other.
  *
- * First everything is tried as it comes: deletes with children first, updates, inserts with parents first. Where a
- * constraint objects, all is taken back and written carefully: row sets that fail are halved, rows that fail wait for
+ * First everything is tried as it comes: deletes with children first, updates, inserts with parents first; rows that are
+ * to the byte as they were before are written where they are found (`in-engine.ts`), the others are read. Where a constraint objects, all is taken back and written carefully: row sets that fail are halved, rows that fail wait for
  * the others and are tried again, and updates that still stand in one another's way (swapped unique values) are deleted
  * and inserted in one statement. What fails then is really in conflict.
  */
@@ -22,9 +22,10 @@ import { sortedTables } from "../../changeset/source.js";
 import { sameRow, sameValue, type Row } from "../../changeset/value.js";
 import type { BatchOutcome, WriteProblem } from "../../target/target.js";
 import { isConstraint, type Session, unsupported } from "./driver.js";
+import { deleteAsBefore, inKeyOrder, updateAsBefore } from "./in-engine.js";
 import { quote, shownName } from "./names.js";
 import { batches, comparableColumns, equalRows, keyMatch, rowsByKey, unnested } from "./read.js";
-import { tableFor, type Catalogue, type ColumnInfo, type TableInfo } from "./schema.js";
+import { tableFor, type Catalogue, type TableInfo } from "./schema.js";
 import { columnOf, type Cell } from "./values.js";
 
 /** Rows in one statement; data-notes 3.8 measured no gain beyond. */
@@ -58,7 +59,7 @@ export async function writeChanges(
   await session.run("SAVEPOINT holdpoint_write");
   try {
     const writer = new ChangesWriter(session, catalogue, source, false);
-    const outcome = await writer.write();
+    const outcome = await inKeyOrder(session, () => writer.write());
     await session.run("RELEASE SAVEPOINT holdpoint_write");
     return { ...outcome, executed: writer.executed };
   } catch (e) {
@@ -67,34 +68,6 @@ export async function writeChanges(
   await session.run("ROLLBACK TO SAVEPOINT holdpoint_write");
   const outcome = await new ChangesWriter(session, catalogue, source, true).write();
   return { ...outcome, executed: null };
-}
-
-/** Makes constraints that wait for the COMMIT speak now, while there is somebody to tell which row it is. */
-export async function checkDeferred(
-  session: Session,
-  source: ChangeSource,
-): Promise<readonly WriteProblem[]> {
-  await session.run("SAVEPOINT holdpoint_deferred");
-  try {
-    await session.run("SET CONSTRAINTS ALL IMMEDIATE");
-    await session.run("RELEASE SAVEPOINT holdpoint_deferred");
-    return [];
-  } catch (e) {
-    if (!isConstraint(e)) throw e;
-    await session.run("ROLLBACK TO SAVEPOINT holdpoint_deferred");
-    const table = tableOf(e) ?? source.tables[0]?.name ?? "";
-    const [change] = [...firstOf(source, table)];
-    if (codeOf(e) === "23503" || change === undefined)
-      return [{ kind: "foreign-key", table, message: messageOf(e) }];
-    return [{ kind: "constraint", change, message: messageOf(e) }];
-  }
-}
-
-function* firstOf(source: ChangeSource, table: string): Generator<Change, undefined> {
-  for (const change of source.changes(table)) {
-    yield change;
-    return;
-  }
 }
 
 class ChangesWriter {
@@ -131,14 +104,50 @@ class ChangesWriter {
       if (this.#problems.length >= MOST_PROBLEMS) return;
       if (shape.keyKind === "none" && op === "delete") await this.#deleteCounted(table, shape, batch);
       else {
-        const due = shape.keyKind === "none" ? batch.map(undue) : await this.#look(table, shape, batch);
+        const left = await this.#writeAsBefore(table, shape, batch);
+        const due = shape.keyKind === "none" ? left.map(undue) : await this.#look(table, shape, left);
         for (const group of grouped(op, due)) await this.#writeChunk({ table, shape, op, due: group });
       }
     }
   }
 
+  /** Writes in one statement each what is to the byte as it was before; what is left has to be looked at. */
+  async #writeAsBefore(
+    table: TableInfo,
+    shape: TableShape,
+    batch: readonly Change[],
+  ): Promise<readonly Change[]> {
+    if (this.#isCareful || shape.keyKind === "none" || batch[0]?.op === "insert") return batch;
+    const left: Change[] = [];
+    for (const group of grouped(batch[0]?.op ?? "insert", batch.map(undue))) {
+      const changes = group.map((d) => d.change);
+      const written = await this.#executeAsBefore(table, shape, changes);
+      this.executed += written.length;
+      this.#written += written.length;
+      if (written.length === changes.length) continue;
+      const done = new Set(written);
+      left.push(...changes.filter((_, i) => !done.has(i)));
+    }
+    return left;
+  }
+
+  async #executeAsBefore(
+    table: TableInfo,
+    shape: TableShape,
+    changes: readonly Change[],
+  ): Promise<readonly number[]> {
+    const deletes = changes.flatMap((c) => (c.op === "delete" ? [c] : []));
+    if (deletes.length > 0) return await deleteAsBefore(this.#session, table, shape, deletes);
+    const updates = changes.flatMap((c) => (c.op === "update" ? [c] : []));
+    const changed = changedColumns(table, updates[0]);
+    refuseIdentity(table, changed);
+    if (changed.length === 0) return [];
+    return await updateAsBefore(this.#session, table, shape, updates, changed);
+  }
+
   /** Locks the rows and tells which are to be written; the others are done, or have moved. */
   async #look(table: TableInfo, shape: TableShape, batch: readonly Change[]): Promise<readonly Due[]> {
+    if (batch.length === 0) return [];
     const locking = batch[0]?.op === "insert" ? "" : "FOR UPDATE OF t";
     const keys = batch.map((c) => c.key);
     const rows = await rowsByKey(this.#session, table, shape, keys, locking);
@@ -264,8 +273,7 @@ class ChangesWriter {
   async #update({ table, shape, due }: Chunk): Promise<void> {
     const updates = due.flatMap((d) => (d.change.op === "update" ? [d.change] : []));
     const changed = changedColumns(table, updates[0]);
-    const identity = changed.find((i) => table.columns[i]?.identity === "always");
-    if (identity !== undefined) throw identityRefused(table, table.columns[identity]);
+    refuseIdentity(table, changed);
     if (changed.length === 0) return;
     const keys = shape.key.flatMap((i) => table.columns.slice(i, i + 1));
     const cells = changed.flatMap((i) => table.columns.slice(i, i + 1));
@@ -490,9 +498,11 @@ function tableOf(failure: unknown): string | null {
   return schema === null || table === null ? null : shownName(schema, table);
 }
 
-function identityRefused(table: TableInfo, column: ColumnInfo | undefined): Error {
-  return unsupported(
-    `${table.name}.${column?.name ?? ""} is GENERATED ALWAYS AS IDENTITY and would have to be updated`,
+function refuseIdentity(table: TableInfo, changed: readonly number[]): void {
+  const column = changed.flatMap((i) => table.columns.slice(i, i + 1)).find((c) => c.identity === "always");
+  if (column === undefined) return;
+  throw unsupported(
+    `${table.name}.${column.name} is GENERATED ALWAYS AS IDENTITY and would have to be updated`,
     "the engine takes no value for it in an UPDATE",
   );
 }

@@ -3,7 +3,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { Digest } from "../../base/digest.js";
 import { HoldpointError, messageOf, RefusedError, TargetError } from "../../base/errors.js";
 import type { Random } from "../../base/clock.js";
-import type { ChangeSink, ChangeSource, RowKey, TableShape } from "../../changeset/change.js";
+import type { Change, ChangeSink, ChangeSource, RowKey, TableShape } from "../../changeset/change.js";
 import type { AnchoredHead, BatchMark, Marker, Note, SpentMark } from "../../target/marker.js";
 import type {
   BatchOutcome,
@@ -16,6 +16,7 @@ import type {
   WriteProblem,
   WriteSession,
 } from "../../target/target.js";
+import { checkDeferred } from "./deferred.js";
 import {
   asTargetError,
   isConnectionLoss,
@@ -26,13 +27,21 @@ import {
 } from "./driver.js";
 import { brokenReferences } from "./foreign-keys.js";
 import { isStandby } from "./identify.js";
+import { inKeyOrder, unlikeAfter } from "./in-engine.js";
 import * as marks from "./marker.js";
 import { batches, readRows, rowsByKey } from "./read.js";
-import { jobSettings, readCatalogue, schemaFacts, tableFor, type Catalogue } from "./schema.js";
+import {
+  jobSettings,
+  readCatalogue,
+  schemaFacts,
+  tableFor,
+  type Catalogue,
+  type TableInfo,
+} from "./schema.js";
 import { nextMultixact, runScript } from "./script.js";
 import { cover, coveredBy, moveForward, type Covered } from "./sequences.js";
 import { silence } from "./silence.js";
-import { checkDeferred, isAsAfter, writeChanges } from "./table-writer.js";
+import { isAsAfter, writeChanges } from "./table-writer.js";
 
 /** Advisory locks: the letters `hpnt`, and which. Held by the session for the run, and by each batch's transaction. */
 const LOCK = 0x68_70_6e_74;
@@ -195,24 +204,40 @@ class PostgresWriteSession implements WriteSession {
 
   verify = async (source: ChangeSource): Promise<readonly WriteProblem[]> =>
     this.#guard(async () => {
-      const catalogue = await readCatalogue(this.#session);
-      const problems: WriteProblem[] = [];
-      for (const shape of source.tables) {
-        if (shape.keyKind === "none") continue;
-        const info = tableFor(catalogue, shape);
-        for (const batch of batches(source.changes(shape.name), VERIFIED)) {
-          const keys = batch.map((c) => c.key);
-          const rows = await rowsByKey(this.#session, info, shape, keys, "");
-          batch.forEach((change, i) => {
-            const now = rows[i] ?? null;
-            if (isAsAfter(shape, change, now)) return;
-            problems.push({ kind: "drift", change, now, nowCount: now === null ? 0 : 1 });
-          });
-        }
-      }
+      const problems = await inKeyOrder(this.#session, () => this.#different(source));
       this.#problems += problems.length;
       return problems;
     });
+
+  async #different(source: ChangeSource): Promise<readonly WriteProblem[]> {
+    const catalogue = await readCatalogue(this.#session);
+    const problems: WriteProblem[] = [];
+    for (const shape of source.tables) {
+      if (shape.keyKind === "none") continue;
+      const info = tableFor(catalogue, shape);
+      for (const batch of batches(source.changes(shape.name), VERIFIED)) {
+        const unlike = await unlikeAfter(this.#session, info, shape, batch);
+        problems.push(...(await this.#judged(info, shape, pick(batch, unlike))));
+      }
+    }
+    return problems;
+  }
+
+  /** Rows that the engine did not find as the change leaves them, read and judged one by one. */
+  async #judged(
+    info: TableInfo,
+    shape: TableShape,
+    changes: readonly Change[],
+  ): Promise<readonly WriteProblem[]> {
+    if (changes.length === 0) return [];
+    const keys = changes.map((c) => c.key);
+    const rows = await rowsByKey(this.#session, info, shape, keys, "");
+    return changes.flatMap((change, i) => {
+      const now = rows[i] ?? null;
+      if (isAsAfter(shape, change, now)) return [];
+      return [{ kind: "drift", change, now, nowCount: now === null ? 0 : 1 }];
+    });
+  }
 
   runScript = async (statements: readonly SqlStatement[], sink: ChangeSink): Promise<ScriptOutcome> =>
     this.#guard(() => {
@@ -321,7 +346,7 @@ class PostgresWriteSession implements WriteSession {
 
   /** The server names one table of a reference that waited; which rows they are is looked up. */
   async #deferred(catalogue: Catalogue, source: ChangeSource): Promise<readonly WriteProblem[]> {
-    const found = await checkDeferred(this.#session, source);
+    const found = await checkDeferred(this.#session, catalogue, source);
     if (!found.some((p) => p.kind === "foreign-key")) return found;
     const rows = await brokenReferences(this.#session, catalogue, source);
     return rows.length > 0 ? rows : found;
@@ -423,6 +448,10 @@ class PostgresWriteSession implements WriteSession {
       cause,
     });
   }
+}
+
+function pick<T>(items: readonly T[], places: readonly number[]): readonly T[] {
+  return places.flatMap((at) => items.slice(at, at + 1));
 }
 
 /** A reference that holds for one partition only cannot be checked on the whole table. */

@@ -7,6 +7,7 @@ import { sameShape } from "../../changeset/well-formed.js";
 import { sameRow } from "../../changeset/value.js";
 import { type CaptureFile, type Filed, integerKey, mayDiffer as filedMayDiffer } from "./capture-file.js";
 import { compareTable, type Side } from "./compare.js";
+import type { Connection } from "./driver.js";
 import { fold, quote } from "./names.js";
 import { readerFor, type TableReader } from "./read.js";
 import type { TableInfo } from "./schema.js";
@@ -15,8 +16,13 @@ import { exactly, fromExact } from "./values.js";
 const BEFORE = "holdpoint_before";
 
 /** Attaches the copy as it was to the connection of the copy as it is. Neither may be in a transaction. */
-export function attachBefore(before: Side, after: Side): void {
-  after.connection.run(`ATTACH ? AS ${BEFORE}`, before.connection.path);
+export function attachBefore(before: Connection, after: Connection): void {
+  after.run(`ATTACH ? AS ${BEFORE}`, before.path);
+}
+
+/** Lets go of it again. */
+export function detachBefore(after: Connection): void {
+  after.exec(`DETACH ${BEFORE}`);
 }
 
 /**

@@ -9,7 +9,7 @@ import type { Row } from "../../changeset/value.js";
 import type { Connection } from "./driver.js";
 import { fold } from "./names.js";
 import { readerFor } from "./read.js";
-import type { Catalogue, TableInfo } from "./schema.js";
+import { type Catalogue, type TableInfo, unsupported } from "./schema.js";
 
 /** One state of the database. */
 export interface Side {
@@ -43,6 +43,14 @@ export function sharedShape(name: string, before: Side, after: Side): TableShape
 export function tableNames(before: Catalogue, after: Catalogue): readonly string[] {
   const names = new Map([...before.tables, ...after.tables].map((t) => [fold(t.name), t.name]));
   return [...names.values()].sort(byCodeUnit);
+}
+
+/** Whether rows of that table cannot be held exactly on one of the sides. */
+export function isUnheld(name: string, ...sides: readonly Side[]): boolean {
+  return sides.some((side) => {
+    const info = tableOf(side, name);
+    return info !== null && unsupported(info) !== undefined;
+  });
 }
 
 function* rowsAs(shape: TableShape, name: string, side: Side): Generator<Row, undefined> {

@@ -11,6 +11,7 @@ import type {
   NoteSession,
   ReadRow,
   Rehearsal,
+  RehearsalKind,
   RunnableJob,
   SchemaChange,
   SchemaFacts,
@@ -21,6 +22,7 @@ import type {
   WriteSession,
 } from "../../target/target.js";
 import type { VitalColumn, Vitals } from "../../target/vitals.js";
+import { changesSince } from "./changes-since.js";
 import { copyDatabase } from "./copy.js";
 import { asTargetError, loadDriver, locate, openFile, type Connection, type Driver } from "./driver.js";
 import { identify } from "./identify.js";
@@ -113,7 +115,7 @@ class SqliteTarget implements Target {
   schema = async (): Promise<SchemaFacts> =>
     this.#reading(() => schemaFacts(this.#reader, this.#options.foreignKeys));
 
-  rehearse = async (job: RunnableJob, sink: ChangeSink): Promise<Rehearsal> =>
+  rehearse = async (job: RunnableJob, sink: ChangeSink, how?: RehearsalKind): Promise<Rehearsal> =>
     rehearse(
       {
         ...this.#options,
@@ -125,6 +127,7 @@ class SqliteTarget implements Target {
       },
       job,
       sink,
+      how?.again,
     );
 
   rehearseUndo = async (source: ChangeSource, script: readonly SqlStatement[] = []): Promise<UndoRehearsal> =>
@@ -172,6 +175,25 @@ class SqliteTarget implements Target {
       this.#reader.rollback();
     }
   };
+
+  changesSince = async (
+    path: string,
+    tables: readonly TableShape[],
+    sink: ChangeSink,
+  ): Promise<ReadonlyMap<string, number> | null> =>
+    this.#reading(() => {
+      const before = openFile(this.#driver, path, {
+        readonly: true,
+        busyMs: this.#busyMs,
+        foreignKeys: false,
+      });
+      try {
+        prepareForReading(before);
+        return changesSince(before, this.#reader, tables, sink);
+      } finally {
+        before.close();
+      }
+    });
 
   copyTo = async (folder: string): Promise<string> => {
     try {

@@ -5,7 +5,7 @@
  * | --- | --- | --- |
  * | SQL, few rows | in place: `BEGIN IMMEDIATE` … `ROLLBACK` | capture by temporary triggers, write lock held at most 2 s |
  * | SQL, else | on a private copy | capture by temporary triggers; by comparison what they cannot see |
- * | program | on a private copy | comparison with a second copy |
+ * | program | on a private copy | comparison with a second copy; with a third where it is run again |
  *
  * In place nothing reaches the file: no dirty page leaves the cache (`cache_spill`), and in rollback-journal mode
  * the journal is kept in memory, so that even a kill leaves the file as it was, with no journal to roll back.
@@ -17,8 +17,8 @@ import { digestStream, type Digest } from "../../base/digest.js";
 import { HoldpointError, messageOf, RefusedError, UsageError } from "../../base/errors.js";
 import { afterOf, type Change, type ChangeSink, type TableShape } from "../../changeset/change.js";
 import { sameRow, type Row } from "../../changeset/value.js";
-import type { Rehearsal, RunnableJob, SchemaFacts, SqlStatement } from "../../target/target.js";
-import { sharedShape, tableNames, type Side } from "./compare.js";
+import type { Again, Rehearsal, RunnableJob, SchemaFacts, SqlStatement } from "../../target/target.js";
+import { isUnheld, sharedShape, tableNames, type Side } from "./compare.js";
 import { attachBefore, compareCopies, fileComparison } from "./compare-copies.js";
 import { CaptureFile } from "./capture-file.js";
 import { cloneFile, copyDatabase, makeScratch } from "./copy.js";
@@ -34,14 +34,8 @@ import {
 } from "./job-run.js";
 import { fold, isOurs, main, quote } from "./names.js";
 import { prepareForReading, readerFor } from "./read.js";
-import {
-  assertSupported,
-  encodingOf,
-  readCatalogue,
-  readObjects,
-  schemaFacts,
-  unsupported,
-} from "./schema.js";
+import { assertSupported, encodingOf, readCatalogue, readObjects, schemaFacts } from "./schema.js";
+import { compareRuns, failedAgain, runAgain, type RerunFacts } from "./rerun.js";
 import { readSequences, schemaChanges, sequenceMoves } from "./schema-changes.js";
 import { checkTexts } from "./statements.js";
 
@@ -74,8 +68,9 @@ export async function rehearse(
   setting: RehearsalSetting,
   job: RunnableJob,
   sink: ChangeSink,
+  again?: Again,
 ): Promise<Rehearsal> {
-  if (job.kind === "program") return rehearseProgram(setting, job.run, sink);
+  if (job.kind === "program") return rehearseProgram(setting, job.run, sink, again);
   const { schema } = checkTexts(job.statements);
   const inPlace = schema || setting.readonly ? null : rehearseInPlace(setting, job.statements, sink);
   return inPlace ?? rehearseOnCopy(setting, job.statements, sink);
@@ -273,21 +268,37 @@ function openCopy(setting: RehearsalSetting, path: string): Connection {
 
 // ---- programs
 
+type RunProgram = Extract<RunnableJob, { readonly kind: "program" }>["run"];
+
 async function rehearseProgram(
   setting: RehearsalSetting,
-  run: (copy: { readonly url: string; readonly path: string }) => Promise<void>,
+  run: RunProgram,
   sink: ChangeSink,
+  again: Again | undefined,
 ): Promise<Rehearsal> {
   const scratch = makeScratch(setting.scratchDir, setting.random);
+  const { clock } = setting;
   try {
     const version = setting.reader.value("PRAGMA data_version");
     const { path: pristine, notices } = await timedCopy(setting, join(scratch.path, "before"));
-    const path = cloneFile(pristine, join(scratch.path, "job"));
-    await run({ url: `sqlite:${path}`, path });
-    const before = openCopy(setting, pristine);
-    const after = openResult(setting, path, before);
+    const play = async (folder: string, quiet: boolean): Promise<string> => {
+      const path = cloneFile(pristine, join(scratch.path, folder));
+      await run({ url: `sqlite:${path}`, path, quiet });
+      return path;
+    };
+    const started = clock.now().getTime();
+    const path = await play("job", false);
+    const took = clock.now().getTime() - started;
+    const after = openResult(setting, path);
+    let before: Connection | null = null;
     try {
+      const second = await runAgain(again, took, clock, () => play("again", true));
+      // Not before the last copy of it is made: a file that SQLite has open is not read past it.
+      before = openCopy(setting, pristine);
       const written = setting.reader.value("PRAGMA data_version") !== version;
+      // Compared first: whoever takes what is filed holds the first run's database from then on.
+      const told =
+        second.path === null ? NOTHING_TOLD : toldBySecond(setting, before, after, second.path, written);
       // Where somebody wrote meanwhile each change is held against what the target is now.
       const filing = written ? null : filingInto(sink, after, scratch.path);
       const facts = factsBetween(setting, before, after, sink, { written, filing });
@@ -295,23 +306,49 @@ async function rehearseProgram(
         where: "copy",
         schema: schemaFacts(before, setting.foreignKeys),
         ...facts,
-        notices: [...notices, ...facts.notices],
+        volatile: told.volatile,
+        notices: [...notices, ...facts.notices, ...second.notices, ...told.notices],
         lockMs: 0,
       };
     } finally {
       after.close();
-      before.close();
+      before?.close();
     }
   } finally {
     scratch.remove();
   }
 }
 
-function openResult(setting: RehearsalSetting, path: string, before: Connection): Connection {
+const NOTHING_TOLD: RerunFacts = { volatile: [], notices: [] };
+
+/** What the second run did otherwise than the first. */
+function toldBySecond(
+  setting: RehearsalSetting,
+  before: Connection,
+  first: Connection,
+  path: string,
+  written: boolean,
+): RerunFacts {
+  let second: Connection;
+  try {
+    second = openResult(setting, path);
+  } catch (e) {
+    return { volatile: [], notices: [failedAgain(e)] };
+  }
+  try {
+    const [was, one, two] = [sideOf(before), sideOf(first), sideOf(second)];
+    refuseUnheld(was, two);
+    const rival = written ? new RivalWrites(setting.reader) : null;
+    return compareRuns(was, one, two, (shape, change) => rival?.look(shape, change));
+  } finally {
+    second.close();
+  }
+}
+
+function openResult(setting: RehearsalSetting, path: string): Connection {
   try {
     return openCopy(setting, path);
   } catch (e) {
-    before.close();
     throw new UsageError({
       code: "ERR_JOB_FAILED",
       message: "the job left no readable database behind",
@@ -330,7 +367,7 @@ function factsBetween(
 ): RunFacts {
   const [was, is] = [sideOf(before), sideOf(after)];
   refuseUnheld(was, is);
-  attachBefore(was, is);
+  attachBefore(was.connection, is.connection);
   const emit = into(sink);
   const rowsBefore: Record<string, number> = {};
   const taken: TableShape[] = [];
@@ -397,13 +434,6 @@ function refuseUnheld(was: Side, is: Side): void {
       if (info !== undefined && contents(was, name) !== contents(is, name)) assertSupported(info);
     }
   }
-}
-
-function isUnheld(name: string, was: Side, is: Side): boolean {
-  return [was, is].some((side) => {
-    const info = side.catalogue.byName.get(fold(name));
-    return info !== undefined && unsupported(info) !== undefined;
-  });
 }
 
 function kindOf(name: string, side: Side): string | undefined {

@@ -164,6 +164,17 @@ export class JoinedTable {
     return { written, whole: true };
   }
 
+  /** Its changes, for questions that others ask about them in SQL. */
+  asked(): ChangesInFile {
+    const { above, upTo } = this.#range;
+    return {
+      from: `${this.#changes} AS c`,
+      within: { sql: IN_RANGE, values: [above, upTo] },
+      is: (op) => (op === "update" ? "c.op = 'update'" : `c.op = '${this.#op(op)}'`),
+      cell: (image, column) => `c.${this.#cell(image, column)}`,
+    };
+  }
+
   // ---- asking
 
   get #range(): Range {
@@ -303,6 +314,18 @@ export class JoinedTable {
         : ` AND (typeof(${a}) <> 'real' OR ${a} <> 0)`;
     return `(typeof(${a}) = typeof(${b}) AND +${a} IS +${b} COLLATE BINARY${zero})`;
   }
+}
+
+/** The changes of one table as part of a query: `c` is a change. */
+export interface ChangesInFile {
+  /** What stands after FROM. */
+  readonly from: string;
+  /** The condition that picks the changes meant, and what is bound in it. */
+  readonly within: { readonly sql: string; readonly values: readonly unknown[] };
+  /** The condition that a change is of this kind. */
+  readonly is: (op: "insert" | "update" | "delete") => string;
+  /** A cell of an image; without a type, as the file holds it. */
+  readonly cell: (image: Image, column: number) => string;
 }
 
 interface Range {

@@ -243,8 +243,11 @@ class SqliteWriteSession implements WriteSession {
     if (!this.#setting.foreignKeys || catalogue.tables.every((t) => t.foreignKeys.length === 0)) return [];
     const check = new ForeignKeyCheck(this.#connection, catalogue);
     try {
-      for (const shape of tables.filter((t) => check.concerns(t.name)))
+      for (const shape of tables.filter((t) => check.concerns(t.name))) {
+        const joined = this.#storedRows.join(catalogue, tableFor(catalogue, shape), source, shape);
+        if (joined !== null && check.lookInFile(shape.name, joined.asked())) continue;
         for (const change of source.changes(shape.name)) check.look(change);
+      }
       return check.problems();
     } finally {
       check.close();

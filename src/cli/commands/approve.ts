@@ -13,7 +13,7 @@ import {
   signApproval,
   takeInApproval,
 } from "../../operations/approve.js";
-import { requireSeen, type Review, review } from "../../operations/consent/review.js";
+import { requireSeen, type Review, reviewOf, type Weighed, weigh } from "../../operations/consent/review.js";
 import { rejectionInWords } from "../../operations/recall/rejections.js";
 import { requireSameEffect } from "../../operations/replan.js";
 import { rejectPlan } from "../../operations/reject.js";
@@ -116,18 +116,18 @@ async function approve(cx: Context, plan: string, flags: ApproveFlags): Promise<
   if (flags.prepare !== undefined && flags.prepared !== undefined) {
     throw new UsageError({ code: "ERR_USAGE", message: "give --prepare or --prepared, not both" });
   }
-  return review(tools, plan, async (reviewed) => {
-    if (flags.replan === true) await requireSameEffect(tools, reviewed);
-    if (flags.prepare !== undefined) return prepare(cx, tools, { reviewed, ref: plan }, flags, options);
-    if (flags.prepared !== undefined) return takeIn(cx, tools, reviewed, flags);
-    return atTerminal(cx, tools, reviewed, flags, options);
+  return weigh(tools, plan, async (weighed) => {
+    if (flags.replan === true) await requireSameEffect(tools, weighed);
+    if (flags.prepare !== undefined) return prepare(cx, tools, { weighed, ref: plan }, flags, options);
+    if (flags.prepared !== undefined) return takeIn(cx, tools, weighed, flags);
+    return atTerminal(cx, tools, weighed, flags, options);
   });
 }
 
 async function prepare(
   cx: Context,
   tools: Toolbox,
-  { reviewed, ref }: { readonly reviewed: Review; readonly ref: string },
+  { weighed, ref }: { readonly weighed: Weighed; readonly ref: string },
   flags: ApproveFlags,
   options: ApproveOptions,
 ): Promise<Outcome> {
@@ -135,9 +135,9 @@ async function prepare(
     throw new UsageError({ code: "ERR_USAGE", message: "--prepare needs --as PERSON: who will sign" });
   }
   const file = flags.prepare ?? "";
-  const { statement, bytes } = await prepareApproval(tools, reviewed, flags.as, options);
+  const { statement, bytes } = await prepareApproval(tools, weighed, flags.as, options);
   await writeNew(file, bytes);
-  const { id } = reviewed.plan;
+  const { id } = weighed.plan;
   return {
     result: { plan: id, person: statement.approver, file, expires_at: statement.expiresAt, token: null },
     text: cx.screen(renderApprovalEnd, {
@@ -156,7 +156,7 @@ async function prepare(
   };
 }
 
-async function takeIn(cx: Context, tools: Toolbox, reviewed: Review, flags: ApproveFlags): Promise<Outcome> {
+async function takeIn(cx: Context, tools: Toolbox, weighed: Weighed, flags: ApproveFlags): Promise<Outcome> {
   if (flags.signature === undefined) {
     throw new UsageError({
       code: "ERR_USAGE",
@@ -166,7 +166,7 @@ async function takeIn(cx: Context, tools: Toolbox, reviewed: Review, flags: Appr
   const bytes = await readGiven("--prepared", flags.prepared ?? "");
   const approved = await takeInApproval(
     tools,
-    reviewed,
+    weighed,
     bytes,
     await readGiven("--signature", flags.signature),
   );
@@ -182,14 +182,15 @@ interface Reviewing {
 async function atTerminal(
   cx: Context,
   tools: Toolbox,
-  reviewed: Review,
+  weighed: Weighed,
   flags: ApproveFlags,
   options: ApproveOptions,
 ): Promise<Outcome> {
-  refuseDenied(reviewed.decision, reviewed.plan.id);
-  requireTerminal(cx, reviewed.plan.id);
+  refuseDenied(weighed.decision, weighed.plan.id);
+  requireTerminal(cx, weighed.plan.id);
   const key = await tools.findKey(flags.key, "holdpoint-approval");
-  const person = approverOf(tools, key, reviewed.plan);
+  const person = approverOf(tools, key, weighed.plan);
+  const reviewed = await reviewOf(tools, weighed);
   const started = tools.clock.now().getTime();
   const tier = tierOf(reviewed);
   showReviewer(cx, tools, reviewed, person, key);

@@ -3,7 +3,7 @@ import type { Command } from "commander";
 import { parseDuration } from "../../base/clock.js";
 import { type NextStep, RefusedError, UsageError } from "../../base/errors.js";
 import { makePlan, PLAN_LIFETIME_SECONDS, type PlanMade } from "../../operations/plan.js";
-import type { JobRequest, Toolbox } from "../../operations/toolbox.js";
+import type { JobRequest, PreparedJob, Toolbox } from "../../operations/toolbox.js";
 import { renderPlan } from "../../render/plan.js";
 import { collect, type Context, type Outcome, type Register } from "../command.js";
 import { describeCommand } from "../help.js";
@@ -16,6 +16,8 @@ import { showing } from "../views/rows.js";
 export interface PlanFlags extends PacingFlags {
   readonly putBack?: boolean;
   readonly mode?: string;
+  readonly twice?: boolean;
+  readonly once?: boolean;
   readonly snapshot?: string;
   readonly on: string;
   readonly set: readonly string[];
@@ -57,6 +59,8 @@ export function planOptions(command: Command): Command {
       "rows, or script: an SQL file runs again at apply, and stays only if its effect is the signed one",
     )
     .option("--snapshot <level>", "keep more than the plan's rows before the first write: tables or database")
+    .option("--twice", "run a module or command twice, to find values that differ from run to run")
+    .option("--once", "run a module once; a command is unless --twice is given")
     .option("--put-back", "put a wave back when a check fails after it; else the run just stops")
     .argument("[job]", "a job of holdpoint.yaml, or a file (.sql, .js, .ts)")
     .requiredOption("--on <target>", "the target; there is no default")
@@ -103,6 +107,7 @@ export async function planFromFlags(
     pacing,
     putBack: flags.putBack === true,
     ...(flags.mode === undefined ? {} : { mode: modeOf(flags.mode) }),
+    ...againOf(flags, prepared),
     ...(flags.snapshot === undefined ? {} : { snapshot: levelOf(flags.snapshot) }),
   });
   return { tools, made, masked: tools.project.config.targets[flags.on]?.mask ?? [] };
@@ -194,6 +199,19 @@ function lifetimeOf(text: string | undefined): number {
     code: "ERR_USAGE",
     message: `--expires ${text ?? ""} is no lifetime for a plan`,
     why: "a duration such as 4h or 2d, at most 30d",
+  });
+}
+
+/** @throws UsageError ERR_USAGE where the flags say nothing that could be done. */
+function againOf({ twice, once }: PlanFlags, job: PreparedJob): { readonly again?: "always" | "never" } {
+  if (twice !== true && once !== true) return {};
+  if (twice === true && once === true)
+    throw new UsageError({ code: "ERR_USAGE", message: "give --twice or --once, not both" });
+  if (job.kind !== "sql") return { again: twice === true ? "always" : "never" };
+  throw new UsageError({
+    code: "ERR_USAGE",
+    message: `${twice === true ? "--twice" : "--once"} is for a module or a command`,
+    why: `${job.name} is SQL, which is run twice where it calls something that can differ`,
   });
 }
 

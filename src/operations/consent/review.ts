@@ -36,24 +36,29 @@ import {
   rowsNow,
 } from "../recall/plan-state.js";
 import { type EarlierRejection, rejectionsOfEffect } from "../recall/rejections.js";
-import { loadPlan, requireKnownRequester } from "../recall/stored-plan.js";
+import { requireRequester } from "./pipeline.js";
+import { loadPlan } from "../recall/stored-plan.js";
 import type { LoadedPlan, Toolbox } from "../toolbox.js";
 
-/** A plan under review. */
-export interface Review {
+/** A plan that was checked and judged: what decides whether anybody may sign it. */
+export interface Weighed {
   readonly plan: LoadedPlan;
   readonly summary: Summary;
   readonly decision: Decision;
-  readonly odd: Odd;
-  readonly facts: EffectFacts;
   /** The target as this machine read it; null where it could not. */
   readonly examined: Examined | null;
   /** Why the target was not read here; null where it was. */
   readonly unseen: string | null;
   /** Whose rules the plan stands under: as read here, else as planned and never below what the checkout claims. */
   readonly guardedAs: Environment;
-  /** The time by which this review is judged. */
+  /** The time by which it is judged. */
   readonly now: Date;
+}
+
+/** A plan under review: everything that a person looks at before signing. */
+export interface Review extends Weighed {
+  readonly odd: Odd;
+  readonly facts: EffectFacts;
   /** How many of the plan's rows are no longer as the plan saw them; null where the target was not read. */
   readonly moved: number | null;
   /** The way back, tried again by the reader's own machine; null where it cannot. */
@@ -65,13 +70,13 @@ export interface Review {
 }
 
 /**
- * Loads and checks a plan for review and hands it to `work`; the target is re-read where it can be reached.
+ * Loads and checks a plan and hands it to `work`; place, history and policy are read again where the target can be reached.
  * @throws RefusedError when the plan expired, was rejected, was applied, is denied or stands on another bundle.
  */
-export async function review<T>(
+export async function weigh<T>(
   tools: Toolbox,
   ref: string,
-  work: (review: Review) => Promise<T>,
+  work: (weighed: Weighed) => Promise<T>,
 ): Promise<T> {
   // A stranger's bytes are first read where there is nothing to reach; only what holds is read here.
   await tools.verifyApart(ref);
@@ -80,8 +85,8 @@ export async function review<T>(
     return await withTargetIfReached(tools, plan.statement.target.name, async (reached) =>
       work(
         reached.examined === null
-          ? await reviewUnseen(tools, plan, reached.why)
-          : await reviewSeen(tools, plan, reached.examined),
+          ? await weighUnseen(tools, plan, reached.why)
+          : await weighSeen(tools, plan, reached.examined),
       ),
     );
   } finally {
@@ -89,10 +94,10 @@ export async function review<T>(
   }
 }
 
-async function reviewSeen(tools: Toolbox, plan: LoadedPlan, examined: Examined): Promise<Review> {
+async function weighSeen(tools: Toolbox, plan: LoadedPlan, examined: Examined): Promise<Weighed> {
   refuseContradiction(examined);
   await refuseOtherBundle(tools, examined);
-  requireKnownRequester(plan, tools.project.people);
+  await requireRequester(tools, plan);
   if (!(await isVisitor(tools))) await requireHistory(tools, examined);
   refusePlanOfOtherPlace(plan, examined);
   const now = await timeOf(tools, examined);
@@ -113,23 +118,8 @@ async function reviewSeen(tools: Toolbox, plan: LoadedPlan, examined: Examined):
     rowsBefore: await rowsNow(examined, plan),
     claims: claimsOf(plan.statement),
   });
-  const there = presentRows(plan.statement, plan.changes, await examined.target.schema());
-  const moved = await countMoved(examined.target, there);
-  // A plan whose rows moved can no more be rehearsed than applied; it is shown with what moved.
-  const undo = moved > 0 ? null : await rehearsedUndo(tools, examined, plan.changes, plan.statement);
   const { guardedAs } = examined.verdict;
-  return {
-    ...(await reviewed(tools, plan, summary, examined)),
-    plan,
-    summary,
-    decision,
-    examined,
-    unseen: null,
-    guardedAs,
-    now,
-    moved,
-    undo,
-  };
+  return { plan, summary, decision, examined, unseen: null, guardedAs, now };
 }
 
 /**
@@ -137,10 +127,10 @@ async function reviewSeen(tools: Toolbox, plan: LoadedPlan, examined: Examined):
  * marker elsewhere is checked here against what the plan says of it: a signature on a false claim opens nothing, because
  * apply reads the marker.
  */
-async function reviewUnseen(tools: Toolbox, plan: LoadedPlan, why: string): Promise<Review> {
+async function weighUnseen(tools: Toolbox, plan: LoadedPlan, why: string): Promise<Weighed> {
   const { statement } = plan;
   await refuseOtherThanPlanned(tools, plan);
-  requireKnownRequester(plan, tools.project.people);
+  await requireRequester(tools, plan);
   const ledger = await tools.ledger();
   if (ledger.head() !== null) requireIntact(ledger, []);
   const now = await timeUnseen(tools, plan);
@@ -165,35 +155,34 @@ async function reviewUnseen(tools: Toolbox, plan: LoadedPlan, why: string): Prom
     rowsBefore: Object.fromEntries(statement.changeset.tables.map((t) => [t.name, t.rows_before])),
     claims: claimsOf(statement),
   });
-  return {
-    ...(await reviewed(tools, plan, summary, null)),
-    plan,
-    summary,
-    decision,
-    examined: null,
-    unseen: why,
-    guardedAs: verdict.guardedAs,
-    now,
-    moved: null,
-    undo: null,
-  };
+  const { guardedAs } = verdict;
+  return { plan, summary, decision, examined: null, unseen: why, guardedAs, now };
 }
 
-/** What this machine's ledger knows of others' answers, and the rows unlike the rest. */
-async function reviewed(
-  tools: Toolbox,
-  plan: LoadedPlan,
-  summary: Summary,
-  examined: Examined | null,
-): Promise<Pick<Review, "given" | "rejected" | "odd" | "facts">> {
+/**
+ * What a person is shown before signing: rows held against the target again, the way back tried again, rows unlike the
+ * rest, what others answered. A signature that was made elsewhere is taken in without it.
+ */
+export async function reviewOf(tools: Toolbox, weighed: Weighed): Promise<Review> {
+  const { plan, summary, examined } = weighed;
   const { name } = plan.statement.target;
+  const moved = examined === null ? null : await movedRows(plan, examined);
+  // A plan whose rows moved can no more be rehearsed than applied; it is shown with what moved.
+  const undo =
+    examined === null || moved !== 0
+      ? null
+      : await rehearsedUndo(tools, examined, plan.changes, plan.statement);
   const gone = await revokedNonces(tools, plan.id, examined);
   const given = (await approvalsInLedger(tools, plan.id))
     .filter(({ statement: s }) => s.act === "approve" && !gone.has(s.nonce))
     .map((t) => t.statement.approver);
   const rejected = await rejectionsOfEffect(tools, name, plan.statement.changeset.digest);
   const facts = await effectFacts(tools, plan.statement, summary, plan.changes);
-  return { given, rejected, facts, odd: oddOf(tools, name, plan.changes) };
+  return { ...weighed, given, rejected, facts, moved, undo, odd: oddOf(tools, name, plan.changes) };
+}
+
+async function movedRows(plan: LoadedPlan, { target }: Examined): Promise<number> {
+  return countMoved(target, presentRows(plan.statement, plan.changes, await target.schema()));
 }
 
 /**
@@ -231,8 +220,8 @@ async function refuseOtherThanPlanned(tools: Toolbox, plan: LoadedPlan): Promise
 }
 
 /** The open target of a review; `approve --replan` and a debt's review cannot do without it. */
-export function requireSeen(reviewed: Review): { readonly examined: Examined; readonly verdict: Verdict } {
-  const { examined, unseen, plan } = reviewed;
+export function requireSeen(weighed: Weighed): { readonly examined: Examined; readonly verdict: Verdict } {
+  const { examined, unseen, plan } = weighed;
   if (examined !== null) return { examined, verdict: examined.verdict };
   throw new TargetError({
     code: "ERR_TARGET_UNREACHABLE",

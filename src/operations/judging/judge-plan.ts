@@ -283,9 +283,15 @@ function askedBy(requester: Requester, people: readonly Person[]): Pick<PolicyIn
       person: requester.person ?? "",
       known: person !== undefined,
       groups: person?.groups ?? [],
-      kind: callerOf(requester.claims),
+      kind: requesterKind(requester),
     },
   };
+}
+
+/** Claims can hide a pipeline; its token does not. */
+function requesterKind(requester: Requester): "person" | "ci" | "agent" {
+  const claimed = callerOf(requester.claims);
+  return requester.how === "ci-token" && claimed === "person" ? "ci" : claimed;
 }
 
 function nameOf(claims: Pick<JudgedClaims, "job" | "from">): string {

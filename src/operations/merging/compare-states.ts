@@ -17,6 +17,22 @@ export interface OtherState {
   readonly rows: (shape: TableShape) => RowStream;
   /** Rows by key, for a snapshot that holds some rows alone. */
   readonly reader: Pick<Target, "readRows"> | null;
+  /** Finds what changed since a database file by itself; null where rows are to be read. */
+  readonly changesSince: Target["changesSince"] | null;
+  /** Rows read within are of one moment; null where the state stands still. */
+  readonly atOneMoment: Target["atOneMoment"] | null;
+}
+
+/** The target as it is now, as the other side. */
+export async function stateNow(target: Target): Promise<OtherState> {
+  return {
+    name: target.name,
+    tables: (await target.schema()).tables,
+    rows: target.scan,
+    reader: target,
+    changesSince: target.changesSince ?? null,
+    atOneMoment: target.atOneMoment ?? null,
+  };
 }
 
 /** The changes from a snapshot to another state, and how many rows the snapshot holds of each table. */
@@ -37,18 +53,30 @@ export async function compareStates(
 ): Promise<Compared> {
   const chosen = chosenTables(image, tables);
   const writer = await tools.workingChanges();
-  const rowsBefore = new Map<string, number>();
   try {
     for (const shape of chosen) {
       requireSameShape(shape, other);
       writer.table(shape);
-      rowsBefore.set(shape.name, await compareTable(image, other, shape, writer));
     }
+    const found = image.file === null ? null : await other.changesSince?.(image.file, chosen, writer);
+    const read = async (): ReturnType<typeof compareTables> => compareTables(image, other, chosen, writer);
+    const rowsBefore = found ?? (await (other.atOneMoment?.(read) ?? read()));
     return { changes: writer.finish(), rowsBefore };
   } catch (e) {
     writer.abort();
     throw e;
   }
+}
+
+async function compareTables(
+  image: Image,
+  other: OtherState,
+  shapes: readonly TableShape[],
+  sink: ChangeSink,
+): Promise<ReadonlyMap<string, number>> {
+  const rowsBefore = new Map<string, number>();
+  for (const shape of shapes) rowsBefore.set(shape.name, await compareTable(image, other, shape, sink));
+  return rowsBefore;
 }
 
 async function compareTable(

@@ -195,6 +195,10 @@ export interface Image {
   readonly tables: readonly TableShape[];
   /** All rows that it holds of a table, in key order. */
   readonly rows: (shape: TableShape) => RowStream;
+  /** Where it was put together as a database file of its own; null for rows and tables. */
+  readonly file: string | null;
+  /** See {@link Target.changesSince}, of the state that it holds; null where it cannot tell. */
+  readonly changesSince: Target["changesSince"] | null;
   /** The rows as changes, where it holds rows of one plan alone: then nothing is known about any other row. */
   readonly part: WorkingChanges | null;
   readonly close: () => Promise<void>;
@@ -212,6 +216,8 @@ export async function openImage(
     manifest,
     tables: manifest.tables,
     rows: (shape) => rowsIn(source, shape),
+    file: null,
+    changesSince: null,
     part: level === "rows" ? source : null,
     close: () => Promise.resolve(close()),
   };
@@ -237,7 +243,15 @@ async function openDatabase(tools: Toolbox, record: SnapshotRecord): Promise<Ima
     const opened = await tools.openCopy(path, record.target);
     copy = opened;
     const { tables } = await opened.schema();
-    return { manifest, tables, rows: (shape) => opened.scan(shape), part: null, close };
+    return {
+      manifest,
+      tables,
+      rows: (shape) => opened.scan(shape),
+      file: path,
+      changesSince: opened.changesSince ?? null,
+      part: null,
+      close,
+    };
   } catch (e) {
     await close();
     throw e;

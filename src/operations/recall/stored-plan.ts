@@ -6,6 +6,8 @@ import {
   planStatementBytes,
 } from "../../approval/plan-statement-codec.js";
 import type { PlanStatement } from "../../approval/plan-statement.js";
+import { planAudience } from "../../approval/ci-identity.js";
+import { misformedCiToken } from "../../approval/ci-token.js";
 import { NAMESPACES, type Person } from "../../approval/requirement.js";
 import { verifySshsig } from "../../approval/sshsig.js";
 import { personOfSignature } from "../../approval/people.js";
@@ -132,6 +134,12 @@ function requireSignature(
     if (requester.how === "none") return;
     throw altered(id, "it says it was signed, and carries no signature");
   }
+  if (requester.how === "ci-token") {
+    // Whose token it is takes the pinned keys: `requireProvenPipeline`, like `requireKnownRequester` for a person.
+    const wrong = misformedCiToken(signature, planAudience(planDigest(bytes)));
+    if (wrong !== null) throw altered(id, `the token of its pipeline does not hold: ${wrong}`);
+    return;
+  }
   const check = verifySshsig({ bytes, signature, namespace: NAMESPACES.plan });
   if (!check.ok) throw altered(id, `the requester's signature does not hold: ${check.why}`);
   if (check.key.fingerprint !== requester.key) {
@@ -146,7 +154,7 @@ function requireSignature(
 export function requireKnownRequester(plan: LoadedPlan, people: readonly Person[]): void {
   const { statement, signature, id } = plan;
   const { requester } = statement;
-  if (signature === null) return;
+  if (signature === null || requester.how === "ci-token") return;
   const check = verifySshsig({ bytes: planStatementBytes(statement), signature, namespace: NAMESPACES.plan });
   const person = check.ok
     ? personOfSignature(people, check, NAMESPACES.plan, new Date(statement.created_at))

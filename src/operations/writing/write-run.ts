@@ -3,6 +3,7 @@
  * state that the next command can tell. Each commit carries its rows, the spent mark, the mark of the batch and
  * the ledger's head together; what is missing after a crash is written by `apply`, run again.
  */
+import type { CiFacts } from "../../approval/ci-identity.js";
 import { planStatementBytes } from "../../approval/plan-statement-codec.js";
 import { tokenText } from "../../approval/token.js";
 import { approvedEntry } from "../consent/tokens.js";
@@ -45,6 +46,8 @@ export interface Writing {
   readonly stillAllowed: () => Promise<void>;
   /** For a run that goes on: until when one undo is covered, counted from when it spent its approvals. */
   readonly coverUntil?: string | null;
+  /** The pipeline that applies it, by its token; absent where a person's machine does. */
+  readonly appliedBy?: CiFacts;
   /** More to be anchored with the first batch, e.g. a debt. */
   readonly notes?: readonly Note[];
 }
@@ -398,6 +401,13 @@ function finishRun(tools: Toolbox, w: Writing, begun: Begun, rows: number): Seal
       undoes: statement.from?.kind === "undo" ? [...statement.from.runs] : [],
       snapshot: begun.snapshot,
       cover_undo_until: coverUntil(tools, w),
+      ...(w.appliedBy === undefined
+        ? {}
+        : {
+            pipeline: w.appliedBy.identity,
+            applied_by: w.appliedBy.who[0] ?? null,
+            ci_run: w.appliedBy.run,
+          }),
     },
   });
 }
