@@ -1,7 +1,7 @@
 /** Help pages: examples first, then options, then the exit codes that the command can end with. */
-import type { Command, Help } from "commander";
+import type { Command, Help, Option } from "commander";
 import { plainPalette } from "../render/palette.js";
-import { page, paperOf, table, wrap } from "../render/layout.js";
+import { hang, page, paperOf, table, wrap } from "../render/layout.js";
 import { EXIT_TABLE, type ExitCode } from "./exit-codes.js";
 
 /** Groups of commands, in this order. */
@@ -52,7 +52,7 @@ function commandHelp(cmd: Command, helper: Help, help: HelpPage): string {
     ...examples(help, width),
     ...section(
       "Usage",
-      [`  ${helper.commandUsage(cmd)}`].flatMap((l) => wrap(l, width)),
+      hang({ text: "  " }, { text: helper.commandUsage(cmd) }, paperOf(plainPalette, width)),
     ),
     ...section(
       "Arguments",
@@ -61,7 +61,6 @@ function commandHelp(cmd: Command, helper: Help, help: HelpPage): string {
         width,
       ),
     ),
-    ...optionSections(cmd, helper, width),
     ...section(
       "Commands",
       items(
@@ -69,6 +68,7 @@ function commandHelp(cmd: Command, helper: Help, help: HelpPage): string {
         width,
       ),
     ),
+    ...optionSections(cmd, helper, width),
     ...section("Exit codes", exitLines(help.exits, width)),
   ]);
 }
@@ -77,12 +77,19 @@ function section(title: string, lines: readonly string[]): string[] {
   return lines.length === 0 ? [] : ["", `${title}:`, ...lines];
 }
 
+/** Side by side where all of them fit; else what an example does stands below it, so that a line can be copied whole. */
 function examples(help: HelpPage, width: number): string[] {
-  const lines = help.examples.flatMap((e) => {
-    const one = `  ${e.line}`;
-    const both = `${one.padEnd(56)}  ${e.what}`;
-    return both.length <= width ? [both] : [...wrap(one, width), ...wrap(`      ${e.what}`, width)];
-  });
+  const paper = paperOf(plainPalette, width);
+  const longest = Math.max(...help.examples.map((e) => e.line.length), 0);
+  const fits = help.examples.every((e) => 2 + longest + 2 + e.what.length <= width);
+  const lines = help.examples.flatMap((e) =>
+    fits
+      ? [`  ${e.line.padEnd(longest)}  ${e.what}`]
+      : [
+          ...hang({ text: "  " }, { text: e.line }, paper),
+          ...hang({ text: "      " }, { text: e.what }, paper),
+        ],
+  );
   return section("Examples", lines);
 }
 
@@ -92,7 +99,7 @@ function optionSections(cmd: Command, helper: Help, width: number): string[] {
   for (const option of helper.visibleOptions(cmd)) {
     const title = (option.helpGroupHeading ?? "Options").replace(/:$/, "");
     const own = groups.get(title) ?? [];
-    groups.set(title, [...own, [helper.optionTerm(option), helper.optionDescription(option)]]);
+    groups.set(title, [...own, [helper.optionTerm(option), optionWords(helper, option)]]);
   }
   const shared = helper
     .visibleGlobalOptions(cmd)
@@ -101,6 +108,11 @@ function optionSections(cmd: Command, helper: Help, width: number): string[] {
     ...[...groups].flatMap(([title, rows]) => section(title, items(rows, width))),
     ...section("Every command", items(shared, width)),
   ];
+}
+
+/** Without the empty list that a repeatable option begins with. */
+function optionWords(helper: Help, option: Option): string {
+  return helper.optionDescription(option).replace(" (default: [])", "");
 }
 
 function items(rows: readonly (readonly string[])[], width: number): string[] {

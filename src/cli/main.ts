@@ -1,8 +1,8 @@
 /** The command line: parse, run one command, print its screen or its one document, and say the exit code. */
 import { type Argument, Command, CommanderError } from "commander";
-import { HoldpointError, isMachineError, messageOf, UsageError } from "../base/errors.js";
+import { HoldpointError, isMachineError, messageOf, type NextStep, UsageError } from "../base/errors.js";
 import { nearest } from "../base/suggest.js";
-import { renderError } from "../render/error.js";
+import { renderError, renderWarning } from "../render/error.js";
 import type { Context, Outcome, Register, Run } from "./command.js";
 import { COMMANDS, commandsFor } from "./commands/index.js";
 import { type Envelope, envelope, envelopeText, failureEnvelope } from "./envelope.js";
@@ -37,7 +37,9 @@ export async function main(argv: readonly string[], process: Process): Promise<n
     events: null,
   };
   let exit = 0;
-  let command = "holdpoint";
+  // Known once the command runs; before, a mistake on the line is the mistake of the command that it names.
+  let command: string | undefined;
+  let program: Command | undefined;
   const run: Run = async (name, act) => {
     command = name;
     exit = await runCommand(session, name, act);
@@ -47,10 +49,17 @@ export async function main(argv: readonly string[], process: Process): Promise<n
       streams.out(`${versionText()}\n`);
       return 0;
     }
-    const program = build(streams, run, tail, await commandsFor(own));
+    program = build(streams, run, tail, await commandsFor(own));
     await program.parseAsync([...own], { from: "user" });
   } catch (e) {
-    exit = isPrinted(e) ? 0 : failed(session, command, noCommand(e, own) ?? asHoldpointError(e));
+    const { named, words } = commandIn(program, own);
+    exit = isPrinted(e)
+      ? 0
+      : failed(
+          session,
+          command ?? named?.document ?? "holdpoint",
+          mistyped(e, own, named, words) ?? asHoldpointError(e),
+        );
   }
   await streams.flush();
   return exit;
@@ -228,7 +237,9 @@ function ended(session: Session, name: string, outcome: Outcome): number {
     if (session.json) return exit;
   }
   if (session.events?.onStdout !== true) session.streams.out(outcome.text);
-  for (const warning of outcome.warnings ?? []) session.streams.err(`  Warning  ${warning}\n`);
+  const { streams } = session;
+  for (const warning of outcome.warnings ?? [])
+    streams.err(renderWarning(warning, streams.errPalette, streams.width));
   if (outcome.error !== undefined) showError(session, outcome.error);
   return exit;
 }
@@ -290,11 +301,78 @@ function machineFailure(e: unknown): HoldpointError {
   });
 }
 
+/** A command that a line names, as far as it was built. */
+interface Named {
+  readonly command: Command;
+  /** Its name in `schema`: `log-verify`; null for one that only groups others. */
+  readonly document: string | null;
+}
+
+/** The command that the line names and the words that lead to it. Values of flags before it are no commands, and are passed over. */
+function commandIn(
+  program: Command | undefined,
+  own: readonly string[],
+): { readonly named: Named | undefined; readonly words: readonly string[] } {
+  const given = own.filter((a) => !a.startsWith("-"));
+  const at = given.findIndex((w) => COMMANDS.some((c) => c.name === w));
+  const first = program?.commands.find((c) => c.name() === given[at]);
+  if (first === undefined) return { named: undefined, words: [] };
+  const second = first.commands.find((c) => c.name() === given[at + 1]);
+  const command = second ?? first;
+  const words = second === undefined ? [first.name()] : [first.name(), second.name()];
+  const isGroup = command.commands.length > 0 && command.name() !== "log";
+  return { named: { command, document: isGroup ? null : words.join("-") }, words };
+}
+
+/** What was typed and is none of ours, with the word that was meant; what a parser reports first may only follow from it. */
+function mistyped(
+  e: unknown,
+  own: readonly string[],
+  named: Named | undefined,
+  words: readonly string[],
+): UsageError | undefined {
+  if (!(e instanceof CommanderError) || e.exitCode === 0) return undefined;
+  if (named === undefined) return noCommand(e, own);
+  const next = [{ actor: "anyone" as const, argv: ["holdpoint", ...words, "--help"] }];
+  const flag = unknownFlag(own, named.command);
+  if (flag !== undefined) {
+    const meant = nearest(flag, flagsOf(named.command));
+    const hint = meant === undefined ? "" : `; did you mean ${meant}?`;
+    return new UsageError({ code: "ERR_USAGE", message: `unknown option '${flag}'${hint}`, next, cause: e });
+  }
+  const word = own.filter((a) => !a.startsWith("-"))[words.length];
+  if (named.document === null && word !== undefined) {
+    const all = named.command.commands.map((c) => c.name());
+    const meant = nearest(word, all);
+    return new UsageError({
+      code: "ERR_USAGE",
+      message: `there is no command ${[...words, word].join(" ")}${meant === undefined ? "" : `; did you mean ${meant}?`}`,
+      why: `${words.join(" ")} has ${all.join(", ")}`,
+      next,
+      cause: e,
+    });
+  }
+  return usageError(e, next);
+}
+
+/** A flag of the line that neither the command nor every command has. */
+function unknownFlag(own: readonly string[], command: Command): string | undefined {
+  const known = flagsOf(command);
+  return own
+    .filter((a) => a.startsWith("--"))
+    .map((a) => a.replace(/=.*$/s, ""))
+    .find((a) => !known.includes(a));
+}
+
+function flagsOf(command: Command): readonly string[] {
+  const own = command.options.flatMap((o) => (o.long === undefined || o.long === null ? [] : [o.long]));
+  return command.parent === null ? [...own, "--help"] : [...own, ...flagsOf(command.parent)];
+}
+
 /** A word that is no command reaches the parser as an argument too many of the program itself. */
-function noCommand(e: unknown, own: readonly string[]): UsageError | undefined {
+function noCommand(e: CommanderError, own: readonly string[]): UsageError | undefined {
   const word = own.find((a) => !a.startsWith("-"));
-  const isExcess = e instanceof CommanderError && e.code === "commander.excessArguments";
-  if (!isExcess || word === undefined || COMMANDS.some((c) => c.name === word)) return undefined;
+  if (e.code !== "commander.excessArguments" || word === undefined) return undefined;
   const meant = nearest(
     word,
     COMMANDS.map((c) => c.name),
@@ -302,7 +380,7 @@ function noCommand(e: unknown, own: readonly string[]): UsageError | undefined {
   return new UsageError({
     code: "ERR_USAGE",
     message: `there is no command ${word}${meant === undefined ? "" : `; did you mean ${meant}?`}`,
-    next: [{ actor: "anyone", argv: ["holdpoint", "--help"] }],
+    next: HELP,
   });
 }
 
@@ -311,13 +389,15 @@ function isPrinted(e: unknown): boolean {
   return e instanceof CommanderError && e.exitCode === 0;
 }
 
-function usageError(e: CommanderError): HoldpointError {
+const HELP: readonly NextStep[] = [{ actor: "anyone", argv: ["holdpoint", "--help"] }];
+
+function usageError(e: CommanderError, next = HELP): UsageError {
   // Commander would print its help here; what was typed is half a command all the same.
   if (e.code === "commander.help")
     return new UsageError({
       code: "ERR_USAGE",
       message: "this command needs another word, which its help lists",
-      next: [{ actor: "anyone", argv: ["holdpoint", "--help"] }],
+      next,
       cause: e,
     });
   const message = e.message
@@ -326,7 +406,7 @@ function usageError(e: CommanderError): HoldpointError {
   return new UsageError({
     code: "ERR_USAGE",
     message,
-    next: [{ actor: "anyone", argv: ["holdpoint", "--help"] }],
+    next,
     cause: e,
   });
 }

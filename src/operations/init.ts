@@ -24,14 +24,7 @@ export async function initProject(
   },
   shippedPolicies: string,
 ): Promise<readonly InitFile[]> {
-  if (await isThere(join(folder, CONFIG_FILE))) {
-    throw new UsageError({
-      code: "ERR_CONFIG_EXISTS",
-      message: `there is a ${CONFIG_FILE} here already`,
-      why: "init never overwrites a file",
-      next: [{ actor: "anyone", argv: ["holdpoint", "env", "list"] }],
-    });
-  }
+  await refuseProject(folder);
   const people: { name: string; publicKey: string }[] = [];
   for (const { name, keyFile } of answers.people)
     people.push({ name, publicKey: await keyText(name, keyFile) });
@@ -39,6 +32,20 @@ export async function initProject(
   const done: InitFile[] = [];
   for (const file of files) done.push({ path: file.path, act: await put(folder, file) });
   return done;
+}
+
+/**
+ * Refuses a folder that holds a project: before anybody is asked what they would call another one.
+ * @throws UsageError ERR_CONFIG_EXISTS
+ */
+export async function refuseProject(folder: string): Promise<void> {
+  if (!(await isThere(join(folder, CONFIG_FILE)))) return;
+  throw new UsageError({
+    code: "ERR_CONFIG_EXISTS",
+    message: `there is a ${CONFIG_FILE} here already`,
+    why: "init never overwrites a file",
+    next: [{ actor: "anyone", argv: ["holdpoint", "env", "list"] }],
+  });
 }
 
 async function put(folder: string, file: ScaffoldFile): Promise<InitFile["act"]> {

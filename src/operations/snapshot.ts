@@ -93,7 +93,10 @@ async function takeOf(
         stored_bytes: stored?.bytes ?? null,
       },
     });
-    done(`snapshot ${manifest.id}: ${manifest.rows} rows kept, read back, compared`);
+    done();
+    tools.progress.check(
+      `snapshot ${manifest.id}: ${manifest.rows} ${manifest.rows === 1 ? "row" : "rows"} kept, read back, compared`,
+    );
     return { ...kept, tookMs: tools.clock.now().getTime() - started };
   } catch (e) {
     done();

@@ -3,7 +3,7 @@ import type { NextStep } from "../base/errors.js";
 import { type BannerView, bannerLines } from "./banner.js";
 import { nextLines } from "./command.js";
 import { fact, labelled } from "./error.js";
-import { type Cell, cell, hang, page, type Paper, paperOf, spread } from "./layout.js";
+import { type Cell, cell, hang, page, type Paper, paperOf, spread, widthOf, wrap } from "./layout.js";
 import { outOf, plural, seconds } from "./numbers.js";
 import type { Palette } from "./palette.js";
 import { clean } from "./sanitise.js";
@@ -26,7 +26,15 @@ function checkLines(v: CheckView, paper: Paper): string[] {
   const result: Cell = { text: v.result, ...(failed ? { style: paper.palette.error } : {}) };
   const took = v.seconds === undefined ? "" : seconds(v.seconds);
   const right = took === "" ? result : cell(result, { text: `  ${took.padStart(6)}` });
-  return spread({ text: `  ${v.kind.padEnd(8)}  ${v.what}` }, right, paper);
+  if (paper.palette.form === "accessible")
+    return hang({ text: "" }, { text: `${right.text}. ${v.kind}: ${v.what}` }, paper);
+  // The result stays at the right edge of the first line, also where the words take more than one.
+  const head = `  ${v.kind.padEnd(8)}  `;
+  const [first = "", ...rest] = wrap(v.what, paper.width - widthOf(head) - widthOf(right.text) - 2);
+  return [
+    ...spread({ text: `${head}${first}` }, right, paper),
+    ...rest.map((line) => `${" ".repeat(head.length)}${line}`),
+  ];
 }
 
 /** How a run ended. */

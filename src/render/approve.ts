@@ -185,7 +185,8 @@ export type ApprovalEnd =
       readonly kind: "signed";
       readonly plan: string;
       readonly approver: string;
-      readonly reviewedSeconds: number;
+      /** Null for a signature that was made elsewhere: nobody reviewed anything here. */
+      readonly reviewedSeconds: number | null;
       readonly wrongAnswers: number;
       readonly where: string;
     }
@@ -220,10 +221,15 @@ function endLines(end: ApprovalEnd, paper: Paper): string[] {
   return hang({ text: "  " }, { text: endWords(end) }, paper);
 }
 
+function reviewedWords(end: Extract<ApprovalEnd, { kind: "signed" }>): string {
+  if (end.reviewedSeconds === null) return "Signed elsewhere, so it counts as not reviewed in this tool.";
+  return `Reviewed ${seconds(end.reviewedSeconds)}, ${plural(end.wrongAnswers, "wrong answer")}.`;
+}
+
 function endWords(end: ApprovalEnd): string {
   switch (end.kind) {
     case "signed":
-      return `Signed ${end.plan} as ${end.approver}. Token ${end.where}. Reviewed ${seconds(end.reviewedSeconds)}, ${plural(end.wrongAnswers, "wrong answer")}.`;
+      return `Signed ${end.plan} as ${end.approver}. Token ${end.where}. ${reviewedWords(end)}`;
     case "prepared":
       return `The bytes to sign for ${end.plan} are in ${end.file}: readable text, read it there before signing.`;
     case "rejected":

@@ -168,6 +168,8 @@ export const OTHER_RESULTS: Readonly<Record<string, Schema>> = {
     ),
   }),
   init: object({ files: list(object({ path: text, act: text })) }),
+  // The JSON Schema that was asked for; what it may hold is JSON Schema's own affair.
+  schema: { type: "object" },
   explain: object({ code: text, exit: object({ code: whole, name: text }), means: text, todo: text }),
   completion: { anyOf: [object({ shell: text, script: text }), object({ words: list(text) })] },
 };

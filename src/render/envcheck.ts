@@ -4,7 +4,7 @@ import type { NextStep } from "../base/errors.js";
 import { bannerLines } from "./banner.js";
 import { nextLines } from "./command.js";
 import { fact, labelled } from "./error.js";
-import { type Cell, type Column, page, type Paper, paperOf, table } from "./layout.js";
+import { type Cell, type Column, hang, page, type Paper, paperOf, table } from "./layout.js";
 import { plural } from "./numbers.js";
 import type { Palette } from "./palette.js";
 import { clean } from "./sanitise.js";
@@ -55,6 +55,7 @@ export function agreement(evidence: readonly Evidence[]): string {
   const absent = signals.filter((e) => e.state === "absent").length;
   if (signals.length === 0) return "no signal from the target";
   if (against > 0) return `${against} of ${plural(signals.length, "signal")} from the target disagree`;
+  if (absent === signals.length) return "nothing in the target says what it is";
   if (absent > 0)
     return `${signals.length - absent} of ${plural(signals.length, "signal")} from the target agree`;
   return signals.length === 1
@@ -83,6 +84,8 @@ const COLUMNS: readonly Column[] = [
   { head: "strength" },
 ];
 
+const MACHINE_COLUMNS: readonly Column[] = COLUMNS.map((c) => ({ ...c, head: "" }));
+
 function evidenceLines(title: string, evidence: readonly Evidence[], paper: Paper): string[] {
   if (evidence.length === 0) return [`  ${title}: nothing.`];
   const [source, ...rest] = COLUMNS;
@@ -96,7 +99,21 @@ function evidenceLines(title: string, evidence: readonly Evidence[], paper: Pape
 
 function machineLines(evidence: readonly Evidence[], paper: Paper): string[] {
   if (evidence.length === 0) return [];
-  return ["", ...evidenceLines("From this machine (never decides)", evidence, paper)];
+  // Words of their own: as the head of a column they would take the room of what it says.
+  const title = hang(
+    { text: "  " },
+    { text: "From this machine (never decides)", style: paper.palette.faint },
+    paper,
+  );
+  return [
+    "",
+    ...title,
+    ...table(
+      MACHINE_COLUMNS,
+      evidence.map((e) => evidenceRow(e, paper.palette)),
+      paper,
+    ),
+  ];
 }
 
 function evidenceRow(e: Evidence, p: Palette): Cell[] {

@@ -25,6 +25,11 @@ export function renderError(view: ErrorView, palette: Palette, width: number): s
   return page(errorLines(clean(plainError(view)), paperOf(palette, width)));
 }
 
+/** `  Warning  …`: something that the reader can act on now. */
+export function renderWarning(text: string, palette: Palette, width: number): string {
+  return page(labelled("Warning", clean(text), paperOf(palette, width), "Warning".length + 2));
+}
+
 /** Only what is shown, as plain data: an Error keeps its message off its enumerable members and carries more than that. */
 export function plainError(e: ErrorView): ErrorView {
   const { code, message, why, next, targetChanged, state, banner, cause } = e;
@@ -67,7 +72,7 @@ export function fact(label: string, text: string | undefined, paper: Paper, room
 
 /** Closed by a full stop, unless it ends like something to paste or to complete. */
 export function sentence(text: string): string {
-  return /[\p{L}\p{N})'%]$/u.test(text) ? `${text}.` : text;
+  return /[\p{L}\p{N})'"%]$/u.test(text) ? `${text}.` : text;
 }
 
 /** The State line: begins with whether anything was written. */

@@ -141,13 +141,21 @@ export function wrap(text: string, width: number): string[] {
 function breakWord(word: string, width: number): string[] {
   const parts: string[] = [];
   let rest = word;
+  const isPath = /^[./~]|\.[a-z]+(:|$)/.test(word) && word.includes("/");
   while (widthOf(rest) > width) {
     // At least one character a turn: a wide character on paper one cell wide must not loop for ever.
-    const part = takeStart(rest, width) || (Array.from(rest)[0] ?? rest);
+    const fitting = takeStart(rest, width) || (Array.from(rest)[0] ?? rest);
+    const part = isPath ? wholeFolders(fitting) : fitting;
     parts.push(part);
     rest = rest.slice(part.length);
   }
   return [...parts, rest];
+}
+
+/** A path is broken behind a folder where that leaves no line half empty: its last name is what people look for. */
+function wholeFolders(part: string): string {
+  const at = part.lastIndexOf("/") + 1;
+  return at * 2 > part.length ? part.slice(0, at) : part;
 }
 
 /** `head`, then `body` wrapped beside it; following lines are indented to the body's column. */

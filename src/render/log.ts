@@ -71,7 +71,7 @@ function columnsFor(lines: readonly LogLine[], paper: Paper): readonly LogColumn
     ...(targets.size > 1 ? [TARGET] : []),
     JOB,
     ROWS,
-    PEOPLE,
+    { ...PEOPLE, head: `by ${paper.palette.glyph.arrow} approver` },
     RESULT,
   ];
 }
@@ -161,7 +161,7 @@ export function renderEntries(
     { head: "what" },
     { head: "facts", room: "wrap" },
   ];
-  const rows = v.entries.map((e) => [
+  const rows: Cell[][] = v.entries.map((e) => [
     { text: count(e.sequence) },
     { text: when(e.at) },
     { text: e.kind },
@@ -173,8 +173,22 @@ export function renderEntries(
       { text: plural(rows.length, "entry", "entries") },
       paper,
     ),
-    ...table(columns, rows, paper),
+    ...(paper.width < FACTS_BESIDE && paper.palette.form !== "accessible"
+      ? v.entries.flatMap((e) => entryBlock(e, paper))
+      : table(columns, rows, paper)),
     "",
     ...chainLines(v.chain, paper),
   ]);
+}
+
+/** On narrower paper the facts stand below their entry: a column of them would break every id. */
+const FACTS_BESIDE = 90;
+
+function entryBlock(e: EntryView, paper: Paper): string[] {
+  const head = { text: `  ${count(e.sequence).padStart(4)}  ${when(e.at)}  ${e.kind}` };
+  return [
+    "",
+    ...hang({ text: "" }, head, paper),
+    ...hang({ text: " ".repeat(8) }, { text: e.facts.join(", ") }, paper),
+  ];
 }

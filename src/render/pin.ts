@@ -43,7 +43,9 @@ export function renderPin(view: PinView, palette: Palette, width: number): strin
     ...line("Id", v.identity),
     ...line("Bundle", v.bundle),
     ...line("Ledger", v.ledger),
-    ...line("People", v.people.length === 0 ? "nobody may approve yet" : v.people.join(", ")),
+    ...(v.people.length === 0
+      ? line("People", "nobody may approve yet")
+      : v.people.flatMap((person) => line("People", person))),
     ...v.writes.flatMap((w) => line("Writes", w)),
     ...line(
       "State",

@@ -1,7 +1,7 @@
 /** `policy test` and `policy lint`: what policies say about themselves. */
 import type { LintFinding } from "../policy/lint.js";
 import type { TestOutcome } from "../policy/test-cases.js";
-import { cell, hang, page, type Paper, paperOf, spread, table } from "./layout.js";
+import { type Cell, cell, hang, page, type Paper, paperOf, spread, table, widthOf } from "./layout.js";
 import { count, plural } from "./numbers.js";
 import type { Palette } from "./palette.js";
 import { clean } from "./sanitise.js";
@@ -63,19 +63,30 @@ export function renderPolicyLint(view: readonly LintFinding[], palette: Palette,
   const paper = paperOf(palette, width);
   const findings = [...clean(view)].sort((a, b) => rank(a) - rank(b));
   const errors = findings.filter((f) => f.severity === "error").length;
-  const rows = findings.map((f) => [
+  const rows = findings.map((f): readonly [Cell, Cell, Cell] => [
     f.severity === "error"
       ? { text: `${palette.glyph.deny} error`, style: palette.error }
       : { text: `${palette.glyph.ask} warning`, style: palette.note },
     { text: f.what },
     { text: f.at, style: palette.faint },
   ]);
-  const columns = [{ head: "" }, { head: "", room: "wrap" }, { head: "", room: "wrap" }] as const;
   const end =
     findings.length === 0
       ? "Nothing to say against these policies."
       : `${plural(errors, "error")}, ${plural(findings.length - errors, "warning")}.`;
-  return page([...(rows.length === 0 ? [] : table(columns, rows, paper, "")), end]);
+  return page([...findingLines(rows, paper), end]);
+}
+
+/** Side by side where all of them fit; else each finding's place stands below its words. */
+function findingLines(rows: readonly (readonly [Cell, Cell, Cell])[], paper: Paper): string[] {
+  const columns = [{ head: "" }, { head: "" }, { head: "" }] as const;
+  const width = (i: 0 | 1 | 2): number => Math.max(0, ...rows.map((r) => widthOf(r[i].text)));
+  const fits = width(0) + width(1) + width(2) + 4 <= paper.width;
+  if (fits && paper.palette.form !== "accessible") return table(columns, rows, paper, "");
+  return rows.flatMap(([severity, what, at]) => {
+    const head = cell(severity, { text: "  " });
+    return [...hang(head, what, paper), ...hang({ text: " ".repeat(widthOf(head.text)) }, at, paper)];
+  });
 }
 
 function rank(f: LintFinding): number {

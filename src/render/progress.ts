@@ -31,7 +31,7 @@ export function barLine(s: WaveState, paper: Paper): string {
   const full = Math.floor(part * BAR);
   const bar = barFull.repeat(full) + barEmpty.repeat(BAR - full);
   const left = remaining(s);
-  const tail = s.paused === null ? `${left === null ? "--" : seconds(left)} left` : `paused: ${s.paused}`;
+  const tail = tailWords(s, left);
   const facts = [`${Math.floor(part * 100)} %`, count(s.rows), rateWords(s), tail]
     .filter((f) => f !== "")
     .join("  ");
@@ -39,6 +39,12 @@ export function barLine(s: WaveState, paper: Paper): string {
   return widthOf(whole) <= paper.width
     ? whole
     : `  ${s.wave}/${s.waves} ${Math.floor(part * 100)} % ${tail}`.slice(0, paper.width);
+}
+
+function tailWords(s: WaveState, left: number | null): string {
+  if (s.done) return "done";
+  if (s.paused !== null) return `paused: ${s.paused}`;
+  return `${left === null ? "--" : seconds(left)} left`;
 }
 
 function rateWords(s: WaveState): string {

@@ -104,30 +104,26 @@ function countLines(v: UndoView, paper: Paper): string[] {
   const { counts } = v;
   const line = (n: number, what: Cell, why: string): Cell[] => [{ text: count(n) }, what, { text: why }];
   const gone = counts.gone ?? 0;
-  return table(
-    COUNT_COLUMNS,
-    [
-      line(counts.put_back, { text: "put back" }, "unchanged since the run"),
-      line(counts.nothing_to_do, { text: "nothing to do" }, nothingWords(gone, counts.left ?? 0)),
-      line(
-        counts.merged,
-        { text: "put back, keep later edit" },
-        "a different column was edited later; both survive",
-      ),
-      line(
-        counts.conflict,
-        { text: "CONFLICT", ...(counts.conflict > 0 ? { style: p.conflict } : {}) },
-        "the same cell was changed later, or the row lives again",
-      ),
-      ...((counts.reversed ?? 0) === 0
-        ? []
-        : [line(counts.reversed ?? 0, { text: "reversed" }, "by a new row: the table only grows")]),
-      ...((counts.outside ?? 0) === 0
-        ? []
-        : [line(counts.outside ?? 0, { text: "left alone" }, "not asked for")]),
-    ],
-    paper,
-  );
+  // What there is none of is not said: who reads the word CONFLICT has one.
+  const some = (n: number, what: Cell, why: string): Cell[][] => (n === 0 ? [] : [line(n, what, why)]);
+  const lines = [
+    ...some(counts.put_back, { text: "put back" }, "unchanged since the run"),
+    ...some(counts.nothing_to_do, { text: "nothing to do" }, nothingWords(gone, counts.left ?? 0)),
+    ...some(
+      counts.merged,
+      { text: "put back, keep later edit" },
+      "a different column was edited later; both survive",
+    ),
+    ...some(
+      counts.conflict,
+      { text: "CONFLICT", style: p.conflict },
+      "the same cell was changed later, or the row lives again",
+    ),
+    ...some(counts.reversed ?? 0, { text: "reversed" }, "by a new row: the table only grows"),
+    ...some(counts.outside ?? 0, { text: "left alone" }, "not asked for"),
+  ];
+  const none = [line(0, { text: "put back" }, "no row of the run is asked for")];
+  return table(COUNT_COLUMNS, lines.length === 0 ? none : lines, paper);
 }
 
 function nothingWords(gone: number, left: number): string {

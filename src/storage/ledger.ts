@@ -445,7 +445,7 @@ function broken(file: string, why: string): IntegrityError {
     code: "ERR_LEDGER_BROKEN",
     message: `the ledger ${file} is not what was written`,
     why,
-    next: [{ actor: "anyone", argv: ["holdpoint", "log", "verify"] }],
+    next: [{ actor: "anyone", text: "Do not retry. Keep the file as it is for whoever looks into it." }],
   });
 }
 

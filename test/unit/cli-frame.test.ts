@@ -10,16 +10,37 @@ import { createProgress } from "../../src/cli/progress.js";
 import { createPrompter } from "../../src/cli/prompts.js";
 import { chooseColor, chooseStreams, type Streams } from "../../src/cli/streams.js";
 import { plainPalette } from "../../src/render/palette.js";
+import { renderError } from "../../src/render/error.js";
 import { EXPLANATIONS } from "../../src/render/explain.js";
 import { barLine, logLine, type WaveState } from "../../src/render/progress.js";
 
 const CHANGED: readonly TargetChanged[] = ["no", "yes", "partly", "unknown"];
+
+const STATES: Readonly<Record<TargetChanged, RegExp>> = {
+  no: /Nothing was written/,
+  yes: /THE TARGET WAS CHANGED/,
+  partly: /THE TARGET WAS CHANGED/,
+  unknown: /It is not known whether/,
+};
 
 describe("exit codes", () => {
   test.each(ERROR_CODES)("%s has one, and an explanation", (code) => {
     expect(EXIT_TABLE.map((e) => e.code)).toContain(exitCodeOf(code));
     expect(EXPLANATIONS[code].means).not.toBe("");
     expect(EXPLANATIONS[code].todo).not.toBe("");
+  });
+
+  test.each(ERROR_CODES)("%s is told with its code, its state and where to read more", (code) => {
+    for (const width of [40, 100]) {
+      for (const targetChanged of CHANGED) {
+        const error = new RefusedError({ code, message: "something happened", targetChanged });
+        const lines = renderError(error, plainPalette, width).split("\n");
+        expect(lines[0]).toContain(`✗ ${code}`);
+        const state = lines.find((l) => l.startsWith("  State  "));
+        expect(state).toMatch(STATES[targetChanged]);
+        expect(lines.join(" ").replaceAll(/[\s\\]+/g, " ")).toContain(`holdpoint explain ${code}`);
+      }
+    }
   });
 
   test("are told apart by code and by name", () => {

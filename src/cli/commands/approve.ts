@@ -170,11 +170,11 @@ async function takeIn(cx: Context, tools: Toolbox, weighed: Weighed, flags: Appr
     bytes,
     await readGiven("--signature", flags.signature),
   );
-  return approvedOutcome(cx, approved, flags, { reviewedSeconds: 0, wrongAnswers: 0 });
+  return approvedOutcome(cx, approved, flags, { reviewedSeconds: null, wrongAnswers: 0 });
 }
 
 interface Reviewing {
-  readonly reviewedSeconds: number;
+  readonly reviewedSeconds: number | null;
   readonly wrongAnswers: number;
 }
 

@@ -2,7 +2,7 @@
 import { fileURLToPath } from "node:url";
 import { Option } from "commander";
 import { UsageError } from "../../base/errors.js";
-import { initProject, type InitFile } from "../../operations/init.js";
+import { initProject, type InitFile, refuseProject } from "../../operations/init.js";
 import { type InitFile as InitLine, renderInit } from "../../render/init.js";
 import { collect, type Context, type Outcome, type Register } from "../command.js";
 import { describeCommand } from "../help.js";
@@ -45,6 +45,7 @@ export const registerInit: Register = (program, run) => {
 };
 
 async function init(cx: Context, flags: InitFlags): Promise<Outcome> {
+  await refuseProject(cx.cwd);
   const name = flags.target ?? (await ask(cx, "Name of the first target: ", "--target", "NAME"));
   const url = flags.url ?? (await ask(cx, "Its url (sqlite:PATH or ${VARIABLE}): ", "--url", "URL"));
   const people = flags.person.length > 0 ? flags.person.map(personOf) : await askPeople(cx);

@@ -10,6 +10,7 @@ import { collect, type Context, type Outcome, type Register } from "../command.j
 import { describeCommand } from "../help.js";
 import { show } from "./show.js";
 import { type PacingFlags, pacingOf, pacingOptions } from "../pacing.js";
+import { nearPath } from "../near-path.js";
 import { planResult, planView, type PlanFactsView } from "../views/plan.js";
 import { showing } from "../views/rows.js";
 
@@ -152,10 +153,11 @@ export function planOutcome(
     next: how.next ?? nextSteps(made),
   };
   const denied = made.decision.kind === "deny" ? (made.missed ?? deniedError(made)) : undefined;
-  const hasChanges = made.summary.rows > 0;
+  const result = planResult(facts);
+  const hasChanges = result["has_changes"] === true;
   return {
-    result: planResult(facts),
-    text: cx.screen(renderPlan, planView(facts)),
+    result,
+    text: cx.screen(renderPlan, planView({ ...facts, file: nearPath(cx.cwd, made.file) })),
     ...(denied === undefined ? {} : { error: denied }),
     ...(denied === undefined && how.detailedExitcode === true && hasChanges ? { exit: 20 as const } : {}),
   };

@@ -261,6 +261,8 @@ function countOfOp(summary: Summary, table: string, op: string): number {
 /** How the plan can be put back, for the line below policy. */
 function undoWords(f: PlanFactsView): string {
   const taken = takenBackWords(f.statement);
+  // Of nothing there is nothing to take back.
+  if (taken === null && f.summary.rows === 0 && f.statement.schema.changes.length === 0) return "";
   const tried = triedWords(f.undo);
   return taken === null ? tried : `${taken}; ${tried}`;
 }

@@ -70,7 +70,7 @@ export function requireQuorum(
   const so = people.length === 0 ? "nobody who counts signed" : `${people.join(" and ")} signed`;
   throw new RefusedError({
     code: "ERR_TRUST_QUORUM",
-    message: `this takes ${quorumWords(quorum)} of the pinned people, and ${people.length} signed`,
+    message: `${quorumWords(quorum)} must sign, all from the pinned list, and ${people.length} did`,
     why: [so, ...worthless].join("; "),
     state: "Nothing was written, and nothing was recorded.",
     next: [{ actor: "approver", text: "Another person of the pinned list signs the same file." }],

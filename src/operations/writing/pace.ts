@@ -34,6 +34,8 @@ export class Pacer {
   readonly #limits: PaceLimits;
   readonly #startedAt: number;
   #written = 0;
+  /** Where the newest batch of this run ended. */
+  #last: Place | null = null;
   /** Not before this time may the next batch begin. */
   #dueAt = 0;
 
@@ -61,16 +63,16 @@ export class Pacer {
   /** A batch of so many rows is committed. */
   wrote(place: Place, rows: number): void {
     this.#written += rows;
+    this.#last = place;
     const { maxRowsPerSecond } = this.#limits;
     if (maxRowsPerSecond !== null)
       this.#dueAt = Math.max(this.#dueAt, this.#now()) + (rows * 1000) / maxRowsPerSecond;
     this.#show(place, null, false);
   }
 
-  /** A wave is written. */
+  /** A wave is written; one that was written before this run went on is not told again. */
   waveDone(wave: number): void {
-    if (wave === this.#limits.waves && this.#written > 0)
-      this.#show({ wave, rows: this.#limits.rows }, null, true);
+    if (this.#last?.wave === wave) this.#show(this.#last, null, true);
   }
 
   async #pause(place: Place, stop: () => void): Promise<void> {

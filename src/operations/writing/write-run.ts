@@ -347,7 +347,10 @@ async function takeSnapshot(
       run,
       facts: { snapshot: manifest.id, manifest: digest, rows: manifest.rows, content: manifest.content },
     });
-    done(`snapshot ${manifest.id}: ${manifest.rows} rows saved, read back, compared`);
+    done();
+    tools.progress.check(
+      `snapshot ${manifest.id}: ${manifest.rows} ${manifest.rows === 1 ? "row" : "rows"} saved, read back, compared`,
+    );
     return { id: manifest.id, digest };
   } catch (e) {
     done();
