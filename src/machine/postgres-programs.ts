@@ -180,7 +180,7 @@ const SETTINGS = {
 async function start(programs: string, folder: string): Promise<ScratchServer> {
   const owner = serverOwner();
   // A socket's path may have about a hundred characters, so it cannot lie in the store.
-  const socket = mkdtempSync(join(realpathSync(tmpdir()), "holdpoint-"));
+  const socket = mkdtempSync(join(realpathSync(tmpdir()), "holdpoint-pg-"));
   if (owner !== null) chownSync(socket, owner.uid, owner.gid);
   // The store is closed to every other user, so under root the data lies beside the socket.
   const data = join(owner === null ? folder : socket, "data");

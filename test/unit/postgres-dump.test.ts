@@ -260,6 +260,6 @@ function scratchLeft(): readonly string[] {
   const running = spawnSync("ps", ["-eo", "args"], { encoding: "utf8" }).stdout.split("\n");
   return [
     ...running.filter((line) => line.includes("unix_socket_permissions=0700")),
-    ...readdirSync(tmpdir()).filter((name) => /^holdpoint-.{6}$/.test(name)),
+    ...readdirSync(tmpdir()).filter((name) => name.startsWith("holdpoint-pg-")),
   ];
 }
