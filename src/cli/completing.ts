@@ -18,10 +18,30 @@ export async function wordsFor(
   typed: readonly string[],
   known: () => Promise<Known>,
 ): Promise<readonly string[]> {
-  const current = typed.at(-1) ?? "";
-  const { command, previous } = walk(program, typed.slice(0, -1));
+  const { done, current, prefix } = lastOf(typed);
+  const { command, previous } = walk(program, done);
   const found = await candidates(command, previous, current, known);
-  return found.filter((w) => w.startsWith(current)).sort();
+  return found
+    .filter((w) => w.startsWith(current))
+    .map((w) => prefix + w)
+    .sort();
+}
+
+/**
+ * What is finished and what is being typed. bash hands over `--on=shop` as the three words `--on`, `=` and `shop`, and
+ * replaces the last; the others hand over one word, and replace all of it.
+ */
+function lastOf(typed: readonly string[]): {
+  readonly done: readonly string[];
+  readonly current: string;
+  readonly prefix: string;
+} {
+  const done = typed.slice(0, -1).filter((w) => w !== "=");
+  const last = typed.at(-1) ?? "";
+  const [prefix, flag] = /^(--[a-z-]+)=/.exec(last) ?? [];
+  if (prefix !== undefined && flag !== undefined)
+    return { done: [...done, flag], current: last.slice(prefix.length), prefix };
+  return { done, current: last === "=" ? "" : last, prefix: "" };
 }
 
 /** The command that the words lead to, and the word before the one that is typed. */
@@ -39,7 +59,7 @@ async function candidates(
   current: string,
   known: () => Promise<Known>,
 ): Promise<readonly string[]> {
-  const option = command.options.find((o) => o.long === previous && takesValue(o));
+  const option = optionsOf(command).find((o) => o.long === previous && takesValue(o));
   if (option !== undefined) return valuesOf(option, known);
   if (current.startsWith("-")) return flagsOf(command);
   if (command.commands.length > 0) return command.commands.map((c) => c.name());
@@ -53,8 +73,12 @@ function takesValue(o: Option): boolean {
 }
 
 function flagsOf(command: Command): readonly string[] {
-  const inherited = command.parent === null ? [] : flagsOf(command.parent);
-  return [...command.options.flatMap((o) => o.long ?? []), ...inherited, "--help"];
+  return [...new Set([...optionsOf(command).flatMap((o) => o.long ?? []), "--help"])];
+}
+
+/** Its own, and those of the commands above it: they stand after it as well. */
+function optionsOf(command: Command): readonly Option[] {
+  return command.parent === null ? command.options : [...command.options, ...optionsOf(command.parent)];
 }
 
 async function valuesOf(option: Option, known: () => Promise<Known>): Promise<readonly string[]> {

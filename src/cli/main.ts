@@ -2,12 +2,12 @@
 import { type Argument, Command, CommanderError } from "commander";
 import { HoldpointError, isMachineError, messageOf, type NextStep, UsageError } from "../base/errors.js";
 import { nearest } from "../base/suggest.js";
-import { renderError, renderWarning } from "../render/error.js";
+import { renderError, renderErrorLine, renderExitLine, renderWarning } from "../render/error.js";
 import type { Context, Outcome, Register, Run } from "./command.js";
 import { COMMANDS, commandsFor } from "./commands/index.js";
 import { type Envelope, envelope, envelopeText, failureEnvelope } from "./envelope.js";
 import { type Events, eventsFlag, openEvents } from "./events.js";
-import { exitOf } from "./exit-codes.js";
+import { type ExitCode, exitName, exitOf } from "./exit-codes.js";
 import { openPaged, type Pager } from "./paging.js";
 import { createProgress } from "./progress.js";
 import { createPrompter } from "./prompts.js";
@@ -224,7 +224,7 @@ async function pagerFor(session: Session, signals: ReturnType<typeof guardSignal
 }
 
 function ended(session: Session, name: string, outcome: Outcome): number {
-  const exit = outcome.exit ?? (outcome.error === undefined ? 0 : exitOf(outcome.error));
+  const exit: ExitCode = outcome.exit ?? (outcome.error === undefined ? 0 : exitOf(outcome.error));
   if (session.json || session.events !== null) {
     const document = envelope(name, {
       exit,
@@ -234,20 +234,36 @@ function ended(session: Session, name: string, outcome: Outcome): number {
       ...(outcome.warnings === undefined ? {} : { warnings: outcome.warnings }),
     });
     showDocument(session, document);
-    if (session.json) return exit;
+    if (session.json) {
+      if (outcome.error !== undefined) showErrorLine(session, outcome.error);
+      else showExitLine(session, exit, outcome);
+      return exit;
+    }
   }
   if (session.events?.onStdout !== true) session.streams.out(outcome.text);
   const { streams } = session;
   for (const warning of outcome.warnings ?? [])
     streams.err(renderWarning(warning, streams.errPalette, streams.width));
   if (outcome.error !== undefined) showError(session, outcome.error);
+  else showExitLine(session, exit, outcome);
   return exit;
 }
 
 function failed(session: Session, name: string, error: HoldpointError): number {
   if (session.json || session.events !== null) showDocument(session, failureEnvelope(name, error));
-  if (!session.json) showError(session, error);
+  if (session.json) showErrorLine(session, error);
+  else showError(session, error);
   return exitOf(error);
+}
+
+/** What ended otherwise than with 0 and is no error. */
+function showExitLine({ streams }: Session, exit: ExitCode, outcome: Outcome): void {
+  if (exit !== 0) streams.err(renderExitLine(exit, exitName(exit), outcome.targetChanged ?? "no"));
+}
+
+/** Beside a document: one line, which a script sees whose stdout goes to a file. */
+function showErrorLine({ streams }: Session, error: HoldpointError): void {
+  streams.err(renderErrorLine(error));
 }
 
 /** The one document, as the last event and, under `--json`, on stdout, unless the events are there. */

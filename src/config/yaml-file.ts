@@ -6,6 +6,7 @@
  * and no blank values. Every refusal names `file:line:column`. Nothing is repaired or ignored.
  */
 import {
+  Composer,
   type CST,
   type Document,
   isAlias,
@@ -13,7 +14,6 @@ import {
   isPair,
   isScalar,
   type Node,
-  parseDocument,
   Parser,
   visit,
 } from "yaml";
@@ -70,11 +70,12 @@ export function parseYaml<T>(
   const refuse = (faults: readonly Fault[]): never => {
     throw invalid(faults, position, options.code ?? "ERR_CONFIG_INVALID");
   };
-  const immense = immenseFault(text);
+  const tokens = [...new Parser().parse(text)];
+  const immense = immenseFault(tokens);
   if (immense !== null) return refuse([immense]);
-  const document = parseDocument(text, { prettyErrors: false, version: "1.2" });
+  const { document, second } = compose(tokens, text.length);
 
-  const syntax = syntaxFaults(document, text);
+  const syntax = syntaxFaults(document, second, text);
   // What a broken text seems to say is not worth a second complaint.
   const malformed = syntax.length > 0 ? syntax : shapeFaults(document, options.blanks ?? "refused");
   if (malformed.length > 0) return refuse(malformed);
@@ -110,9 +111,8 @@ export function hasControls(text: string): boolean {
 // --- what the YAML itself does wrong ---------------------------------------------------------------
 
 /** Where the file is deeper or longer than it may be; found on the parser's tokens, before anything recurs over them. */
-function immenseFault(text: string): Fault | null {
-  const left: { readonly token: CST.Token; readonly depth: number }[] = [];
-  for (const token of new Parser().parse(text)) left.push({ token, depth: 0 });
+function immenseFault(tokens: readonly CST.Token[]): Fault | null {
+  const left = tokens.map((token) => ({ token, depth: 0 }));
   for (let at = left.pop(); at !== undefined; at = left.pop()) {
     const { token, depth } = at;
     if (token.type === "document" && token.value !== undefined) left.push({ token: token.value, depth });
@@ -129,11 +129,25 @@ function immenseFault(text: string): Fault | null {
   return null;
 }
 
+/** The first document of the tokens, and where a second begins. The library's own way would read the text again. */
+function compose(
+  tokens: readonly CST.Token[],
+  length: number,
+): { readonly document: Document.Parsed; readonly second: number | null } {
+  const [document, next] = new Composer({ prettyErrors: false, version: "1.2" }).compose(
+    tokens,
+    true,
+    length,
+  );
+  if (document === undefined) throw new Error("the reader of YAML gave no document");
+  return { document, second: next?.range[0] ?? null };
+}
+
 function isList(token: CST.Token): boolean {
   return token.type === "block-seq" || (token.type === "flow-collection" && token.start.source === "[");
 }
 
-function syntaxFaults(document: Document.Parsed, text: string): Fault[] {
+function syntaxFaults(document: Document.Parsed, second: number | null, text: string): Fault[] {
   const faults: Fault[] = [];
   const control = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]/.exec(text);
   if (control !== null) faults.push({ offset: control.index, what: "a control character stands here" });
@@ -141,6 +155,8 @@ function syntaxFaults(document: Document.Parsed, text: string): Fault[] {
     const offset = e.pos[0];
     faults.push({ offset, what: syntaxWords(e.code, e.message, text.slice(offset)) });
   }
+  if (second !== null)
+    faults.push({ offset: second, what: "a second document begins here: one file holds one document" });
   // An unknown tag or directive is only a warning to the parser; here nothing may be read two ways.
   for (const w of document.warnings) faults.push({ offset: w.pos[0], what: lowerFirst(w.message) });
   if (document.directives.yaml.explicit === true)
@@ -154,8 +170,6 @@ function syntaxWords(code: string, message: string, rest: string): string {
       return `${JSON.stringify(rest.split(/[:\n]/, 1)[0]?.trim() ?? "")} stands in the same place twice`;
     case "TAB_AS_INDENT":
       return "a tab indents this line: use spaces";
-    case "MULTIPLE_DOCS":
-      return "a second document begins here: one file holds one document";
     default:
       return lowerFirst(message);
   }

@@ -34,7 +34,12 @@ _holdpoint() {
   found=("\${(@f)$(holdpoint completion words -- "\${(@)words[2,CURRENT]}" 2>/dev/null)}")
   [[ -n "\${found[1]}" ]] && compadd -- "\${found[@]}" || _files
 }
-compdef _holdpoint holdpoint
+if [[ "\${funcstack[1]}" == _holdpoint ]]; then
+  _holdpoint "$@"
+else
+  (( \${+functions[compdef]} )) || { autoload -Uz compinit && compinit -i }
+  compdef _holdpoint holdpoint
+fi
 `;
 
 const FISH = `# holdpoint completion for fish:  holdpoint completion fish | source

@@ -25,6 +25,24 @@ export function renderError(view: ErrorView, palette: Palette, width: number): s
   return page(errorLines(clean(plainError(view)), paperOf(palette, width)));
 }
 
+/**
+ * The error in one line, for stderr where stdout has the whole of it as a document: a script that sends that to a
+ * file would end without a word otherwise. Says whether anything was written, as every ending does.
+ */
+export function renderErrorLine(view: ErrorView): string {
+  const { code, message, ...rest } = clean(plainError(view));
+  return oneLine(`${code}: ${sentence(message)} ${stateOf(rest)}`);
+}
+
+/** The same for an ending that is no error, and yet not 0: `plan --detailed-exitcode`. */
+export function renderExitLine(exit: number, name: string, targetChanged: TargetChanged): string {
+  return oneLine(`exit ${exit} (${name}): ${stateOf({ targetChanged })}`);
+}
+
+function oneLine(text: string): string {
+  return `${text.replaceAll(/\s*\n\s*/g, " ").trimEnd()}\n`;
+}
+
 /** `  Warning  …`: something that the reader can act on now. */
 export function renderWarning(text: string, palette: Palette, width: number): string {
   return page(labelled("Warning", clean(text), paperOf(palette, width), "Warning".length + 2));

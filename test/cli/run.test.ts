@@ -52,6 +52,19 @@ describe("run in development, where policy asks nobody", () => {
     expect(events.at(-1)).toMatchObject({ event: "result", document: JSON.parse(stdout) });
   });
 
+  test("--json into a file leaves one line on stderr: what it was, and whether anything was written", () => {
+    const { stdout, stderr, status } = project.run(["apply", "pl_nothing", "--json", "--quiet"]);
+    expect(status).toBe(JSON.parse(stdout).exit.code);
+    expect(stderr).toMatch(/^ERR_[A-Z_]+: .*\. Nothing was written\.\n$/);
+
+    const file = project.write("jobs/counted.sql", "UPDATE orders SET note = 'counted' WHERE id = 8");
+    const flags = ["--on", "shop-dev", "--key", "keys/dana", "--detailed-exitcode", "--quiet"];
+    const changes = project.run(["plan", file, ...flags, "--json"]);
+    expect([changes.status, changes.stderr]).toEqual([20, "exit 20 (changes): Nothing was written.\n"]);
+    const usage = project.run(["plan", "--jsno", "--json"]);
+    expect([usage.status, usage.stderr.split("\n").length]).toEqual([2, 2]);
+  });
+
   test("events on stdout leave nothing else there, on failure too", () => {
     const { stdout, status } = project.run(["apply", "pl_nothing", "--events", "-"]);
     const lines = stdout

@@ -9,7 +9,7 @@ import { documentSchema } from "../../src/render/documents.js";
 import { widthOf } from "../../src/render/layout.js";
 import { runHere, type Surroundings } from "./here.js";
 import { misfits } from "./json-schema.js";
-import type { Document, Ran } from "./project.js";
+import { type Document, type Ran, saysItsEnd } from "./project.js";
 import { Names } from "./stable.js";
 
 /** The widths of the specification. */
@@ -158,7 +158,10 @@ export class Wall {
     if (schema === undefined) return [`${document.schema} has no schema`];
     const exits =
       document.exit.code === ran.status ? [] : [`exit ${ran.status}, document ${document.exit.code}`];
-    return [...misfits(schema, document), ...exits];
+    const ends = saysItsEnd(ran.status, ran.stderr, document.error?.code)
+      ? []
+      : [`--json: exit ${ran.status} without its line on stderr: ${ran.stderr}`];
+    return [...misfits(schema, document), ...exits, ...ends];
   }
 }
 
@@ -232,7 +235,9 @@ function faults(ran: Ran, width: number): string[] {
 
 /** Every ending that is not 0 has an error on stderr that says whether anything was written. */
 function refusalFaults(ran: Ran): string[] {
-  if (ran.status === 0 || ran.status === 20) return [];
+  if (ran.status === 0) return [];
+  if (ran.status === 20)
+    return saysItsEnd(20, ran.stderr, undefined) ? [] : ["exit 20 without a line on stderr"];
   const text = withoutColour(ran.stderr);
   return [
     ...(/✗ ERR_[A-Z_]+/.test(text) ? [] : [`exit ${ran.status} without an error on stderr`]),

@@ -4,7 +4,7 @@
  * is for the tests that start one.
  */
 import { PassThrough } from "node:stream";
-import type { Document, Ran, TestProject } from "./project.js";
+import { type Document, type Ran, saysItsEnd, type TestProject } from "./project.js";
 
 /** The program as it is built: its own files stand where it looks for them. */
 const BUILT = new URL("../../../dist/cli/main.js", import.meta.url).href;
@@ -78,6 +78,8 @@ export async function jsonHere(
   try {
     const document = JSON.parse(stdout) as Document;
     if (document.exit.code !== status) throw new Error(`exit ${status}, document says ${document.exit.code}`);
+    if (!saysItsEnd(status, stderr, document.error?.code))
+      throw new Error(`exit ${status} without its line on stderr`);
     return document;
   } catch (e) {
     throw new Error(`${args.join(" ")} gave no single document: ${stdout}\n${stderr}`, { cause: e });

@@ -162,6 +162,8 @@ export function projectAt(dir: string, database: string, target: string): TestPr
       const document = JSON.parse(stdout) as Document;
       if (document.exit.code !== status)
         throw new Error(`exit ${status}, document says ${document.exit.code}`);
+      if (!saysItsEnd(status, stderr, document.error?.code))
+        throw new Error(`exit ${status} without its line on stderr`);
       return document;
     } catch (e) {
       throw new Error(`${args.join(" ")} gave no single document: ${stdout}\n${stderr}`, { cause: e });
@@ -219,6 +221,18 @@ export function projectAt(dir: string, database: string, target: string): TestPr
     dump: () => dumpOf(database),
     close: () => rmSync(dir, { recursive: true, force: true }),
   };
+}
+
+/**
+ * Whether stderr says beside a document how the command ended: nothing needs saying at 0; else its last line names the
+ * error, or the exit code where there is none, and whether anything was written.
+ */
+export function saysItsEnd(status: number, stderr: string, code: string | undefined): boolean {
+  if (status === 0) return true;
+  const last = stderr.trimEnd().split("\n").at(-1) ?? "";
+  const written =
+    /: (.* )?(Nothing was|THE TARGET WAS CHANGED\.|It is not known whether anything was written)/;
+  return last.startsWith(code === undefined ? `exit ${status} (` : `${code}: `) && written.test(last);
 }
 
 /**
