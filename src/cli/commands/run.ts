@@ -50,7 +50,7 @@ async function runJob(
   const ends = made.decision.kind === "deny" || hasNothing(made) || (waits && seconds === 0);
   const planned = planOutcome(cx, made, masked, {
     next: [],
-    ...(ends ? {} : { state: `Nothing is written yet; ${waits ? "once approved, it is" : "it is now"}.` }),
+    ...(ends ? {} : { state: `Nothing is written yet; ${waits ? "once approved, it is" : "it follows"}.` }),
   });
   const result = (applied: Applied | null): Record<string, unknown> => ({
     ...planned.result,
