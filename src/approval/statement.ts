@@ -1,6 +1,6 @@
 /**
  * Statements besides plans and approvals: a change of the trust bundle or of a pin, a rejection, an approval taken
- * back, a review of a run. Like an approval they are lines of plain text, so that whoever signs them elsewhere with
+ * back, a review of a run, a look at masked values. Like an approval they are lines of plain text, so that whoever signs them elsewhere with
  * `ssh-keygen` reads what they sign, down to each single change. Format page: `docs/formats/statement.md`.
  */
 import { parseStamp, stamp } from "../base/clock.js";
@@ -19,6 +19,7 @@ export const STATEMENT_NAMESPACES = {
   reject: NAMESPACES.approval,
   revoke: NAMESPACES.approval,
   review: NAMESPACES.approval,
+  reveal: NAMESPACES.approval,
 } as const;
 
 /** One of the acts. */
@@ -176,6 +177,7 @@ function actOf(text: string): StatementAct {
     case "reject":
     case "revoke":
     case "review":
+    case "reveal":
       return text;
   }
   throw malformed(`act must be one of ${Object.keys(STATEMENT_NAMESPACES).join(", ")}, found ${text}`);

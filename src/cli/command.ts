@@ -16,6 +16,8 @@ export interface Context {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** True under `--json`: one document on stdout, nothing else there. */
   readonly json: boolean;
+  /** True under `--events`: a program reads along, in a file or on stdout. */
+  readonly hasEvents: boolean;
   readonly prompter: Prompter;
   readonly progress: ProgressReporter;
   /** The operations' toolbox; reads the project on first use. */

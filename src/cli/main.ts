@@ -165,6 +165,7 @@ async function runCommand(
     cwd: process.cwd(),
     env: process.env,
     json: session.json,
+    hasEvents: session.eventsTo !== null,
     prompter: createPrompter(streams, { json: session.json }),
     progress,
     tools: () => {

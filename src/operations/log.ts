@@ -1,7 +1,7 @@
 /** The ledger, read: what happened, one run in full, and whether the chain is whole. */
 import { IntegrityError } from "../base/errors.js";
 import type { Anchor, SealedEntry } from "../ledger/entry.js";
-import { textFact } from "../ledger/facts.js";
+import { textFact, textsFact } from "../ledger/facts.js";
 import { anchorOf, anchorsFor } from "./judging/examine.js";
 import { sharesTarget } from "./recall/history.js";
 import { allRuns, findRun, type RunRecord } from "./recall/runs.js";
@@ -18,10 +18,22 @@ export interface RejectedPlan {
   readonly reason: string;
 }
 
-/** What `log` lists: runs, and what was refused a run (rejections), newest first. */
+/** Masked columns that somebody looked at. */
+export interface RevealedColumns {
+  readonly at: string;
+  readonly plan: string;
+  readonly target: string;
+  readonly job: string;
+  readonly columns: readonly string[];
+  readonly by: string;
+  readonly reason: string;
+}
+
+/** What `log` lists: runs, what was refused a run (rejections), and who looked at masked values; newest first. */
 export interface LogListing {
   readonly runs: readonly RunRecord[];
   readonly rejected: readonly RejectedPlan[];
+  readonly revealed: readonly RevealedColumns[];
   readonly entries: number;
   readonly head: string | null;
 }
@@ -32,25 +44,28 @@ export async function listLog(tools: Toolbox, on: string | null): Promise<LogLis
   const head = ledger.head();
   const runs = (await allRuns(tools)).filter((r) => on === null || r.target === on);
   const rejected: RejectedPlan[] = [];
+  const revealed: RevealedColumns[] = [];
   const planned = new Map<string, SealedEntry>();
-  for (const sealed of ledger.entries({ kinds: ["planned", "rejected"] })) {
+  for (const sealed of ledger.entries({ kinds: ["planned", "rejected", "revealed"] })) {
     const { entry } = sealed;
     if (entry.kind === "planned" && entry.plan !== null) planned.set(entry.plan, sealed);
-    if (entry.kind !== "rejected" || (on !== null && entry.target !== on)) continue;
+    if (entry.kind === "planned" || (on !== null && entry.target !== on)) continue;
     const made = planned.get(entry.plan ?? "")?.entry;
-    rejected.push({
+    const about = {
       at: entry.at,
       plan: entry.plan ?? "",
       target: entry.target ?? "",
       job: (made === undefined ? null : textFact(made, "job")) ?? "",
-      requester: made === undefined ? null : textFact(made, "by"),
       by: textFact(entry, "by") ?? "",
       reason: textFact(entry, "reason") ?? "",
-    });
+    };
+    if (entry.kind === "revealed") revealed.push({ ...about, columns: textsFact(entry, "columns") });
+    else rejected.push({ ...about, requester: made === undefined ? null : textFact(made, "by") });
   }
   return {
     runs: [...runs].reverse(),
     rejected: rejected.reverse(),
+    revealed: revealed.reverse(),
     entries: head === null ? 0 : head.sequence + 1,
     head: head?.head ?? null,
   };

@@ -177,6 +177,13 @@ async function takeTables(
     code: "ERR_TARGET_UNSUPPORTED",
     message: `tables of ${target.name} cannot be kept as of one moment`,
     why: `the ${target.adapter} adapter cannot read several tables as one state`,
+    next: [
+      {
+        actor: "requester",
+        argv: ["holdpoint", "snapshot", "take", "--on", target.name],
+        text: "the whole database",
+      },
+    ],
   });
 }
 
@@ -222,6 +229,9 @@ function chosenShapes(
     code: "ERR_USAGE",
     message: `${target} has no table ${unknown.join(", ")}`,
     why: `it has ${shapes.map((s) => s.name).join(", ") || "none"}`,
+    next: [
+      { actor: "requester", text: "Name one of these with --table; without --table it is all of them." },
+    ],
   });
 }
 
@@ -555,6 +565,7 @@ async function toPrune(tools: Toolbox, request: PruneRequest): Promise<readonly 
       code: "ERR_USAGE",
       message: "nothing says which snapshots to prune",
       why: "expected ids, --keep or --older-than; empty never means all",
+      next: [{ actor: "requester", argv: ["holdpoint", "snapshot", "list"], text: "see which there are" }],
     });
   }
   const { keep, before } = request;

@@ -118,6 +118,17 @@ export const OTHER_RESULTS: Readonly<Record<string, Schema>> = {
         reason: text,
       }),
     ),
+    revealed: list(
+      object({
+        at: text,
+        plan: text,
+        target: text,
+        job: text,
+        columns: list(text),
+        by: text,
+        reason: text,
+      }),
+    ),
     entries: whole,
     head: orNull(text),
   }),

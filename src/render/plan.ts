@@ -54,6 +54,8 @@ export interface PlanView {
   /** How it will be written, where that is more than one transaction; else absent. */
   readonly writing?: string;
   readonly expiresAt: string;
+  /** What is written so far; absent where this is the end of the command and nothing is. */
+  readonly state?: string;
   readonly next: readonly NextStep[];
 }
 
@@ -81,7 +83,7 @@ export function renderPlan(view: PlanView, palette: Palette, width: number): str
     ...fact("Write", v.writing, paper),
     ...fact("Plan", `${v.id}, expires ${when(v.expiresAt)} UTC`, paper),
     ...fact("File", v.file ?? undefined, paper),
-    ...labelled("State", "Nothing was written.", paper),
+    ...labelled("State", v.state ?? "Nothing was written.", paper),
     ...nextLines(v.next, paper),
     ...bannerLines({ verdict: v.banner.verdict, target: v.banner.target }, paper),
   ]);

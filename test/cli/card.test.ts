@@ -166,6 +166,22 @@ describe.each(Object.entries(FAULTS))("%s", (_, fault) => {
   );
 });
 
+/** The same at the width of the specification, where a slot may take two lines: its mark stands on the first of them. */
+test.each(Object.entries(FAULTS))("at 100 columns, within twelve lines: %s", async (_, fault) => {
+  const plan = await planned(fault.sql, fault.job ?? null);
+  for (const form of [[], ["--plain"], ["--color", "always"], ["--accessible"]]) {
+    const lines = (await first12(["show", plan, "--width", "100", ...form])).map(withoutColor);
+    for (const [slot, mark] of fault.slots)
+      expect(lines).toContainEqual(
+        expect.stringMatching(
+          form[0] === "--accessible"
+            ? new RegExp(`^${mark}\\. ${slot}\\. `, "i")
+            : new RegExp(`^ {2}${slot} .* ${mark}$`),
+        ),
+      );
+  }
+});
+
 async function first12(args: readonly string[]): Promise<readonly string[]> {
   return (await runHere(project, args)).stdout.split("\n").slice(0, 12);
 }

@@ -142,6 +142,9 @@ async function changing(): Promise<void> {
     await wall.shot("show", "Markdown", ["show", second, "--format", "markdown"], { isText: true });
     await wall.shot("show", "one sentence a line", ["show", second, "--accessible"]);
     await wall.shot("show", "ASCII", ["show", second, "--plain"]);
+    const reveal = ["--reveal", "customers.name", "--reason", "which name is wrong"];
+    await wall.shot("show", "a masked column, to a program", ["show", second, ...reveal], { asks: true });
+    await wall.shot("show", "a masked column, without a reason", ["show", second, ...reveal.slice(0, 2)]);
     await wall.shot("show", "no such plan", ["show", "pl_0000000000000000"]);
     await wall.shot("status", "plans that wait", ["status"]);
     await wall.shot("status", "one plan, waited for", ["status", first, "--for", "approved"]);

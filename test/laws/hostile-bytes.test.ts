@@ -126,6 +126,7 @@ const READERS: Readonly<Record<string, Reader>> = {
       made({ act: "reject", reason: "no" }),
       made({ act: "revoke" }),
       made({ act: "review" }),
+      made({ act: "reveal", reason: "which address", changes: ["~ people.email is shown"] }),
     ],
     parseStatement,
     statementBytes,

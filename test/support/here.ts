@@ -12,8 +12,8 @@ const BUILT = new URL("../../../dist/cli/main.js", import.meta.url).href;
 /** What the streams are. */
 export interface Surroundings {
   readonly env?: Readonly<Record<string, string>>;
-  /** Terminals on all three; else pipes. */
-  readonly terminal?: { readonly columns: number };
+  /** Terminals on all three, or on all but one; else pipes. */
+  readonly terminal?: { readonly columns: number; readonly butNot?: "stdin" | "stdout" | "stderr" };
 }
 
 /** What a terminal's stream can do beside writing: where the cursor is, nobody looks here. */
@@ -32,14 +32,17 @@ export async function runHere(
 ): Promise<Ran> {
   const { terminal } = around;
   const facts = terminal === undefined ? {} : { isTTY: true, columns: terminal.columns, rows: 50, ...CURSOR };
-  const stream = (): { readonly end: NodeJS.WriteStream; readonly text: () => string } => {
+  const factsOf = (end: "stdin" | "stdout" | "stderr"): object => (terminal?.butNot === end ? {} : facts);
+  const stream = (
+    name: "stdout" | "stderr",
+  ): { readonly end: NodeJS.WriteStream; readonly text: () => string } => {
     const through = new PassThrough();
     let text = "";
     through.on("data", (chunk: Buffer) => void (text += chunk.toString()));
-    return { end: Object.assign(through, facts) as unknown as NodeJS.WriteStream, text: () => text };
+    return { end: Object.assign(through, factsOf(name)) as unknown as NodeJS.WriteStream, text: () => text };
   };
-  const [stdout, stderr] = [stream(), stream()];
-  const stdin = Object.assign(new PassThrough(), facts);
+  const [stdout, stderr] = [stream("stdout"), stream("stderr")];
+  const stdin = Object.assign(new PassThrough(), factsOf("stdin"));
   stdin.end();
   const { main } = (await import(BUILT)) as typeof import("../../src/cli/main.js");
   const before = process.cwd();

@@ -69,6 +69,7 @@ async function list(cx: Context, on: string | null): Promise<Outcome> {
     result: {
       runs: found.runs.map(runJson),
       rejected: found.rejected,
+      revealed: found.revealed,
       entries: found.entries,
       head: found.head,
     },
@@ -101,7 +102,17 @@ function logLines(found: LogListing): LogLine[] {
     approvers: [r.by],
     result: `rejected: ${r.reason}`,
   }));
-  return [...runs, ...rejected].sort((a, b) => (a.at < b.at ? 1 : a.at > b.at ? -1 : 0));
+  const revealed = found.revealed.map((r) => ({
+    at: r.at,
+    run: null,
+    target: r.target,
+    job: r.job,
+    rows: null,
+    requester: r.by,
+    approvers: [],
+    result: `saw ${r.columns.join(", ")} unmasked: ${r.reason}`,
+  }));
+  return [...runs, ...rejected, ...revealed].sort((a, b) => (a.at < b.at ? 1 : a.at > b.at ? -1 : 0));
 }
 
 function resultWords(r: RunRecord): string {

@@ -141,7 +141,11 @@ export function planOutcome(
   cx: Context,
   made: PlanMade,
   masked: Parameters<typeof showing>[0],
-  how: { readonly detailedExitcode?: boolean; readonly next?: readonly NextStep[] } = {},
+  how: {
+    readonly detailedExitcode?: boolean;
+    readonly state?: string;
+    readonly next?: readonly NextStep[];
+  } = {},
 ): Outcome & { readonly result: Record<string, unknown> } {
   const facts: PlanFactsView = {
     ...made,
@@ -151,6 +155,7 @@ export function planOutcome(
     description: made.examined.identification.description,
     origins: made.examined.origins,
     how: showing(masked),
+    ...(how.state === undefined ? {} : { state: how.state }),
     next: how.next ?? nextSteps(made),
   };
   const denied = made.decision.kind === "deny" ? (made.missed ?? deniedError(made)) : undefined;

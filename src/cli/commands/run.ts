@@ -46,14 +46,18 @@ async function runJob(
 ): Promise<Outcome> {
   const seconds = waitOf(flags.wait);
   const { tools, made, masked } = await planFromFlags(cx, job, tail, flags);
-  const planned = planOutcome(cx, made, masked, { next: [] });
+  const waits = made.decision.kind === "needs-approval";
+  const ends = made.decision.kind === "deny" || hasNothing(made) || (waits && seconds === 0);
+  const planned = planOutcome(cx, made, masked, {
+    next: [],
+    ...(ends ? {} : { state: `Nothing is written yet; ${waits ? "once approved, it is" : "it follows"}.` }),
+  });
   const result = (applied: Applied | null): Record<string, unknown> => ({
     ...planned.result,
     run: applied?.run ?? null,
     applied: applied === null ? null : appliedResult(applied),
   });
   if (planned.error !== undefined || hasNothing(made)) return { ...planned, result: result(null) };
-  const waits = made.decision.kind === "needs-approval";
   if (waits && seconds === 0) return { ...planned, result: result(null), error: stillWaits(made, seconds) };
   // What is about to be written stands on the screen before the first wait, question or write.
   if (!cx.json) cx.streams.out(planned.text);

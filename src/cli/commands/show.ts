@@ -14,8 +14,9 @@ import { type MarkdownFormat, renderMarkdown } from "../../render/markdown.js";
 import { renderPlan } from "../../render/plan.js";
 import { renderRows } from "../../render/rows.js";
 import { renderAnswer } from "../../render/answer.js";
-import type { Context, Outcome, Register } from "../command.js";
+import { collect, type Context, type Outcome, type Register } from "../command.js";
 import { describeCommand } from "../help.js";
+import { requestOf, reveal } from "./reveal.js";
 import { valueJson } from "../../render/json.js";
 import { planCard, planResult, planView, type PlanFactsView } from "../views/plan.js";
 import { oddFacts } from "../views/odd.js";
@@ -29,6 +30,9 @@ interface ShowFlags {
   readonly sql?: string;
   readonly against?: string;
   readonly format: Format;
+  readonly reveal?: readonly string[];
+  readonly reason?: string;
+  readonly key?: string;
 }
 
 export const registerShow: Register = (program, run) => {
@@ -42,6 +46,9 @@ export const registerShow: Register = (program, run) => {
     )
     .option("--against <plan>", "only what differs from a plan that was looked at earlier")
     .addOption(new Option("--format <format>", "how").choices([...FORMATS]).default("text"))
+    .option("--reveal <column>", "show this masked column's values, once for each: table.column", collect)
+    .option("--reason <text>", "with --reveal: why; it is recorded with your name")
+    .option("--key <file>", "with --reveal: the SSH key that says who you are")
     .action((ref: string, flags: ShowFlags) => run("show", (cx) => show(cx, ref, flags)));
   describeCommand(command, {
     group: "Understand",
@@ -55,17 +62,23 @@ export const registerShow: Register = (program, run) => {
       },
       { line: "holdpoint show pl_m3w8x1tf --against pl_k7q2m9xw", what: "what a new version changes" },
       { line: "holdpoint show plan.hpplan --format markdown", what: "for a pull request" },
+      {
+        line: 'holdpoint show pl_k7q2m9xw --reveal people.email --reason "which address is wrong, OPS-7"',
+        what: "a masked column, at a terminal, recorded",
+      },
     ],
-    exits: [32, 35],
+    exits: [22, 32, 35],
   });
 };
 
 /** A plan's screen and document. */
 export async function show(cx: Context, ref: string, flags: ShowFlags): Promise<Outcome> {
+  const reveals = requestOf(cx, flags);
   const tools = await cx.tools();
   const plan = ref.startsWith("rn_") ? (await findRun(tools, ref)).plan : ref;
   return showPlan(tools, plan, async (shown, rows) => {
     const mask = tools.project.config.targets[shown.statement.target.name]?.mask ?? [];
+    if (reveals !== null) return reveal(cx, tools, { shown, all: rows.all }, mask, reveals);
     const how = showing(mask);
     if (flags.sql !== undefined) return answered(cx, shown, await ask(rows.ask, flags.sql, mask.length > 0));
     if (flags.against !== undefined) return difference(cx, tools, shown, how, flags.against);

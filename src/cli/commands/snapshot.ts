@@ -436,7 +436,11 @@ async function pruned(cx: Context, refs: readonly string[], flags: PruneFlags): 
 function keepOf(text: string | undefined): number | null {
   if (text === undefined) return null;
   if (/^\d{1,6}$/.test(text)) return Number(text);
-  throw new UsageError({ code: "ERR_USAGE", message: `--keep ${text} is no number of snapshots` });
+  throw new UsageError({
+    code: "ERR_USAGE",
+    message: `--keep ${text} is no number of snapshots`,
+    next: [{ actor: "requester", text: "Give a whole number, such as --keep 5." }],
+  });
 }
 
 function beforeOf(text: string | undefined, now: Date): string | null {
@@ -446,7 +450,7 @@ function beforeOf(text: string | undefined, now: Date): string | null {
   throw new UsageError({
     code: "ERR_USAGE",
     message: `--older-than ${text} is no duration`,
-    why: "such as 12h or 30d",
+    next: [{ actor: "requester", text: "Give a duration, such as --older-than 12h or --older-than 30d." }],
   });
 }
 

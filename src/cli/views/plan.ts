@@ -42,6 +42,8 @@ export interface PlanFactsView {
   /** What the reader said before they saw the plan; absent where nobody was asked. */
   readonly guess?: CardFacts["guess"];
   readonly how: Showing;
+  /** What is written so far, where the command goes on below this screen. */
+  readonly state?: string;
   readonly next: readonly NextStep[];
 }
 
@@ -74,6 +76,7 @@ export function planView(f: PlanFactsView): PlanView {
     undo: undoWords(f),
     ...writingOf(statement),
     expiresAt: statement.expires_at,
+    ...(f.state === undefined ? {} : { state: f.state }),
     next: f.next,
   };
 }

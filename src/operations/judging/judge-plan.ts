@@ -345,7 +345,7 @@ function knownFrom(
 }
 
 /** Agents and pipelines say so themselves; it can only tighten, so it may be believed. */
-function callerOf(claims: Readonly<Record<string, string>>): "person" | "ci" | "agent" {
+export function callerOf(claims: Readonly<Record<string, string>>): "person" | "ci" | "agent" {
   if (claims["agent"] !== undefined) return "agent";
   return claims["ci"] === undefined ? "person" : "ci";
 }
