@@ -30,6 +30,8 @@ export interface RescueView {
   readonly rejected: readonly { readonly id: string; readonly why: string }[];
   /** The damage in the words in which it was declared; empty when nothing was. */
   readonly damage: readonly string[];
+  /** By what the rows were narrowed besides; empty when by nothing. */
+  readonly only: readonly string[];
   readonly counts: RescueCountsView;
   /** What changed since the snapshot, shown where nobody has said what of it is damage. */
   readonly changed: readonly PatternView[];
@@ -50,6 +52,7 @@ export function renderRescue(view: RescueView, palette: Palette, width: number):
     ...fact("Base", `${v.snapshot.id}, ${when(v.snapshot.at)} UTC, verified`, paper, ROOM),
     ...v.rejected.flatMap((r) => fact("Rejected", `${r.id}: ${r.why}`, paper, ROOM)),
     ...fact("Damage", v.damage.length === 0 ? "not declared" : v.damage.join("; "), paper, ROOM),
+    ...v.only.flatMap((o) => fact("Only", o, paper, ROOM)),
     "",
     ...countLines(v.counts, paper),
     ...(v.changed.length === 0
