@@ -9,7 +9,7 @@ import type { Palette } from "./palette.js";
 import { patternLines, type PatternView } from "./patterns.js";
 import { titled } from "./plan.js";
 import { clean } from "./sanitise.js";
-import { conflictLines, type ConflictView } from "./undo.js";
+import { conflictLines, type ConflictView, tenantLines, type TenantConflictsView } from "./undo.js";
 
 /** Rows by what becomes of them. */
 export interface RescueCountsView {
@@ -36,6 +36,8 @@ export interface RescueView {
   /** What changed since the snapshot, shown where nobody has said what of it is damage. */
   readonly changed: readonly PatternView[];
   readonly conflicts: readonly ConflictView[];
+  /** Their sums by tenant, largest first; empty where no column says whose a row is. */
+  readonly byTenant: readonly TenantConflictsView[];
   readonly plan: string | null;
   readonly resolutions: string | null;
   readonly next: readonly NextStep[];
@@ -64,6 +66,7 @@ export function renderRescue(view: RescueView, palette: Palette, width: number):
           paper,
         )),
     ...titled("TO DECIDE", plural(open, "row"), conflictLines(v.conflicts, paper), paper),
+    ...tenantLines(v.byTenant, paper),
     "",
     ...fact("File", v.resolutions ?? undefined, paper, ROOM),
     ...labelled("State", stateWords(v, open), paper, ROOM),

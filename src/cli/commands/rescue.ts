@@ -15,7 +15,14 @@ import { renderRescue } from "../../render/rescue.js";
 import { collect, type Context, type Outcome, type Register } from "../command.js";
 import { describeCommand } from "../help.js";
 import { type PacingFlags, pacingOf, pacingOptions } from "../pacing.js";
-import { CONFLICTS_SHOWN, conflictsJson, conflictViews, maskOf, rowsToDecide } from "../views/conflicts.js";
+import {
+  CONFLICTS_SHOWN,
+  conflictsByTenant,
+  conflictsJson,
+  conflictViews,
+  maskOf,
+  rowsToDecide,
+} from "../views/conflicts.js";
 import { patternViews, type Showing } from "../views/rows.js";
 import { textOf } from "./plan.js";
 
@@ -137,7 +144,7 @@ async function rescueTarget(cx: Context, flags: RescueFlags): Promise<Outcome> {
     putBack: flags.putBack === true,
     born: bornWriter(cx, flags.born, how),
   });
-  return outcomeOf(cx, rescued, flags, how);
+  return outcomeOf(cx, rescued, flags, how, tools.project.config.targets[flags.on]?.tenant ?? []);
 }
 
 /** A cell of a key as `--born` writes it. */
@@ -173,7 +180,14 @@ function bornWriter(
   };
 }
 
-async function outcomeOf(cx: Context, rescued: Rescued, flags: RescueFlags, how: Showing): Promise<Outcome> {
+async function outcomeOf(
+  cx: Context,
+  rescued: Rescued,
+  flags: RescueFlags,
+  how: Showing,
+  tenant: Parameters<typeof conflictsByTenant>[1],
+): Promise<Outcome> {
+  const byTenant = conflictsByTenant(rescued.conflicts, tenant, how);
   const { counts, made } = rescued;
   const open = counts.conflict + counts.undecidable;
   const declared = declaredWords(flags);
@@ -186,7 +200,7 @@ async function outcomeOf(cx: Context, rescued: Rescued, flags: RescueFlags, how:
   );
   const next = nextSteps(rescued, file, flags);
   return {
-    result: resultOf(rescued, file, how),
+    result: { ...resultOf(rescued, file, how), conflicts_by_tenant: byTenant.json },
     text: cx.screen(renderRescue, {
       banner: {
         verdict: rescued.environment,
@@ -200,6 +214,7 @@ async function outcomeOf(cx: Context, rescued: Rescued, flags: RescueFlags, how:
       counts,
       changed: declared.length > 0 ? [] : patternViews(rescued.changed, how),
       conflicts: declared.length === 0 ? [] : conflictViews(rescued.conflicts, how).slice(0, CONFLICTS_SHOWN),
+      byTenant: declared.length === 0 ? [] : byTenant.view,
       plan: made?.id ?? null,
       resolutions: file,
       next: open > 0 ? [] : next,
