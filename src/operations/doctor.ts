@@ -309,7 +309,9 @@ async function examinedFindings(tools: Toolbox, probe: MachineProbe, name: strin
 
 /** The roles of a target's connections, each asked of the server over its own: what it lacks, and what it has too much. */
 async function roleFindings(tools: Toolbox, name: string): Promise<DoctorFinding[]> {
-  const configured = targetConfigOf(tools.project.config, name);
+  const configured = tools.project.config.targets[name];
+  // That there is no such target was found already.
+  if (configured === undefined) return [];
   const tables = [...new Set(Object.values(tools.project.config.jobs).flatMap((job) => job.scope ?? []))];
   const planning = usesOfPlanning(configured);
   const asked: readonly (readonly [Purpose, readonly RoleUse[]])[] =

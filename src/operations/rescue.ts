@@ -20,7 +20,8 @@ import { chooseSnapshot, openImage, type RejectedSnapshot, type VerifiedSnapshot
 import { summaryOf } from "./judging/judge-plan.js";
 import { narrow, type Narrowing } from "./merging/narrow.js";
 import { namesRows, narrowRows, refuseUnanswerable, type RowNarrowing } from "./merging/narrow-rows.js";
-import { PLAN_LIFETIME_SECONDS, type PlanMade, requirePlannable, sealPlan } from "./plan.js";
+import { requirePlannable } from "./plan.js";
+import { PLAN_LIFETIME_SECONDS, type PlanMade, sealPlan } from "./planning/seal-plan.js";
 import { allRuns, type RunRecord } from "./recall/runs.js";
 import { loadPlan } from "./recall/stored-plan.js";
 import type { Target } from "../target/target.js";

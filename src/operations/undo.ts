@@ -24,7 +24,8 @@ import {
 } from "./merging/merge-back.js";
 import { narrow, type Narrowed, type Narrowing, narrowingFlags } from "./merging/narrow.js";
 import { reversing, type Reversing } from "./merging/reversing.js";
-import { PLAN_LIFETIME_SECONDS, type PlanMade, requirePlannable, sealPlan } from "./plan.js";
+import { requirePlannable } from "./plan.js";
+import { PLAN_LIFETIME_SECONDS, type PlanMade, sealPlan } from "./planning/seal-plan.js";
 import { refusePlanOfOtherPlace } from "./recall/plan-state.js";
 import { allRuns, findWrittenRun, type RunRecord } from "./recall/runs.js";
 import { isForgotten } from "./snapshot.js";

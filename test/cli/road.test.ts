@@ -16,6 +16,7 @@ import {
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
+import { jsonHere } from "../support/here.js";
 import { bytesOf, copyDatabase, makeKey, makeProject, sign, type TestProject } from "../support/project.js";
 
 const CANCEL = "UPDATE orders SET status = 'cancelled' WHERE status = 'pending' AND id <= 30";
@@ -761,14 +762,16 @@ describe("reading", () => {
     expect(ended.stderr).toContain("Nothing was written");
   });
 
-  test("init overwrites nothing (2), and without flags and terminal asks for them (22)", () => {
+  test("init overwrites nothing (2), and without flags and terminal asks for them (22)", async () => {
     const config = project.read("holdpoint.yaml");
     expect(project.json(["init", "--target", "x", "--url", "sqlite:x.db"])).toMatchObject({
       exit: { code: 2 },
       error: { code: "ERR_CONFIG_EXISTS" },
     });
     expect(project.read("holdpoint.yaml")).toBe(config);
-    expect(project.json(["init"]).exit.code).toBe(22);
+    const empty = { dir: join(project.dir, "empty") };
+    mkdirSync(empty.dir);
+    expect((await jsonHere(empty, ["init"])).exit.code).toBe(22);
   });
 
   test("pinning again is refused (33)", () => {

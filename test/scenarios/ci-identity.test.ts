@@ -6,7 +6,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/g
 import { applyPlan } from "../../src/operations/apply.js";
 import { weigh } from "../../src/operations/consent/review.js";
 import { diffBundles } from "../../src/approval/bundle.js";
-import { makePlan, type PlanMade } from "../../src/operations/plan.js";
+import { makePlan } from "../../src/operations/plan.js";
+import { type PlanMade } from "../../src/operations/planning/seal-plan.js";
 import type { Toolbox } from "../../src/operations/toolbox.js";
 import { readPlanFile, writePlanFile } from "../../src/storage/plan-file.js";
 import {

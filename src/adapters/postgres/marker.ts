@@ -4,7 +4,6 @@
  */
 import { canonical } from "../../base/canonical.js";
 import type { Digest } from "../../base/digest.js";
-import { TargetError } from "../../base/errors.js";
 import {
   type AnchoredHead,
   type BatchMark,
@@ -15,18 +14,22 @@ import {
   type SpentMark,
 } from "../../target/marker.js";
 import {
-  digestOfCell,
-  environmentOf,
-  kindOf,
-  noncesOf,
-  placeOf,
-  textOf,
-  textOrNull,
+  anchoredOf,
+  BATCH_COLUMNS,
+  batchOf,
+  historyOf,
+  MARKER_COLUMNS,
+  markerOf,
+  NO_HISTORY,
+  NOTE_COLUMNS,
+  noteOf,
+  notPinned,
+  SPENT_COLUMNS,
+  spentOf,
   unreadable,
 } from "../../target/marker-cells.js";
 import type { Session } from "./driver.js";
 import { literal } from "./names.js";
-import type { Cell } from "./values.js";
 
 const TABLES: readonly string[] = [
   `CREATE TABLE IF NOT EXISTS public.holdpoint_marker (
@@ -48,20 +51,7 @@ const TABLES: readonly string[] = [
   "by" text NOT NULL, reason text NOT NULL)`,
 ];
 
-const COLUMNS = [
-  "one",
-  "format",
-  "identity",
-  "name",
-  "environment",
-  "place",
-  "bundle",
-  "ledger",
-  "ledger_sequence",
-  "ledger_head",
-  "pinned_at",
-  "pinned_by",
-];
+const COLUMNS = ["one", ...MARKER_COLUMNS];
 
 /**
  * The SQL that makes the marker, or replaces the one row that says who the target is; spent tokens, batches and
@@ -110,54 +100,18 @@ export async function isPinned(session: Session): Promise<boolean> {
   return found.some(([name]) => name === "holdpoint_marker");
 }
 
-/**
- * Who the target says it is; null when it was never pinned.
- * @throws RefusedError ERR_ENV_CONTRADICTED when the marker is there and cannot be read: a damaged marker must
- * never pass for a missing one.
- */
+/** Who the target says it is; null when it was never pinned. @throws as `markerOf`. */
 export async function readMarker(session: Session): Promise<Marker | null> {
   if (!(await isPinned(session))) return null;
-  const row = await session.row(`SELECT ${COLUMNS.slice(1).join(", ")} FROM public.holdpoint_marker`);
-  if (row === undefined) throw unreadable("its row is missing");
-  const [format, identity, name, environment, place, bundle, ledger, sequence, head, pinnedAt, pinnedBy] =
-    row;
-  if (format !== "holdpoint-marker/1") throw unreadable(`its format is ${String(format)}`);
-  return {
-    format,
-    identity: textOf(identity, "identity"),
-    name: textOf(name, "name"),
-    environment: environmentOf(environment),
-    place: placeOf(place),
-    bundle: digestOfCell(bundle, "bundle"),
-    ledger: textOf(ledger, "ledger"),
-    ledgerSequence: numberOf(sequence, "ledger_sequence"),
-    ledgerHead: digestOfCell(head, "ledger_head"),
-    pinnedAt: textOf(pinnedAt, "pinned_at"),
-    pinnedBy: textOf(pinnedBy, "pinned_by"),
-  };
+  return markerOf(await session.row(`SELECT ${MARKER_COLUMNS.join(", ")} FROM public.holdpoint_marker`));
 }
 
 /** The run that spent a token for that plan here. */
 export async function readSpent(session: Session, planDigest: Digest): Promise<SpentMark | null> {
   if (!(await isPinned(session))) return null;
-  const row = await session.row(
-    `SELECT plan, run, nonces, "at", ledger, job, "by", "rows", "commit" FROM public.holdpoint_spent WHERE plan_digest = $1`,
-    planDigest,
-  );
-  if (row === undefined) return null;
-  const [plan, run, nonces, at, ledger, job, by, rows, commit] = row;
-  return {
-    plan: textOf(plan, "plan"),
-    planDigest,
-    run: textOf(run, "run"),
-    nonces: noncesOf(nonces),
-    at: textOf(at, "at"),
-    ledger: textOf(ledger, "ledger"),
-    job: textOf(job, "job"),
-    by: textOrNull(by, "by"),
-    rows: numberOf(rows, "rows"),
-    commit: textOrNull(commit, "commit"),
-  };
+  const sql = `SELECT ${SPENT_COLUMNS} FROM public.holdpoint_spent WHERE plan_digest = $1`;
+  const row = await session.row(sql, planDigest);
+  return row === undefined ? null : spentOf(planDigest, row);
 }
 
 /** Whether an approval with that nonce was used here, for any plan. */
@@ -170,32 +124,15 @@ export async function readNonceSpent(session: Session, nonce: string): Promise<b
 /** How far a run is. */
 export async function readBatches(session: Session, run: string): Promise<readonly BatchMark[]> {
   if (!(await isPinned(session))) return [];
-  const rows = await session.rows(
-    `SELECT wave, batch, "rows", "at" FROM public.holdpoint_batches WHERE run = $1 ORDER BY wave, batch`,
-    run,
-  );
-  return rows.map(([wave, batch, count, at]) => ({
-    run,
-    wave: numberOf(wave, "wave"),
-    batch: numberOf(batch, "batch"),
-    rows: numberOf(count, "rows"),
-    at: textOf(at, "at"),
-  }));
+  const sql = `SELECT ${BATCH_COLUMNS} FROM public.holdpoint_batches WHERE run = $1 ORDER BY wave, batch`;
+  return (await session.rows(sql, run)).map((row) => batchOf(run, row));
 }
 
 /** The negative facts kept here, in the order they were written. */
 export async function readNotes(session: Session): Promise<readonly Note[]> {
   if (!(await isPinned(session))) return [];
-  const rows = await session.rows(
-    `SELECT kind, subject, "at", "by", reason FROM public.holdpoint_notes ORDER BY number`,
-  );
-  return rows.map(([kind, subject, at, by, reason]) => ({
-    kind: kindOf(kind),
-    subject: textOf(subject, "subject"),
-    at: textOf(at, "at"),
-    by: textOf(by, "by"),
-    reason: textOf(reason, "reason"),
-  }));
+  const rows = await session.rows(`SELECT ${NOTE_COLUMNS} FROM public.holdpoint_notes ORDER BY number`);
+  return rows.map(noteOf);
 }
 
 /** Marks a token as spent. A plan is spent once: a second mark for it fails. */
@@ -277,9 +214,7 @@ export async function readAnchoredHead(session: Session, ledger: string): Promis
     "SELECT sequence, head FROM public.holdpoint_ledgers WHERE ledger = $1",
     ledger,
   );
-  if (row === undefined) return null;
-  const [sequence, head] = row;
-  return { ledger, sequence: numberOf(sequence, "sequence"), head: digestOfCell(head, "head") };
+  return row === undefined ? null : anchoredOf(ledger, row);
 }
 
 /** What the spent marks tell of a job's runs, and of everybody's rows since a time. */
@@ -287,7 +222,7 @@ export async function readHistory(
   session: Session,
   of: { readonly job: string; readonly since: string },
 ): Promise<MarkedHistory> {
-  if (!(await isPinned(session))) return { jobRuns: 0, lastCommit: null, lastAt: null, recent: [] };
+  if (!(await isPinned(session))) return NO_HISTORY;
   const runs = await session.value("SELECT count(*) FROM public.holdpoint_spent WHERE job = $1", of.job);
   const last = await session.row(
     'SELECT "commit" FROM public.holdpoint_spent WHERE job = $1 ORDER BY "at" COLLATE "C" DESC LIMIT 1',
@@ -298,25 +233,9 @@ export async function readHistory(
     'SELECT "by", sum("rows") FROM public.holdpoint_spent WHERE "at" COLLATE "C" > $1 GROUP BY "by" ORDER BY "by"',
     of.since,
   );
-  return {
-    jobRuns: numberOf(runs, "runs"),
-    lastCommit: textOrNull(last?.[0], "commit"),
-    lastAt: textOrNull(lastAt, "at"),
-    recent: recent.map(([by, rows]) => ({ by: textOrNull(by, "by"), rows: numberOf(rows, "rows") })),
-  };
+  return historyOf({ runs, commit: last?.[0], lastAt, recent });
 }
 
 async function assertPinned(session: Session): Promise<void> {
-  if (await isPinned(session)) return;
-  throw new TargetError({
-    code: "ERR_ENV_NOT_PINNED",
-    message: "the target holds no marker",
-    why: "spent tokens, batches and notes are kept in the marker's tables, which only a pin makes",
-    next: [{ actor: "dba", text: "holdpoint env pin TARGET" }],
-  });
-}
-
-function numberOf(cell: Cell | undefined, what: string): number {
-  if (typeof cell === "string" && /^\d{1,15}$/.test(cell)) return Number(cell);
-  throw unreadable(`${what} is no number`);
+  if (!(await isPinned(session))) throw notPinned();
 }

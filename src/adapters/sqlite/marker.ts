@@ -4,7 +4,6 @@
  */
 import { canonical } from "../../base/canonical.js";
 import type { Digest } from "../../base/digest.js";
-import { TargetError } from "../../base/errors.js";
 import {
   type AnchoredHead,
   type BatchMark,
@@ -15,16 +14,21 @@ import {
   type SpentMark,
 } from "../../target/marker.js";
 import {
-  digestOfCell,
-  environmentOf,
-  kindOf,
-  noncesOf,
-  placeOf,
-  textOf,
-  textOrNull,
+  anchoredOf,
+  BATCH_COLUMNS,
+  batchOf,
+  historyOf,
+  MARKER_COLUMNS,
+  markerOf,
+  NO_HISTORY,
+  NOTE_COLUMNS,
+  noteOf,
+  notPinned,
+  SPENT_COLUMNS,
+  spentOf,
   unreadable,
 } from "../../target/marker-cells.js";
-import type { Cell, Connection } from "./driver.js";
+import type { Connection } from "./driver.js";
 import { literal } from "./names.js";
 
 const TABLES: readonly string[] = [
@@ -91,57 +95,18 @@ export function isPinned(connection: Connection): boolean {
   return found.some(([name]) => name === "holdpoint_marker");
 }
 
-/**
- * Who the target says it is; null when it was never pinned.
- * @throws RefusedError ERR_ENV_CONTRADICTED when the marker is there and cannot be read: a damaged marker must
- * never pass for a missing one.
- */
+/** Who the target says it is; null when it was never pinned. @throws as `markerOf`. */
 export function readMarker(connection: Connection): Marker | null {
   if (!isPinned(connection)) return null;
-  const row = connection.row(
-    `SELECT format, identity, name, environment, place, bundle, ledger, ledger_sequence, ledger_head, pinned_at, pinned_by
-     FROM main.holdpoint_marker`,
-  );
-  if (row === undefined) throw unreadable("its row is missing");
-  const [format, identity, name, environment, place, bundle, ledger, sequence, head, pinnedAt, pinnedBy] =
-    row;
-  if (format !== "holdpoint-marker/1") throw unreadable(`its format is ${String(format)}`);
-  return {
-    format,
-    identity: textOf(identity, "identity"),
-    name: textOf(name, "name"),
-    environment: environmentOf(environment),
-    place: placeOf(place),
-    bundle: digestOfCell(bundle, "bundle"),
-    ledger: textOf(ledger, "ledger"),
-    ledgerSequence: numberOf(sequence, "ledger_sequence"),
-    ledgerHead: digestOfCell(head, "ledger_head"),
-    pinnedAt: textOf(pinnedAt, "pinned_at"),
-    pinnedBy: textOf(pinnedBy, "pinned_by"),
-  };
+  return markerOf(connection.row(`SELECT ${MARKER_COLUMNS.join(", ")} FROM main.holdpoint_marker`));
 }
 
 /** The run that spent a token for that plan here. */
 export function readSpent(connection: Connection, planDigest: Digest): SpentMark | null {
   if (!isPinned(connection)) return null;
-  const row = connection.row(
-    'SELECT plan, run, nonces, at, ledger, job, by, rows, "commit" FROM main.holdpoint_spent WHERE plan_digest = ?',
-    planDigest,
-  );
-  if (row === undefined) return null;
-  const [plan, run, nonces, at, ledger, job, by, rows, commit] = row;
-  return {
-    plan: textOf(plan, "plan"),
-    planDigest,
-    run: textOf(run, "run"),
-    nonces: noncesOf(nonces),
-    at: textOf(at, "at"),
-    ledger: textOf(ledger, "ledger"),
-    job: textOf(job, "job"),
-    by: textOrNull(by, "by"),
-    rows: numberOf(rows, "rows"),
-    commit: textOrNull(commit, "commit"),
-  };
+  const sql = `SELECT ${SPENT_COLUMNS} FROM main.holdpoint_spent WHERE plan_digest = ?`;
+  const row = connection.row(sql, planDigest);
+  return row === undefined ? null : spentOf(planDigest, row);
 }
 
 /** Whether an approval with that nonce was used here, for any plan. */
@@ -154,29 +119,14 @@ export function readNonceSpent(connection: Connection, nonce: string): boolean {
 /** How far a run is. */
 export function readBatches(connection: Connection, run: string): readonly BatchMark[] {
   if (!isPinned(connection)) return [];
-  return connection
-    .rows("SELECT wave, batch, rows, at FROM main.holdpoint_batches WHERE run = ? ORDER BY wave, batch", run)
-    .map(([wave, batch, rows, at]) => ({
-      run,
-      wave: numberOf(wave, "wave"),
-      batch: numberOf(batch, "batch"),
-      rows: numberOf(rows, "rows"),
-      at: textOf(at, "at"),
-    }));
+  const sql = `SELECT ${BATCH_COLUMNS} FROM main.holdpoint_batches WHERE run = ? ORDER BY wave, batch`;
+  return connection.rows(sql, run).map((row) => batchOf(run, row));
 }
 
 /** The negative facts kept here, in the order they were written. */
 export function readNotes(connection: Connection): readonly Note[] {
   if (!isPinned(connection)) return [];
-  return connection
-    .rows("SELECT kind, subject, at, by, reason FROM main.holdpoint_notes ORDER BY number")
-    .map(([kind, subject, at, by, reason]) => ({
-      kind: kindOf(kind),
-      subject: textOf(subject, "subject"),
-      at: textOf(at, "at"),
-      by: textOf(by, "by"),
-      reason: textOf(reason, "reason"),
-    }));
+  return connection.rows(`SELECT ${NOTE_COLUMNS} FROM main.holdpoint_notes ORDER BY number`).map(noteOf);
 }
 
 /** Marks a token as spent. A plan is spent once: a second mark for it fails. */
@@ -251,9 +201,7 @@ export function writeAnchor(connection: Connection, { ledger, sequence, head }: 
 export function readAnchoredHead(connection: Connection, ledger: string): AnchoredHead | null {
   if (!isPinned(connection)) return null;
   const row = connection.row("SELECT sequence, head FROM main.holdpoint_ledgers WHERE ledger = ?", ledger);
-  if (row === undefined) return null;
-  const [sequence, head] = row;
-  return { ledger, sequence: numberOf(sequence, "sequence"), head: digestOfCell(head, "head") };
+  return row === undefined ? null : anchoredOf(ledger, row);
 }
 
 /** What the spent marks tell of a job's runs, and of everybody's rows since a time. */
@@ -261,7 +209,7 @@ export function readHistory(
   connection: Connection,
   of: { readonly job: string; readonly since: string },
 ): MarkedHistory {
-  if (!isPinned(connection)) return { jobRuns: 0, lastCommit: null, lastAt: null, recent: [] };
+  if (!isPinned(connection)) return NO_HISTORY;
   const runs = connection.value("SELECT count(*) FROM main.holdpoint_spent WHERE job = ?", of.job);
   const last = connection.row(
     'SELECT "commit" FROM main.holdpoint_spent WHERE job = ? ORDER BY at DESC, rowid DESC LIMIT 1',
@@ -272,25 +220,9 @@ export function readHistory(
     "SELECT by, sum(rows) FROM main.holdpoint_spent WHERE at > ? GROUP BY by ORDER BY by",
     of.since,
   );
-  return {
-    jobRuns: numberOf(runs, "runs"),
-    lastCommit: textOrNull(last?.[0], "commit"),
-    lastAt: textOrNull(lastAt, "at"),
-    recent: recent.map(([by, rows]) => ({ by: textOrNull(by, "by"), rows: numberOf(rows, "rows") })),
-  };
+  return historyOf({ runs, commit: last?.[0], lastAt, recent });
 }
 
 function assertPinned(connection: Connection): void {
-  if (isPinned(connection)) return;
-  throw new TargetError({
-    code: "ERR_ENV_NOT_PINNED",
-    message: "the target holds no marker",
-    why: "spent tokens, batches and notes are kept in the marker's tables, which only a pin makes",
-    next: [{ actor: "dba", text: "holdpoint env pin TARGET" }],
-  });
-}
-
-function numberOf(cell: Cell | undefined, what: string): number {
-  if (typeof cell === "bigint") return Number(cell);
-  throw unreadable(`${what} is no number`);
+  if (!isPinned(connection)) throw notPinned();
 }

@@ -2,7 +2,8 @@
 import type { Command } from "commander";
 import { parseDuration } from "../../base/clock.js";
 import { type NextStep, RefusedError, UsageError } from "../../base/errors.js";
-import { makePlan, PLAN_LIFETIME_SECONDS, type PlanMade } from "../../operations/plan.js";
+import { makePlan } from "../../operations/plan.js";
+import { PLAN_LIFETIME_SECONDS, type PlanMade } from "../../operations/planning/seal-plan.js";
 import { provePlan } from "../../operations/prove.js";
 import type { JobRequest, PreparedJob, Toolbox } from "../../operations/toolbox.js";
 import { renderPlan } from "../../render/plan.js";

@@ -2,7 +2,7 @@
 import { formatDuration } from "../../base/clock.js";
 import { type NextStep, RefusedError } from "../../base/errors.js";
 import { applyPlan, type Applied } from "../../operations/apply.js";
-import type { PlanMade } from "../../operations/plan.js";
+import type { PlanMade } from "../../operations/planning/seal-plan.js";
 import type { Toolbox } from "../../operations/toolbox.js";
 import { waitFor } from "../../operations/wait.js";
 import type { Context, Outcome, Register } from "../command.js";

@@ -27,7 +27,7 @@ import { oddOf } from "../judging/odd.js";
 import { presentRows } from "../judging/script.js";
 import { verdictClaimed } from "../judging/show-decision.js";
 import { timeOf, timeUnseen } from "../judging/time.js";
-import { rehearsedUndo } from "../plan.js";
+import { rehearsedUndo } from "../planning/seal-plan.js";
 import {
   approvalsInLedger,
   refuseClosedPlan,

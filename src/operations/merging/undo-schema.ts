@@ -7,7 +7,7 @@ import { partings } from "../../changeset/same-effect.js";
 import { sameShape } from "../../changeset/well-formed.js";
 import type { SchemaChange, SchemaFacts, SqlStatement, Target } from "../../target/target.js";
 import type { Narrowed } from "./narrow.js";
-import type { ScriptPart } from "../plan.js";
+import type { ScriptPart } from "../planning/seal-plan.js";
 import type { LoadedPlan, Toolbox, WorkingChanges } from "../toolbox.js";
 import { TRIAL_ROWS } from "../judging/trial.js";
 
