@@ -10,6 +10,7 @@ import { digestOfSource } from "../changeset/encode.js";
 import type { Summary } from "../changeset/summarise.js";
 import { afterOf } from "../changeset/change.js";
 import { sameRow } from "../changeset/value.js";
+import { targetConfigOf } from "../config/config.js";
 import type { Resolutions } from "../config/resolutions-file.js";
 import { CONFLICTS_LISTED, type Deciding, deciding, type RowConflict } from "./merging/conflict.js";
 import { compareStates, stateNow } from "./merging/compare-states.js";
@@ -18,6 +19,7 @@ import { type Examined, withTarget } from "./judging/examine.js";
 import { chooseSnapshot, openImage, type RejectedSnapshot, type VerifiedSnapshot } from "./merging/image.js";
 import { summaryOf } from "./judging/judge-plan.js";
 import { narrow, type Narrowing } from "./merging/narrow.js";
+import { namesRows, narrowRows, refuseUnanswerable, type RowNarrowing } from "./merging/narrow-rows.js";
 import { requirePlannable } from "./plan.js";
 import { PLAN_LIFETIME_SECONDS, type PlanMade, sealPlan } from "./planning/seal-plan.js";
 import { allRuns, type RunRecord } from "./recall/runs.js";
@@ -29,7 +31,7 @@ import { openTrial, type Trial } from "./judging/trial.js";
 import { problemInWords } from "./writing/write-batch.js";
 
 /** What is asked of rescue. */
-export interface RescueRequest extends Narrowing {
+export interface RescueRequest extends Narrowing, RowNarrowing {
   readonly on: string;
   /** A snapshot by id or prefix; null for the newest good one. */
   readonly from: string | null;
@@ -78,6 +80,10 @@ export interface Rescued {
   readonly conflicts: readonly RowConflict[];
   readonly removed: readonly { readonly table: string; readonly shape: TableShape; readonly key: RowKey }[];
   readonly born: readonly { readonly table: string; readonly rows: number }[];
+  /** Rows of which nobody can say when, by whom or in which transaction they were written: left alone. */
+  readonly untold: number;
+  /** Keys of the list whose row is as in the snapshot, or in neither. */
+  readonly strayKeys: number;
   readonly made: PlanMade | null;
 }
 
@@ -93,6 +99,11 @@ const ROUNDS = 20;
 export async function rescue(tools: Toolbox, request: RescueRequest): Promise<Rescued> {
   return withTarget(tools, request.on, async (examined) => {
     await requirePlannable(tools, examined);
+    refuseUnanswerable(
+      examined.target,
+      withTimeColumns(tools, request, null),
+      request.damage.some((d) => d.kind === "deleted"),
+    );
     const done = tools.progress.begin("reading snapshots back");
     const chosen = await chooseSnapshot(tools, request.on, request.from).finally(() => done());
     refuseOtherDecisions(request.resolutions, chosen, request.on);
@@ -103,6 +114,19 @@ export async function rescue(tools: Toolbox, request: RescueRequest): Promise<Re
   });
 }
 
+/** A time is asked of the columns that the configuration calls times of new rows, where no other is named. */
+function withTimeColumns(
+  tools: Toolbox,
+  request: RescueRequest,
+  tables: readonly TableShape[] | null,
+): RescueRequest {
+  if (request.timeColumns.length > 0 || (request.since === undefined && request.until === undefined))
+    return request;
+  const { newestRow } = targetConfigOf(tools.project.config, request.on);
+  const named = newestRow.filter((c) => tables === null || tables.some((t) => t.name === c.table));
+  return { ...request, timeColumns: named.map((c) => `${c.table}.${c.column}`) };
+}
+
 async function rescueFrom(
   tools: Toolbox,
   examined: Examined,
@@ -111,13 +135,20 @@ async function rescueFrom(
 ): Promise<Rescued> {
   const compared = await compareWithNow(tools, examined, chosen, request.tables);
   try {
-    const narrowed = await narrow(
+    const asked = await narrow(
       compared.changes,
       { ...request, tables: [] },
       "what changed since the snapshot",
     );
+    const { takes, untold, strayKeys } = await narrowRows(
+      examined.target,
+      { changes: compared.changes, tables: compared.compared },
+      asked,
+      withTimeColumns(tools, request, compared.compared),
+    );
+    const narrowed = { ...asked, takes };
     const declared = await declare(compared.changes, request.damage, narrowed, {
-      byRows: request.where !== undefined,
+      byRows: request.where !== undefined || namesRows(request),
       takenWhole: takenWhole(compared.changes, compared.rowsBefore),
     });
     const evidence = await evidenceSince(tools, request.on, chosen);
@@ -147,6 +178,8 @@ async function rescueFrom(
         conflicts,
         removed,
         born,
+        untold,
+        strayKeys,
         made:
           counts.restored + counts.merged === 0
             ? null

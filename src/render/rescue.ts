@@ -9,7 +9,7 @@ import type { Palette } from "./palette.js";
 import { patternLines, type PatternView } from "./patterns.js";
 import { titled } from "./plan.js";
 import { clean } from "./sanitise.js";
-import { conflictLines, type ConflictView } from "./undo.js";
+import { conflictLines, type ConflictView, tenantLines, type TenantConflictsView } from "./undo.js";
 
 /** Rows by what becomes of them. */
 export interface RescueCountsView {
@@ -30,10 +30,14 @@ export interface RescueView {
   readonly rejected: readonly { readonly id: string; readonly why: string }[];
   /** The damage in the words in which it was declared; empty when nothing was. */
   readonly damage: readonly string[];
+  /** By what the rows were narrowed besides; empty when by nothing. */
+  readonly only: readonly string[];
   readonly counts: RescueCountsView;
   /** What changed since the snapshot, shown where nobody has said what of it is damage. */
   readonly changed: readonly PatternView[];
   readonly conflicts: readonly ConflictView[];
+  /** Their sums by tenant, largest first; empty where no column says whose a row is. */
+  readonly byTenant: readonly TenantConflictsView[];
   readonly plan: string | null;
   readonly resolutions: string | null;
   readonly next: readonly NextStep[];
@@ -50,6 +54,7 @@ export function renderRescue(view: RescueView, palette: Palette, width: number):
     ...fact("Base", `${v.snapshot.id}, ${when(v.snapshot.at)} UTC, verified`, paper, ROOM),
     ...v.rejected.flatMap((r) => fact("Rejected", `${r.id}: ${r.why}`, paper, ROOM)),
     ...fact("Damage", v.damage.length === 0 ? "not declared" : v.damage.join("; "), paper, ROOM),
+    ...v.only.flatMap((o) => fact("Only", o, paper, ROOM)),
     "",
     ...countLines(v.counts, paper),
     ...(v.changed.length === 0
@@ -61,6 +66,7 @@ export function renderRescue(view: RescueView, palette: Palette, width: number):
           paper,
         )),
     ...titled("TO DECIDE", plural(open, "row"), conflictLines(v.conflicts, paper), paper),
+    ...tenantLines(v.byTenant, paper),
     "",
     ...fact("File", v.resolutions ?? undefined, paper, ROOM),
     ...labelled("State", stateWords(v, open), paper, ROOM),

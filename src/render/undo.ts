@@ -46,6 +46,15 @@ export interface ConflictView {
   readonly changedBy?: string | null;
 }
 
+/** Conflicts of one tenant in one table. */
+export interface TenantConflictsView {
+  readonly table: string;
+  /** The column that says whose a row is. */
+  readonly column: string;
+  readonly tenant: Shown;
+  readonly rows: number;
+}
+
 /** How an undo ended. */
 export type UndoEnd =
   | { readonly kind: "applied"; readonly run: string; readonly seconds: number; readonly written: number }
@@ -74,6 +83,8 @@ export interface UndoView {
     readonly outside?: number;
   };
   readonly conflicts: readonly ConflictView[];
+  /** Their sums by tenant, largest first; empty where no column says whose a row is. */
+  readonly byTenant: readonly TenantConflictsView[];
   readonly end: UndoEnd;
   readonly next: readonly NextStep[];
 }
@@ -87,6 +98,7 @@ export function renderUndo(view: UndoView, palette: Palette, width: number): str
     "",
     ...countLines(v, paper),
     ...titled("CONFLICTS", plural(v.counts.conflict, "row"), conflictLines(v.conflicts, paper), paper),
+    ...tenantLines(v.byTenant, paper),
     "",
     ...endLines(v, paper),
     ...nextLines(v.next, paper),
@@ -153,6 +165,29 @@ export function conflictLines(conflicts: readonly ConflictView[], paper: Paper):
     paper,
   );
 }
+
+/** Tenants on one screen; `--json` has all of them. */
+const TENANTS_SHOWN = 12;
+
+/** Whose rows are in conflict, and how many: who has to be asked. */
+export function tenantLines(tenants: readonly TenantConflictsView[], paper: Paper): string[] {
+  const more = tenants.length - TENANTS_SHOWN;
+  const rows = tenants
+    .slice(0, TENANTS_SHOWN)
+    .map((t): Cell[] => [
+      { text: count(t.rows) },
+      { text: t.table },
+      { text: `${t.column} ${show(t.tenant, paper.palette)}` },
+    ]);
+  const lines = rows.length === 0 ? [] : table(TENANT_COLUMNS, rows, paper);
+  return titled("CONFLICTS BY TENANT", more > 0 ? `and ${plural(more, "tenant")} more` : "", lines, paper);
+}
+
+const TENANT_COLUMNS: readonly Column[] = [
+  { head: "", align: "right" },
+  { head: "" },
+  { head: "", room: "wrap" },
+];
 
 function conflictCells(c: ConflictView, p: Palette): Cell[] {
   return [

@@ -317,6 +317,12 @@ export interface Target {
   readonly largestOf?: (shape: TableShape, column: number) => Promise<Value>;
   readonly countRows: (table: string) => Promise<number>;
   /**
+   * The keys of the rows that a transaction wrote as they are now, by the number that the target gave it. Reads the whole
+   * table. Absent where a kind of target keeps no transaction of a row.
+   * @throws UsageError ERR_USAGE for a number that no transaction of the target has, or that may be two.
+   */
+  readonly rowsWrittenBy?: (shape: TableShape, transaction: string) => AsyncIterable<RowKey>;
+  /**
    * How many rows of a table hold each of these values in a column now, in the order of the values. Reads an index of the
    * column where there is one, else the table. Absent where a target cannot count so: then nobody knows.
    */

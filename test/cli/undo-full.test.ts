@@ -121,6 +121,29 @@ describe("decisions row by row", () => {
 });
 
 describe("narrowed", () => {
+  test("by table: the rows of another stay as they are, and are taken back later", () => {
+    const run = applied("DELETE FROM orders WHERE id <= 6");
+    const count = (): unknown =>
+      project.rows("SELECT (SELECT count(*) FROM orders) AS orders, (SELECT count(*) FROM lines) AS lines");
+    expect(count()).toEqual([{ orders: 34, lines: 34 }]);
+    // The child alone has no parent to go back to.
+    const orphans = project.json(["undo", run, "--table", "lines", ...confirm]);
+    expect([orphans.exit.code, orphans.error?.code]).toEqual([37, "ERR_UNDO_CONFLICT"]);
+    expect(count()).toEqual([{ orders: 34, lines: 34 }]);
+    undone(run, "--table", "orders");
+    expect(count()).toEqual([{ orders: 40, lines: 34 }]);
+    undone(run, "--table", "lines");
+    expect(count()).toEqual([{ orders: 40, lines: 40 }]);
+  });
+
+  test("by a range of keys, both ends in it", () => {
+    const run = applied("UPDATE orders SET status = 'paid' WHERE id <= 20");
+    undone(run, "--where", "before_id BETWEEN 5 AND 9");
+    const back =
+      "SELECT min(id) AS a, max(id) AS b, count(*) AS n FROM orders WHERE id <= 20 AND status = 'pending'";
+    expect(project.rows(back)).toEqual([{ a: 5, b: 9, n: 5 }]);
+  });
+
   test("by predicate and by column; the rest is left alone and counted", () => {
     const run = applied("UPDATE orders SET status = 'paid', note = 'x' WHERE id <= 20");
     undone(run, "--where", "tenant = 2 AND now_status = 'paid'", "--column", "orders.status");

@@ -449,6 +449,8 @@ describe("a target whose snapshots are whole tables", () => {
           ["tables", 3000],
         ]),
       );
+      const more = kept.plan("UPDATE item SET state = 'm' WHERE id = 2", ["--snapshot", "database"]);
+      expect(kept.json(["show", more]).result["writing"]).toMatchObject({ snapshot: "database" });
     } finally {
       kept.close();
     }

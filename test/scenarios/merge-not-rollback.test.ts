@@ -15,17 +15,26 @@ const apply = (plan: string, target: string): void => {
   expect(done.error).toBeNull();
 };
 
+/** Names whose a row is, which is pinned with the target. */
+const pinWithTenant = (target: string, column: string): void => {
+  const named = `$&\n$1tenant: [${column}]`;
+  project.write("holdpoint.yaml", project.read("holdpoint.yaml").replace(/^( +)url: .*$/m, named));
+  expect(project.run(["env", "pin", target, "--confirm", target]).status).toBe(0);
+};
+
 describe("S20: comments emptied behind the tool's back, five hours of writes after it", () => {
   let oracle: Oracle;
   beforeAll(() => {
     project = makeProject({
       target: "blog-prod",
+      pin: false,
       schema: `
         CREATE TABLE posts (id INTEGER PRIMARY KEY, tenant INTEGER NOT NULL, title TEXT NOT NULL);
         CREATE TABLE comments (id INTEGER PRIMARY KEY, post INTEGER NOT NULL REFERENCES posts (id) ON DELETE CASCADE, tenant INTEGER NOT NULL, body TEXT NOT NULL);
         INSERT INTO posts SELECT v, v % 10, 'post ' || v FROM ${numbers(50)};
         INSERT INTO comments SELECT v, 1 + v % 50, (1 + v % 50) % 10, 'comment ' || v FROM ${numbers(200)};`,
     });
+    pinWithTenant("blog-prod", "comments.tenant");
     expect(project.json(["snapshot", "take", "--on", "blog-prod"]).error).toBeNull();
     oracle = new Oracle(project.database, ["posts", "comments"], 20);
     project.raw("DELETE FROM comments");
@@ -79,6 +88,11 @@ describe("S20: comments emptied behind the tool's back, five hours of writes aft
     expect(made.result).toMatchObject({ counts: { put_back: 173, conflict: 27, undecidable: 0, born: 10 } });
     const kinds = (made.result["conflicts"] as unknown as { kind: string }[]).map((c) => c.kind);
     expect(new Set(kinds)).toEqual(new Set(["two-entities", "foreign-key"]));
+    // 24 that took a key, and three orphans of tenant 5; largest first.
+    const sums = made.result["conflicts_by_tenant"] as unknown as { tenant: number; rows: number }[];
+    expect(sums[0]).toEqual({ table: "comments", column: "tenant", tenant: 5, rows: 5 });
+    const rows = (tenant: number): number | undefined => sums.find((s) => s.tenant === tenant)?.rows;
+    expect([0, 1, 2, 3, 4, 5, 6, 7, 8, 9].map(rows)).toEqual([2, 3, 3, 3, 3, 5, 2, 2, 2, 2]);
     expect(made.result["resolutions"]).toMatch(/^conflicts-sn_.*\.yaml$/);
     apply(String(made.result["plan"]), "blog-prod");
     expect(oracle.judge()).toEqual(ALL_WELL);
@@ -94,10 +108,12 @@ describe("S30: a permission flag, true for everyone", () => {
     project = makeProject({
       target: "profiles-dev",
       environment: "development",
+      pin: false,
       schema: `
         CREATE TABLE profiles (id INTEGER PRIMARY KEY, tenant INTEGER NOT NULL, modify_all INTEGER NOT NULL, label TEXT NOT NULL);
         INSERT INTO profiles SELECT v, 1 + v / 50, 0, 'profile ' || v FROM ${numbers(1000)};`,
     });
+    pinWithTenant("profiles-dev", "profiles.tenant");
     oracle = new Oracle(project.database, ["profiles"], 30);
     const file = project.write(
       "jobs/flag.sql",
@@ -118,6 +134,12 @@ describe("S30: a permission flag, true for everyone", () => {
     expect(stopped.exit.code).toBe(37);
     expect(stopped.result).toMatchObject({ counts: { put_back: 987, merged: 10, conflict: 3 } });
     expect(stopped.result["conflicts"]).toHaveLength(3);
+    expect(stopped.result["conflicts_by_tenant"]).toEqual([
+      { table: "profiles", column: "tenant", tenant: 1, rows: 3 },
+    ]);
+    expect(project.run(["undo", run, "--column", "modify_all"]).stdout).toMatch(
+      /CONFLICTS BY TENANT *\n +3 +profiles +tenant 1 *\n/,
+    );
     const undone = project.json([
       "undo",
       run,

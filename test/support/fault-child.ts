@@ -308,6 +308,8 @@ async function perform(tools: Toolbox): Promise<string | null> {
         tables: [],
         columns: [],
         where: undefined,
+        timeColumns: [],
+        authors: [],
         resolutions: undefined,
         key: "keys/dana",
         out: undefined,

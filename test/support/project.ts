@@ -34,6 +34,7 @@ export interface Document {
   readonly ok: boolean;
   readonly exit: { readonly code: number; readonly name: string };
   readonly target_changed: string;
+  readonly warnings: readonly string[];
   // The shape of `result` is the command's; tests read the fields that the contract names.
   readonly result: Record<string, never> & { readonly [key: string]: unknown };
   readonly error: {

@@ -407,6 +407,10 @@ export const undoView: UndoView = {
   banner: { verdict: "production", target: "elb-prod", note: `undo of ${RUN}, dana, 24 Nov 14:38` },
   run: RUN,
   counts: { put_back: 2511, nothing_to_do: 4, merged: 8, conflict: 3, gone: 1 },
+  byTenant: [
+    { table: "orders", column: "tenant", tenant: 7n, rows: 2 },
+    { table: "orders", column: "tenant", tenant: "x", rows: 1 },
+  ],
   conflicts: [
     {
       kind: "changed",

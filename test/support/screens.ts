@@ -55,6 +55,7 @@ export const SCREENS: Readonly<Record<string, Screen>> = {
         ...views.undoView,
         counts: { put_back: 2532, nothing_to_do: 0, merged: 0, conflict: 0 },
         conflicts: [],
+        byTenant: [],
         end: { kind: "applied", run: "rn_0aa6e1pk2c3d4e5f", seconds: 2.25, written: 2532 },
         next: [],
       }),

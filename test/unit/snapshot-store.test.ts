@@ -13,6 +13,7 @@ import fc from "../support/fast-check.js";
 import { allChanges, collect, sourceOf } from "../../src/changeset/source.js";
 import { digestOfSource } from "../../src/changeset/encode.js";
 import { beforeImages } from "../../src/snapshot/before-images.js";
+import { highestLevel, type SnapshotLevel } from "../../src/snapshot/snapshot.js";
 import { manifestBytes, manifestDigest, parseManifest } from "../../src/snapshot/manifest.js";
 import { createChanges } from "../../src/storage/changes.js";
 import {
@@ -244,3 +245,13 @@ function flip(path: string, at: number): void {
   bytes[at] = (bytes[at] ?? 0) ^ 0x10;
   writeFileSync(path, bytes);
 }
+
+test("of two levels the one that keeps more is taken, whoever asks for it", () => {
+  const levels: readonly SnapshotLevel[] = ["rows", "tables", "database"];
+  const taken = levels.map((a) => levels.map((b) => highestLevel(a, b)));
+  expect(taken).toEqual([
+    ["rows", "tables", "database"],
+    ["tables", "tables", "database"],
+    ["database", "database", "database"],
+  ]);
+});

@@ -57,6 +57,7 @@ import { changesSchema, rehearseScript, undoSchema } from "./script.js";
 import { maySilence } from "./silence.js";
 import { countByValue, vitals } from "./vitals.js";
 import { openNoteSession, openWriteSession, settingsOfJobs } from "./write.js";
+import { rowsWrittenBy } from "./written-by.js";
 
 export { serverOf } from "./identify.js";
 
@@ -268,6 +269,21 @@ class PostgresTarget implements Target {
       if (this.#moment !== null) await joinMoment(session, this.#moment);
       const info = tableFor(await readCatalogue(session), shape);
       yield* scan(session, info, shape);
+    } catch (e) {
+      throw asTargetError(e, this.#connecting.address.shown);
+    } finally {
+      await session.close();
+    }
+  }
+
+  rowsWrittenBy = (shape: TableShape, transaction: string): AsyncIterable<RowKey> =>
+    this.#writtenBy(shape, transaction);
+
+  async *#writtenBy(shape: TableShape, transaction: string): AsyncGenerator<RowKey, undefined> {
+    const session = await openSession(this.#connecting, true);
+    try {
+      const info = tableFor(await readCatalogue(session), shape);
+      yield* rowsWrittenBy(session, info, shape, transaction);
     } catch (e) {
       throw asTargetError(e, this.#connecting.address.shown);
     } finally {

@@ -3,6 +3,8 @@ import { appendFileSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { codeOf, HoldpointError, type NextStep, RefusedError, UsageError } from "../../base/errors.js";
 import type { RowKey, TableShape } from "../../changeset/change.js";
+import type { Value } from "../../changeset/value.js";
+import { readKeys } from "../../config/keys-file.js";
 import { readResolutions, writeResolutions } from "../../config/resolutions-file.js";
 import { parseDamage } from "../../operations/merging/damage.js";
 import { narrowingFlags } from "../../operations/merging/narrow.js";
@@ -13,7 +15,14 @@ import { renderRescue } from "../../render/rescue.js";
 import { collect, type Context, type Outcome, type Register } from "../command.js";
 import { describeCommand } from "../help.js";
 import { type PacingFlags, pacingOf, pacingOptions } from "../pacing.js";
-import { CONFLICTS_SHOWN, conflictsJson, conflictViews, maskOf, rowsToDecide } from "../views/conflicts.js";
+import {
+  CONFLICTS_SHOWN,
+  conflictsByTenant,
+  conflictsJson,
+  conflictViews,
+  maskOf,
+  rowsToDecide,
+} from "../views/conflicts.js";
 import { patternViews, type Showing } from "../views/rows.js";
 import { textOf } from "./plan.js";
 
@@ -25,6 +34,12 @@ interface RescueFlags extends PacingFlags {
   readonly table: readonly string[];
   readonly column: readonly string[];
   readonly where?: string;
+  readonly keys?: string;
+  readonly since?: string;
+  readonly until?: string;
+  readonly timeColumn: readonly string[];
+  readonly author: readonly string[];
+  readonly transaction?: string;
   readonly resolutions?: string;
   readonly born?: string;
   readonly key?: string;
@@ -46,6 +61,22 @@ export const registerRescue: Register = (program, run) => {
     .option("--table <name>", "look at this table only; repeatable", collect, [])
     .option("--column <name>", "the damage changed this column, whatever to; repeatable", collect, [])
     .option("--where <expr>", "the damaged rows: an SQL expression over x or before_x, and now_x")
+    .option("--keys <file>", "the damaged rows: a list of keys, one JSON a line, as --born writes it")
+    .option("--since <time>", "only rows whose time column now holds this time or a later one")
+    .option("--until <time>", "only rows whose time column now holds an earlier time")
+    .option(
+      "--time-column <column>",
+      "TABLE.COLUMN that says when a row was written; repeatable, else newest_row of the configuration",
+      collect,
+      [],
+    )
+    .option(
+      "--author <column=value>",
+      "the damaged rows: those whose column now names this writer; repeatable",
+      collect,
+      [],
+    )
+    .option("--transaction <number>", "the damaged rows: those that this transaction wrote as they are now")
     .option("--resolutions <file>", "decisions row by row, in the file that an earlier rescue wrote")
     .option("--born <file>", "write the keys of rows born since the snapshot to a new file, one JSON a line")
     .option("--key <file>", "the SSH key that you sign the plan with")
@@ -58,7 +89,7 @@ export const registerRescue: Register = (program, run) => {
     description:
       "Compares a verified snapshot with the target, row by row and cell by cell, and makes a plan of what certainly is damage; it writes nothing.\n" +
       "Without a declaration it shows what changed since and decides nothing. Say what the damage did with --damage, --column and " +
-      "--where; rows that this does not decide are listed and written to a file. Rows born since are never touched.",
+      "--where, --keys, --author or --transaction, and narrow it with --table, --since and --until; rows that this does not decide are listed and written to a file. Rows born since are never touched.",
     examples: [
       { line: "holdpoint rescue --on elb-prod", what: "what changed since the newest good snapshot" },
       {
@@ -77,6 +108,10 @@ export const registerRescue: Register = (program, run) => {
         line: 'holdpoint rescue --on elb-prod --table back_ends --where "balancer IN (7, 9)"',
         what: "everything in these rows",
       },
+      {
+        line: 'holdpoint rescue --on elb-prod --damage "weight = 0" --since 2012-12-24T20:24Z --time-column back_ends.changed_at',
+        what: "a column, where it was written from then on",
+      },
     ],
     exits: [30, 32, 33, 34, 35, 36, 37, 38, 39],
   });
@@ -94,6 +129,12 @@ async function rescueTarget(cx: Context, flags: RescueFlags): Promise<Outcome> {
     tables: flags.table,
     columns: flags.column,
     where: textOf("--where", flags.where) ?? undefined,
+    timeColumns: flags.timeColumn,
+    authors: flags.author,
+    ...(flags.keys === undefined ? {} : { keys: { list: await readKeys(cx.cwd, flags.keys), cellText } }),
+    ...(flags.since === undefined ? {} : { since: flags.since }),
+    ...(flags.until === undefined ? {} : { until: flags.until }),
+    ...(flags.transaction === undefined ? {} : { transaction: flags.transaction }),
     resolutions:
       flags.resolutions === undefined ? undefined : await readResolutions(cx.cwd, flags.resolutions),
     key: flags.key,
@@ -103,7 +144,12 @@ async function rescueTarget(cx: Context, flags: RescueFlags): Promise<Outcome> {
     putBack: flags.putBack === true,
     born: bornWriter(cx, flags.born, how),
   });
-  return outcomeOf(cx, rescued, flags, how);
+  return outcomeOf(cx, rescued, flags, how, tools.project.config.targets[flags.on]?.tenant ?? []);
+}
+
+/** A cell of a key as `--born` writes it. */
+function cellText(v: Value): string {
+  return JSON.stringify(valueJson(v));
 }
 
 /** Identities that were given out since the snapshot: other systems know them, and a restore would give them out again. */
@@ -134,14 +180,27 @@ function bornWriter(
   };
 }
 
-async function outcomeOf(cx: Context, rescued: Rescued, flags: RescueFlags, how: Showing): Promise<Outcome> {
+async function outcomeOf(
+  cx: Context,
+  rescued: Rescued,
+  flags: RescueFlags,
+  how: Showing,
+  tenant: Parameters<typeof conflictsByTenant>[1],
+): Promise<Outcome> {
+  const byTenant = conflictsByTenant(rescued.conflicts, tenant, how);
   const { counts, made } = rescued;
   const open = counts.conflict + counts.undecidable;
   const declared = declaredWords(flags);
-  const file = await writeFileOf(cx, rescued, declared.length > 0 || flags.table.length > 0, flags, how);
+  const file = await writeFileOf(
+    cx,
+    rescued,
+    declared.length > 0 || flags.table.length > 0 || windowWords(flags).length > 0,
+    flags,
+    how,
+  );
   const next = nextSteps(rescued, file, flags);
   return {
-    result: resultOf(rescued, file, how),
+    result: { ...resultOf(rescued, file, how), conflicts_by_tenant: byTenant.json },
     text: cx.screen(renderRescue, {
       banner: {
         verdict: rescued.environment,
@@ -151,14 +210,19 @@ async function outcomeOf(cx: Context, rescued: Rescued, flags: RescueFlags, how:
       snapshot: rescued.snapshot,
       rejected: rescued.rejected,
       damage: declared,
+      only: windowWords(flags),
       counts,
       changed: declared.length > 0 ? [] : patternViews(rescued.changed, how),
       conflicts: declared.length === 0 ? [] : conflictViews(rescued.conflicts, how).slice(0, CONFLICTS_SHOWN),
+      byTenant: declared.length === 0 ? [] : byTenant.view,
       plan: made?.id ?? null,
       resolutions: file,
       next: open > 0 ? [] : next,
     }),
-    warnings: rescued.rejected.map((r) => `${r.id} of ${r.at} was rejected: ${r.why}`),
+    warnings: [
+      ...rescued.rejected.map((r) => `${r.id} of ${r.at} was rejected: ${r.why}`),
+      ...leftWords(rescued, flags),
+    ],
     ...(open > 0 ? { error: openError(rescued, open, next) } : denial(rescued)),
   };
 }
@@ -187,11 +251,41 @@ function declaredWords(flags: RescueFlags): string[] {
     ...flags.damage,
     ...flags.column.map((c) => `column ${c}`),
     ...(flags.where === undefined ? [] : [`rows where ${flags.where}`]),
+    ...(flags.keys === undefined ? [] : [`rows in ${flags.keys}`]),
+    ...flags.author.map((a) => `rows where now ${a}`),
+    ...(flags.transaction === undefined ? [] : [`rows that transaction ${flags.transaction} wrote`]),
+  ];
+}
+
+/** A time narrows and declares nothing: others wrote in it too. */
+function windowWords(flags: RescueFlags): string[] {
+  const words = [
+    ...(flags.since === undefined ? [] : [`since ${flags.since}`]),
+    ...(flags.until === undefined ? [] : [`until ${flags.until}`]),
+  ];
+  return words.length === 0 ? [] : [`rows written ${words.join(" ")}`];
+}
+
+function leftWords({ untold, strayKeys }: Rescued, flags: RescueFlags): string[] {
+  const rows = (n: number): string => (n === 1 ? "1 row" : `${n} rows`);
+  return [
+    ...(untold === 0
+      ? []
+      : [
+          `${rows(untold)} left alone: gone, or nothing in the row says when, by whom or in which transaction it was written`,
+        ]),
+    ...(strayKeys === 0
+      ? []
+      : [
+          `${strayKeys} ${strayKeys === 1 ? "key" : "keys"} of ${flags.keys ?? ""} named no row that changed since the snapshot`,
+        ]),
   ];
 }
 
 function again(rescued: Rescued, flags: RescueFlags, file: string): string[] {
   const many = (flag: string, values: readonly string[]): string[] => values.flatMap((v) => [flag, v]);
+  const one = (flag: string, value: string | undefined): string[] =>
+    value === undefined ? [] : [flag, value];
   return [
     "holdpoint",
     "rescue",
@@ -199,6 +293,12 @@ function again(rescued: Rescued, flags: RescueFlags, file: string): string[] {
     ...many("--from", [rescued.snapshot.id]),
     ...many("--damage", flags.damage),
     ...narrowingFlags({ tables: flags.table, columns: flags.column, where: flags.where }),
+    ...one("--keys", flags.keys),
+    ...one("--since", flags.since),
+    ...one("--until", flags.until),
+    ...many("--time-column", flags.timeColumn),
+    ...many("--author", flags.author),
+    ...one("--transaction", flags.transaction),
     ...many("--resolutions", [file]),
   ];
 }

@@ -9,7 +9,14 @@ import { renderUndo, type UndoEnd } from "../../render/undo.js";
 import { collect, type Context, type Outcome, type Register } from "../command.js";
 import { describeCommand } from "../help.js";
 import { type PacingFlags, pacingOf, pacingOptions } from "../pacing.js";
-import { CONFLICTS_SHOWN, conflictsJson, conflictViews, maskOf, rowsToDecide } from "../views/conflicts.js";
+import {
+  CONFLICTS_SHOWN,
+  conflictsByTenant,
+  conflictsJson,
+  conflictViews,
+  maskOf,
+  rowsToDecide,
+} from "../views/conflicts.js";
 import type { Showing } from "../views/rows.js";
 import { confirmer } from "./apply.js";
 import { textOf } from "./plan.js";
@@ -96,31 +103,33 @@ async function undo(cx: Context, refs: readonly string[], flags: UndoFlags): Pro
       putBack: flags.putBack === true,
       confirm,
     });
-    return undoneOutcome(cx, undone, maskOf(tools.project.config.targets[undone.target]?.mask));
+    const config = tools.project.config.targets[undone.target];
+    return undoneOutcome(cx, undone, maskOf(config?.mask), config?.tenant ?? []);
   } catch (e) {
     const stop = stopOf(e);
     if (stop === null) throw e;
-    return await stoppedOutcome(
-      cx,
-      stop,
-      narrowing,
-      maskOf(tools.project.config.targets[stop.facts.target]?.mask),
-    );
+    const config = tools.project.config.targets[stop.facts.target];
+    return await stoppedOutcome(cx, stop, narrowing, maskOf(config?.mask), config?.tenant ?? []);
   }
 }
 
-function undoneOutcome(cx: Context, undone: Undone, how: Showing): Outcome {
+/** Columns that say whose a row is. */
+type TenantColumns = Parameters<typeof conflictsByTenant>[1];
+
+function undoneOutcome(cx: Context, undone: Undone, how: Showing, tenant: TenantColumns): Outcome {
+  const byTenant = conflictsByTenant(undone.conflicts, tenant, how);
   const { made, applied } = undone;
   const environment = made?.examined.verdict.name ?? "unproven";
   const waits = made !== null && applied === null ? waitingError(undone) : undefined;
   return {
-    result: resultOf(undone, how),
+    result: { ...resultOf(undone, how), conflicts_by_tenant: byTenant.json },
     text: cx.screen(renderUndo, {
       banner: { verdict: environment, target: undone.target, note: `undo of ${namesOf(undone)}` },
       run: namesOf(undone),
       undid: undone.runs.flatMap((r) => r.undoes),
       counts: countsOf(undone.counts),
       conflicts: conflictViews(undone.conflicts, how).slice(0, CONFLICTS_SHOWN),
+      byTenant: byTenant.view,
       end: endOf(undone),
       next: [],
     }),
@@ -226,9 +235,11 @@ async function stoppedOutcome(
   { error, facts }: Stop,
   narrowing: Narrowing,
   how: Showing,
+  tenant: TenantColumns,
 ): Promise<Outcome> {
   const { counts, conflicts, target, runs, environment } = facts;
   const names = runs.join(", ");
+  const byTenant = conflictsByTenant(conflicts, tenant, how);
   const command = (file: string): readonly string[] => [
     "holdpoint",
     "undo",
@@ -256,6 +267,7 @@ async function stoppedOutcome(
       undoes: runs,
       counts: countsOf(counts),
       conflicts: conflictsJson(conflicts, how),
+      conflicts_by_tenant: byTenant.json,
       resolutions: file,
     },
     text: cx.screen(renderUndo, {
@@ -264,6 +276,7 @@ async function stoppedOutcome(
       undid: [],
       counts: countsOf(counts),
       conflicts: conflictViews(conflicts, how).slice(0, CONFLICTS_SHOWN),
+      byTenant: byTenant.view,
       end: { kind: "conflict", resolutions: file },
       next: [],
     }),

@@ -5,7 +5,7 @@ import { mayRestore, type RowConflict } from "../../operations/merging/conflict.
 import { valueJson } from "../../render/json.js";
 import { keyView } from "../../render/rows.js";
 import { clean } from "../../render/sanitise.js";
-import type { ConflictView, WholeRow } from "../../render/undo.js";
+import type { ConflictView, TenantConflictsView, WholeRow } from "../../render/undo.js";
 import { showFull, type Shown } from "../../render/value.js";
 import { showing, type Showing } from "./rows.js";
 
@@ -92,6 +92,42 @@ function wholeRows(c: RowConflict): {
 } {
   const row = (r: unknown): WholeRow => ({ kind: "row", exists: r !== null });
   return { before: row(c.before), wrote: row(c.wrote), now: row(c.now) };
+}
+
+/**
+ * Conflicts summed by whose rows they are, largest first: those of the row as it is now, else as it was. Tables whose
+ * tenant's column nobody names are in no sum.
+ */
+export function conflictsByTenant(
+  conflicts: readonly RowConflict[],
+  columns: readonly { readonly table: string; readonly column: string }[],
+  how: Showing,
+): { readonly view: TenantConflictsView[]; readonly json: unknown[] } {
+  const sums = new Map<string, { of: RowConflict; column: string; value: Value; rows: number }>();
+  for (const c of conflicts) {
+    const named = columns.find((t) => t.table === c.table);
+    const at = c.shape.columns.findIndex((column) => column.name === named?.column);
+    if (named === undefined || at === -1) continue;
+    const value = (c.now ?? c.before ?? c.wrote)?.[at] ?? null;
+    const id = `${c.table} ${typeof value} ${JSON.stringify(valueJson(value))}`;
+    const sum = sums.get(id) ?? { of: c, column: named.column, value, rows: 0 };
+    sums.set(id, { ...sum, rows: sum.rows + 1 });
+  }
+  const sorted = [...sums.values()].sort((a, b) => b.rows - a.rows);
+  return {
+    view: sorted.map(({ of, column, value, rows }) => ({
+      table: of.table,
+      column,
+      tenant: shownValue(of.table, column, value, how),
+      rows,
+    })),
+    json: sorted.map(({ of, column, value, rows }) => ({
+      table: of.table,
+      column,
+      tenant: jsonCell(of.table, column, value, how),
+      rows,
+    })),
+  };
 }
 
 /** Conflicts as `--json` lists them. */

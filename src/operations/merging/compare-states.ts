@@ -39,6 +39,8 @@ export async function stateNow(target: Target): Promise<OtherState> {
 export interface Compared {
   readonly changes: WorkingChanges;
   readonly rowsBefore: ReadonlyMap<string, number>;
+  /** The tables that were compared, also those in which nothing changed. */
+  readonly compared: readonly TableShape[];
 }
 
 /**
@@ -61,7 +63,7 @@ export async function compareStates(
     const found = image.file === null ? null : await other.changesSince?.(image.file, chosen, writer);
     const read = async (): ReturnType<typeof compareTables> => compareTables(image, other, chosen, writer);
     const rowsBefore = found ?? (await (other.atOneMoment?.(read) ?? read()));
-    return { changes: writer.finish(), rowsBefore };
+    return { changes: writer.finish(), rowsBefore, compared: chosen };
   } catch (e) {
     writer.abort();
     throw e;
