@@ -6,7 +6,7 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync, rmSync } from "node:fs";
 import { mkdir, readFile } from "node:fs/promises";
 import { homedir, hostname, userInfo } from "node:os";
-import { relative, resolve } from "node:path";
+import { dirname, relative, resolve } from "node:path";
 import { setImmediate, setTimeout } from "node:timers/promises";
 import { openSqlite } from "../adapters/sqlite/index.js";
 import { makeBundle, parseBundle } from "../approval/bundle.js";
@@ -14,7 +14,7 @@ import { personOfKey } from "../approval/people.js";
 import type { CiMapping } from "../approval/requesters.js";
 import type { Json } from "../base/canonical.js";
 import type { Clock } from "../base/clock.js";
-import { isOutOfReach, UsageError } from "../base/errors.js";
+import { IntegrityError, isOutOfReach, UsageError } from "../base/errors.js";
 import { digestOf } from "../base/digest.js";
 import { isIdOrPrefix } from "../base/ids.js";
 import type { Value } from "../changeset/value.js";
@@ -38,6 +38,7 @@ import { committedFile, confinement, gitBranch, gitIgnores, runBounded } from ".
 import { addressEvidence, callerKind, machineEvidence } from "../machine/evidence.js";
 import { credentialFiles } from "../machine/credential-files.js";
 import { variableAge } from "../machine/inherited.js";
+import { postgresPrograms, programFolders } from "../machine/postgres-programs.js";
 import { fileFacts, variablesNaming } from "../machine/probe.js";
 import { ciFacts } from "../machine/ci.js";
 import { ciToken } from "../machine/ci-token.js";
@@ -58,7 +59,7 @@ import { openRowIndex, type RowIndex } from "../storage/row-index.js";
 import { openSnapshots } from "../storage/snapshots.js";
 import { storing } from "../storage/sqlite.js";
 import { openStore, type Store } from "../storage/store.js";
-import type { PostgresOptions } from "../adapters/postgres/index.js";
+import type { PostgresOptions, RestoreOptions, RestorePlace } from "../adapters/postgres/index.js";
 import type { Target } from "../target/target.js";
 import { verifyApart } from "./apart.js";
 
@@ -138,6 +139,7 @@ export async function wire(options: WiringOptions): Promise<Wired> {
         random,
         scratchDir: store.changes,
       }),
+    dumps: dumpShelf(config, store, options.env, clock),
     rowIndex: () => {
       rowIndex ??= openRowIndex(store.root, { random }).then((index) => {
         opened.push(index);
@@ -265,10 +267,80 @@ async function openTarget(
       }));
       const isApart = purpose === "plan" && planUrl !== null;
       const writer = isApart ? { writer: writerOf(config, name, env) } : {};
-      const target = await openPostgres({ name, url: kind.url, clock, random, env, ...limits, ...writer });
+      const programs = postgresPrograms(programFolders(env["PATH"]));
+      const target = await openPostgres({
+        name,
+        url: kind.url,
+        clock,
+        random,
+        env,
+        programs,
+        ...limits,
+        ...writer,
+      });
       return { target, origins: aged([...origins, ...filled]) };
     }
   }
+}
+
+/** Dumps are restored beside the clone that `rehearse_on` names, else on a server of our own. */
+function dumpShelf(config: Config, store: Store, env: WiringOptions["env"], clock: Clock): Toolbox["dumps"] {
+  const optionsFor = (name: string): RestoreOptions => ({
+    name,
+    clock,
+    env,
+    random: (size) => randomBytes(size),
+    programs: postgresPrograms(programFolders(env["PATH"])),
+    // A restored dump has no other reader, and one of its tables may take long.
+    statementTimeoutMs: 24 * 3_600_000,
+  });
+  const placeFor = async (of: string, folder: string): Promise<RestorePlace> => {
+    const { rehearseOn: name } = targetConfigOf(config, of);
+    if (name === null) return { kind: "own", folder };
+    await assertElsewhere(config, store, { of, clone: name }, env, clock);
+    return { kind: "server", name, url: resolveUrl(config, name, env).url };
+  };
+  return {
+    assertRestorable: async (of) => {
+      const { assertRestorable } = await import("../adapters/postgres/index.js");
+      await assertRestorable(await placeFor(of, store.changes), optionsFor(of));
+    },
+    open: async (path, of, facts) => {
+      const { openRestored } = await import("../adapters/postgres/index.js");
+      return await openRestored({ path, facts }, await placeFor(of, dirname(path)), optionsFor(of));
+    },
+  };
+}
+
+/** A restore is heavy work: it is never done on the server that the dump is of. */
+async function assertElsewhere(
+  config: Config,
+  store: Store,
+  { of, clone }: { readonly of: string; readonly clone: string },
+  env: WiringOptions["env"],
+  clock: Clock,
+): Promise<void> {
+  const { serverOf } = await import("../adapters/postgres/index.js");
+  const runningAt = async (name: string): Promise<string | undefined> => {
+    const { target } = await openTarget(config, store, { name, purpose: "plan" }, env, clock);
+    try {
+      return serverOf((await target.identify()).instance);
+    } finally {
+      await target.close();
+    }
+  };
+  const there = await runningAt(clone);
+  const here = await runningAt(of).catch((e: unknown) => {
+    if (isOutOfReach(e)) return null; // gone, and then nothing is done to it
+    throw e;
+  });
+  if (here === null || (there !== undefined && there !== here)) return;
+  throw new IntegrityError({
+    code: "ERR_SNAPSHOT_UNVERIFIED",
+    message: "a dump could not be verified here: there is no place to restore it to",
+    why: `${clone} (rehearse_on) lies on the server of ${of} itself, which a restore would load`,
+    next: [{ actor: "dba", text: `Move ${clone} to a server of its own, or take --snapshot tables.` }],
+  });
 }
 
 function noRoles(name: string): UsageError {

@@ -11,7 +11,7 @@ import { compareStates, stateNow } from "./merging/compare-states.js";
 import { deciding } from "./merging/conflict.js";
 import { declare } from "./merging/damage.js";
 import { withTarget } from "./judging/examine.js";
-import { chooseSnapshot, openImage, type VerifiedSnapshot } from "./merging/image.js";
+import { chooseSnapshot, openImage, openRestoredFile, type VerifiedSnapshot } from "./merging/image.js";
 import { narrow } from "./merging/narrow.js";
 import { requirePlannable } from "./plan.js";
 import { sortRows, takenWhole } from "./rescue.js";
@@ -47,7 +47,7 @@ const MOST_ROWS = 5_000;
  */
 export async function drill(tools: Toolbox, on: string, from: string | null): Promise<Drilled> {
   const started = tools.clock.now().getTime();
-  const ref = from ?? (await takeSnapshot(tools, on, [])).manifest.id;
+  const ref = from ?? (await takeSnapshot(tools, on, [], "database")).manifest.id;
   const takeMs = tools.clock.now().getTime() - started;
   try {
     return await withTarget(tools, on, async (examined) => {
@@ -90,15 +90,17 @@ async function drillCopy(tools: Toolbox, on: string, chosen: VerifiedSnapshot): 
     throw new TargetError({
       code: "ERR_TARGET_UNSUPPORTED",
       message: `${chosen.record.id} holds ${chosen.manifest.level}, and a drill needs a whole database to put together`,
-      next: [{ actor: "anyone", argv: ["holdpoint", "snapshot", "take", "--on", on] }],
+      next: [
+        { actor: "anyone", argv: ["holdpoint", "snapshot", "take", "--on", on, "--snapshot", "database"] },
+      ],
     });
   const scratch = tools.scratch();
   let copy: Target | undefined;
   try {
     const begun = tools.clock.now().getTime();
     const path = `${scratch.path}/drill.db`;
-    await tools.snapshots.restoreFile(chosen.record.id, path, chosen.record.manifest);
-    copy = await tools.openCopy(path, on);
+    const manifest = await tools.snapshots.restoreFile(chosen.record.id, path, chosen.record.manifest);
+    copy = await openRestoredFile(tools, path, manifest);
     const restoreMs = tools.clock.now().getTime() - begun;
     const damage = await breakCopy(copy);
     const journal = await writeSome(copy, damage);

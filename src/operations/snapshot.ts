@@ -28,11 +28,19 @@ export interface Taken {
   readonly stored: { readonly bytes: number; readonly added: number } | null;
 }
 
+/** Rows, or the whole database with its schema and whatever else it holds. */
+export type TakenLevel = "tables" | "database";
+
 /** Keeps the tables named, or everything; a snapshot that cannot be verified is none (36). */
-export async function takeSnapshot(tools: Toolbox, on: string, tables: readonly string[]): Promise<Taken> {
+export async function takeSnapshot(
+  tools: Toolbox,
+  on: string,
+  tables: readonly string[],
+  level: TakenLevel | null = null,
+): Promise<Taken> {
   return withTarget(tools, on, async (examined) => {
     await requirePlannable(tools, examined);
-    return takeOf(tools, examined, tables);
+    return takeOf(tools, examined, { level, tables, plan: null, run: null });
   });
 }
 
@@ -44,21 +52,27 @@ export async function keepBeforeRun(
   tools: Toolbox,
   examined: Examined,
   of: {
-    readonly level: "tables" | "database";
+    readonly level: TakenLevel;
     readonly tables: readonly string[];
     readonly plan: string;
     readonly run: string;
   },
 ): Promise<Taken> {
-  return takeOf(tools, examined, of.level === "database" ? [] : of.tables, of);
+  return takeOf(tools, examined, { ...of, tables: of.level === "database" ? [] : of.tables });
 }
 
 async function takeOf(
   tools: Toolbox,
   examined: Examined,
-  tables: readonly string[],
-  of: { readonly plan: string | null; readonly run: string | null } = { plan: null, run: null },
+  of: {
+    /** Null: a database where that costs its pages, else the rows of all tables. */
+    readonly level: TakenLevel | null;
+    readonly tables: readonly string[];
+    readonly plan: string | null;
+    readonly run: string | null;
+  },
 ): Promise<Taken> {
+  const { tables } = of;
   const started = tools.clock.now().getTime();
   const { target } = examined;
   const facts = (level: SnapshotManifest["level"]): SnapshotFacts => ({
@@ -74,10 +88,7 @@ async function takeOf(
     `keeping ${tables.length === 0 ? "everything" : tables.join(", ")} of ${target.name}`,
   );
   try {
-    const kept =
-      tables.length === 0 && target.copyTo !== undefined
-        ? await takeDatabase(tools, target, facts("database"))
-        : await takeTables(tools, target, facts("tables"), tables);
+    const kept = await keptOf(tools, target, of, facts);
     const { manifest, digest, stored } = kept;
     await recorded(tools, manifest.id, {
       kind: "snapshot-taken",
@@ -119,6 +130,24 @@ export async function recorded(
 }
 
 type Kept = Omit<Taken, "tookMs">;
+
+/** A copy of a database file costs its pages and is what one gets unasked; a dump is made where somebody asks for it. */
+async function keptOf(
+  tools: Toolbox,
+  target: Target,
+  { level, tables }: { readonly level: TakenLevel | null; readonly tables: readonly string[] },
+  facts: (level: SnapshotManifest["level"]) => SnapshotFacts,
+): Promise<Kept> {
+  if (tables.length > 0 || level === "tables") return takeTables(tools, target, facts("tables"), tables);
+  if (target.copyTo !== undefined) return takeDatabase(tools, target, facts("database"));
+  if (level === null) return takeTables(tools, target, facts("tables"), tables);
+  if (target.dumpTo !== undefined) return takeDump(tools, target, target.dumpTo, facts("database"));
+  throw new TargetError({
+    code: "ERR_TARGET_UNSUPPORTED",
+    message: `the whole database of ${target.name} cannot be kept`,
+    why: `the ${target.adapter} adapter has no way to copy one`,
+  });
+}
 
 /** All rows of tables, as of one moment. */
 async function takeTables(
@@ -205,6 +234,29 @@ async function takeDatabase(tools: Toolbox, target: Target, facts: SnapshotFacts
     const copy = await tools.openCopy(path, target.name);
     const { tables, rows } = await countAll(copy);
     const taken = await tools.snapshots.takeFile(facts, path, { tables, rows });
+    const { manifest, digest, storedBytes, added } = taken;
+    return { manifest, digest, stored: { bytes: storedBytes, added } };
+  } finally {
+    scratch.remove();
+  }
+}
+
+/** The whole database as its own program dumps it: restored, and its rows counted again, before it counts. */
+async function takeDump(
+  tools: Toolbox,
+  target: Target,
+  dumpTo: NonNullable<Target["dumpTo"]>,
+  facts: SnapshotFacts,
+): Promise<Kept> {
+  await tools.dumps.assertRestorable(target.name);
+  const scratch = tools.scratch();
+  try {
+    const path = `${scratch.path}/dump`;
+    const { facts: dump, tables, rows } = await dumpTo(path);
+    const taken = await tools.snapshots.takeFile(facts, path, { tables, rows, dump }, async (restored) => {
+      const copy = await tools.dumps.open(restored, target.name, dump);
+      await copy.close();
+    });
     const { manifest, digest, storedBytes, added } = taken;
     return { manifest, digest, stored: { bytes: storedBytes, added } };
   } finally {

@@ -20,7 +20,8 @@ import type { JobRequest, PreparedJob } from "../jobs/job.js";
 import type { LedgerStore } from "../ledger/entry.js";
 import type { CompiledPolicies } from "../policy/compile.js";
 import type { PrepareAssertion } from "../policy/lint-assertions.js";
-import type { SnapshotManifest } from "../snapshot/snapshot.js";
+import type { FileContent, SnapshotManifest } from "../snapshot/snapshot.js";
+import type { DumpFacts } from "../target/dump.js";
 import type { Target } from "../target/target.js";
 import type { MachineProbe } from "./doctor.js";
 import type { Interruption } from "./writing/interruption.js";
@@ -122,7 +123,10 @@ export interface PlanShelf {
 }
 
 /** What a caller knows of a snapshot before it is taken. */
-export type SnapshotFacts = Omit<SnapshotManifest, "format" | "tables" | "rows" | "content" | "file">;
+export type SnapshotFacts = Omit<
+  SnapshotManifest,
+  "format" | "tables" | "rows" | "content" | "file" | "dump"
+>;
 
 /** A snapshot in the working form of its rows. Close it in `finally`. */
 export interface OpenSnapshot {
@@ -144,11 +148,12 @@ export interface SnapshotShelf {
     before: ChangeSource,
     covered?: readonly TableShape[],
   ) => Promise<{ readonly manifest: SnapshotManifest; readonly digest: Digest }>;
-  /** Keeps a database file by its pages, and restores and checks it in a scratch file. */
+  /** Keeps a database file by its pages, or a dump, and restores and checks it in a scratch file; a dump by `prove`. */
   readonly takeFile: (
     facts: SnapshotFacts,
     path: string,
-    content: { readonly tables: readonly TableShape[]; readonly rows: number },
+    content: FileContent,
+    prove?: (restored: string) => Promise<void>,
   ) => Promise<{
     readonly manifest: SnapshotManifest;
     readonly digest: Digest;
@@ -259,6 +264,18 @@ export type GuardOutcome =
   | { readonly kind: "passed"; readonly output: string }
   | { readonly kind: "failed"; readonly why: string };
 
+/** Where dumps of targets are restored to be looked at. */
+export interface DumpShelf {
+  /** Asks before a dump is made; IntegrityError ERR_SNAPSHOT_UNVERIFIED (36) where it could be restored nowhere. */
+  readonly assertRestorable: (of: string) => Promise<void>;
+  /**
+   * Restores the dump at `path`, holds every table's rows against what was counted, and opens it as a target, whose
+   * database is gone when it is closed. Files that this needs lie beside the dump.
+   * @throws IntegrityError ERR_SNAPSHOT_UNVERIFIED (36).
+   */
+  readonly open: (path: string, of: string, facts: DumpFacts) => Promise<Target>;
+}
+
 /** What an operation works with. */
 export interface Toolbox {
   readonly clock: Clock;
@@ -301,6 +318,8 @@ export interface Toolbox {
   readonly scratch: () => ScratchFolder;
   /** Opens a private copy of a target as a target of its own, under the settings of the one it is a copy of. */
   readonly openCopy: (path: string, of: string) => Promise<Target>;
+  /** Dumps of a target, restored into a database of their own. */
+  readonly dumps: DumpShelf;
   /** Opened on first use. */
   readonly rowIndex: () => Promise<RowIndexShelf>;
   /** A fresh working ChangeSet in the store; removed when it is closed. */

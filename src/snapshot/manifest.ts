@@ -27,6 +27,14 @@ const fileDecoder = object({
   runs: array(array(count)),
 });
 
+const dumpDecoder = object({
+  program: string,
+  server: string,
+  encoding: string,
+  tables: array(object({ name: string, rows: count })),
+  largeObjects: count,
+});
+
 const manifestDecoder = objectWith(
   {
     format: literal("holdpoint-snapshot/1"),
@@ -48,7 +56,7 @@ const manifestDecoder = objectWith(
     rows: count,
     content: digest,
   },
-  { file: fileDecoder },
+  { file: fileDecoder, dump: dumpDecoder },
 );
 
 /** The one byte form of a manifest: canonical JSON. Law: `parseManifest(manifestBytes(m))` equals `m`. */

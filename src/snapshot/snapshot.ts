@@ -1,6 +1,7 @@
 /** What is kept before a change, and the proof that it can be read back. Format page: `docs/formats/snapshot.md`. */
 import type { Digest } from "../base/digest.js";
 import type { ChangeSource, TableShape } from "../changeset/change.js";
+import type { DumpFacts } from "../target/dump.js";
 
 /** How much is kept: the rows of a plan, whole tables, everything. */
 export type SnapshotLevel = "rows" | "tables" | "database";
@@ -29,9 +30,14 @@ export interface SnapshotManifest {
   readonly content: Digest;
   /** Level `database`: where the file's pages lie. */
   readonly file?: SnapshotFile;
+  /** Level `database`: the file is a dump by the target's own program, and this is what was counted beside it. */
+  readonly dump?: DumpFacts;
 }
 
-/** A database file as chunks of one page each. */
+/** What a file that is kept holds, as far as its bytes do not tell it. */
+export type FileContent = Pick<SnapshotManifest, "tables" | "rows" | "dump">;
+
+/** A file as chunks: of a database one page each, of a dump 16 KiB. */
 export interface SnapshotFile {
   readonly bytes: number;
   readonly chunkBytes: number;

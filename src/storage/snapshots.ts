@@ -13,7 +13,7 @@ import { sameShape } from "../changeset/well-formed.js";
 import { sortedTables } from "../changeset/source.js";
 import { beforeImages } from "../snapshot/before-images.js";
 import { manifestBytes, manifestDigest, parseManifest } from "../snapshot/manifest.js";
-import type { RowSnapshot, SnapshotFile, SnapshotManifest } from "../snapshot/snapshot.js";
+import type { FileContent, RowSnapshot, SnapshotFile, SnapshotManifest } from "../snapshot/snapshot.js";
 import type { ChangesFile, ChangesWriter } from "./changes.js";
 import { type Container, type ContainerKind, openContainer, readHead, writeContainer } from "./container.js";
 import { dropPacks, joinFile, packIds, packOf, quickCheck } from "./database-file.js";
@@ -27,7 +27,10 @@ import type { Store } from "./store.js";
 const SUFFIX = ".hpsnap";
 
 /** What a caller knows of a snapshot before it is taken. */
-export type SnapshotFacts = Omit<SnapshotManifest, "format" | "tables" | "rows" | "content" | "file">;
+export type SnapshotFacts = Omit<
+  SnapshotManifest,
+  "format" | "tables" | "rows" | "content" | "file" | "dump"
+>;
 
 /** A snapshot that was read back. */
 export interface TakenSnapshot {
@@ -83,13 +86,15 @@ export interface Snapshots {
   ) => Promise<TakenSnapshot>;
   /**
    * Keeps a database file, page by page, storing only pages that no earlier snapshot of the target has; then puts it
-   * together again in a scratch file, compares it by digest and has SQLite check it.
+   * together again in a scratch file, compares it by digest and has SQLite check it, or, of a
+   * dump, `prove`.
    * @throws IntegrityError ERR_SNAPSHOT_UNVERIFIED as {@link take} does.
    */
   readonly takeFile: (
     facts: SnapshotFacts,
     path: string,
-    content: { readonly tables: readonly TableShape[]; readonly rows: number },
+    content: FileContent,
+    prove?: (restored: string) => Promise<void>,
   ) => Promise<TakenFile>;
   /**
    * Puts a database together again at `path`, which must be free, and checks it.
@@ -162,8 +167,10 @@ export function openSnapshots(
       storingAsync("keep a snapshot in", folder, () =>
         take(join(folder, facts.id + SUFFIX), facts, { before, covered, workPath }, deps.whenWritten),
       ),
-    takeFile: (facts, path, content) =>
-      storingAsync("keep a snapshot in", folder, () => takeFile({ folder, ...deps }, facts, path, content)),
+    takeFile: (facts, path, content, prove = async () => undefined) =>
+      storingAsync("keep a snapshot in", folder, () =>
+        takeFile({ folder, prove, ...deps }, facts, path, content),
+      ),
     restoreFile: (ref, path, expected) =>
       storingAsync("restore to", path, () => {
         requireFree(path);
@@ -341,15 +348,15 @@ function glance(path: string): SnapshotCheck {
 // ---- whole databases
 
 async function takeFile(
-  deps: { readonly folder: string } & SnapshotDeps,
+  deps: { readonly folder: string; readonly prove: (restored: string) => Promise<void> } & SnapshotDeps,
   facts: SnapshotFacts,
   from: string,
-  content: { readonly tables: readonly TableShape[]; readonly rows: number },
+  content: FileContent,
 ): Promise<TakenFile> {
   const { folder } = deps;
   const path = join(folder, facts.id + SUFFIX);
   const earlier = packsFor(folder, facts.target);
-  const chunkBytes = pageBytesOf(from);
+  const chunkBytes = content.dump === undefined ? pageBytesOf(from) : DUMP_CHUNK_BYTES;
   const pack = packOf(folder, facts.id);
   try {
     const packed = packFile(
@@ -362,7 +369,7 @@ async function takeFile(
     write(path, manifest, NO_ROWS);
     deps.whenWritten?.(path);
     const digest = manifestDigest(manifest);
-    const check = await checkRestored(folder, path, digest, `${from}.restored`);
+    const check = await checkRestored(folder, path, digest, `${from}.restored`, deps.prove);
     if (!check.ok) throw unverified(path, check.why);
     const storedBytes = statSync(pack).size + statSync(path).size;
     return { manifest, digest, path, storedBytes, added: packed.added };
@@ -374,11 +381,14 @@ async function takeFile(
   }
 }
 
+/** A dump has no pages of its own: small enough that a row more costs little, large enough for a short list. */
+const DUMP_CHUNK_BYTES = 16_384;
+
 const NO_ROWS: ChangeSource = { tables: [], changes: () => [] };
 
 function fileManifest(
   facts: SnapshotFacts,
-  content: { readonly tables: readonly TableShape[]; readonly rows: number },
+  content: FileContent,
   packed: ReturnType<typeof packFile>,
   chunkBytes: number,
   earlier: readonly string[],
@@ -398,6 +408,7 @@ function fileManifest(
     tables: sortedTables(content.tables),
     rows: content.rows,
     content: `sha256:${packed.digest}`,
+    ...(content.dump === undefined ? {} : { dump: content.dump }),
     file: {
       bytes: packed.bytes,
       chunkBytes,
@@ -476,15 +487,17 @@ function checkFile(
     : { ok: false, why: `${path}: ${misfit}` };
 }
 
-/** Restored into a scratch file, compared, and checked by SQLite. */
+/** Restored into a scratch file, compared, and checked by SQLite or by what the caller knows to try. */
 async function checkRestored(
   folder: string,
   path: string,
   expected: Digest,
   scratch: string,
+  prove: (restored: string) => Promise<void>,
 ): Promise<SnapshotCheck> {
   try {
     const manifest = await restoreFile(folder, path, scratch, expected);
+    await prove(scratch);
     return { ok: true, manifest, digest: expected };
   } catch (e) {
     if (e instanceof HoldpointError && e.code !== "ERR_INTERNAL") return { ok: false, why: whyOf(e) };
@@ -504,7 +517,8 @@ async function restoreFile(
   const own = manifestDigest(manifest);
   if (expected !== undefined && own !== expected)
     throw unverified(path, `expected the manifest ${expected}, found ${own}`);
-  const misfit = joinFile(folder, manifest, to) ?? (await quickCheck(to));
+  const misfit =
+    joinFile(folder, manifest, to) ?? (manifest.dump === undefined ? await quickCheck(to) : undefined);
   if (misfit === undefined) return manifest;
   rmSync(to, { force: true });
   throw unverified(path, misfit);

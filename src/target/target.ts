@@ -9,6 +9,7 @@ import type { SchemaTies } from "../changeset/ties.js";
 import type { Row, Value } from "../changeset/value.js";
 import type { Evidence } from "../environment/evidence.js";
 import type { AnswerJob } from "./job-questions.js";
+import type { Dumped } from "./dump.js";
 import type { AnchoredHead, BatchMark, MarkedHistory, Marker, Note, SpentMark } from "./marker.js";
 import type { VitalColumn, Vitals } from "./vitals.js";
 
@@ -357,6 +358,11 @@ export interface Target {
   readonly atOneMoment?: <T>(work: () => Promise<T>) => Promise<T>;
   /** A private copy of the whole target, as of one moment, in a fresh folder; its path. Only where a target is a file. */
   readonly copyTo?: (folder: string) => Promise<string>;
+  /**
+   * A dump of the whole target by its own program, written to a free path, with what was counted in the same moment.
+   * Only where a target has such a program.
+   */
+  readonly dumpTo?: (path: string) => Promise<Dumped>;
   /**
    * Tells `sink` what changed in these tables since the private copy at `path` was the target, both read as of one
    * moment, and returns how many rows the copy has of each. The shapes are the same on both sides. Null where the two

@@ -171,3 +171,9 @@ function informs(source: string, detail: string): Evidence {
 function text(cell: Cell | undefined): string {
   return cell ?? "";
 }
+
+/** The running server in {@link Identification.instance}: databases of one server differ in the second word alone. */
+export function serverOf(instance: string | undefined): string | undefined {
+  const [system, , started] = instance?.split(" ") ?? [];
+  return system === undefined || started === undefined ? undefined : `${system} ${started}`;
+}

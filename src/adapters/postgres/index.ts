@@ -4,6 +4,7 @@ import type { Clock, Random } from "../../base/clock.js";
 import type { Digest } from "../../base/digest.js";
 import type { ChangeSink, ChangeSource, RowKey, TableShape } from "../../changeset/change.js";
 import type { Row, Value } from "../../changeset/value.js";
+import type { DumpFacts, Dumped } from "../../target/dump.js";
 import type { AnchoredHead, BatchMark, MarkedHistory, Marker, Note, SpentMark } from "../../target/marker.js";
 import type {
   Capabilities,
@@ -34,6 +35,7 @@ import {
   type Connecting,
   type Session,
 } from "./driver.js";
+import { dump, type Programs } from "./dump.js";
 import { identify, serverTime } from "./identify.js";
 import { CAREFUL, type RehearsalLimits } from "./limits.js";
 import {
@@ -49,11 +51,14 @@ import { privileges } from "./privileges.js";
 import { beginMoment, countRows, joinMoment, readRows, scan } from "./read.js";
 import { rehearse } from "./rehearse.js";
 import { rehearseUndo } from "./rehearse-undo.js";
+import { assertPlace, type DumpPlace, restore } from "./restored.js";
 import { readCatalogue, schemaFacts, tableFor } from "./schema.js";
 import { changesSchema, rehearseScript, undoSchema } from "./script.js";
 import { maySilence } from "./silence.js";
 import { countByValue, vitals } from "./vitals.js";
 import { openNoteSession, openWriteSession, settingsOfJobs } from "./write.js";
+
+export { serverOf } from "./identify.js";
 
 /** How a PostgreSQL target is opened. */
 export interface PostgresOptions {
@@ -78,6 +83,8 @@ export interface PostgresOptions {
   readonly writer?: string | null;
   /** How long a server that went away during a commit is asked what became of it, in milliseconds; 30 seconds when absent. */
   readonly settleMs?: number;
+  /** The programs of PostgreSQL on this machine; without them the whole database cannot be dumped. */
+  readonly programs?: Programs;
 }
 
 const LOCK_TIMEOUT_MS = 2_000;
@@ -90,7 +97,11 @@ const SETTLE_MS = 30_000;
  * no server or it lets nobody in, ERR_TARGET_UNSUPPORTED for a pooler, an old server, or missing packages.
  */
 export async function openPostgres(options: PostgresOptions): Promise<Target> {
-  const connecting: Connecting = {
+  return await openOver(options, await connectingOf(options));
+}
+
+async function connectingOf(options: PostgresOptions): Promise<Connecting> {
+  return {
     driver: await loadDriver(),
     address: parseAddress(options.url, options.env, loginName()),
     clock: options.clock,
@@ -99,6 +110,13 @@ export async function openPostgres(options: PostgresOptions): Promise<Target> {
     settleMs: options.settleMs ?? SETTLE_MS,
     ...(options.writer === undefined ? {} : { writer: roleIn(options.writer, options.env) }),
   };
+}
+
+async function openOver(
+  options: PostgresOptions,
+  connecting: Connecting,
+  whenClosed: () => Promise<void> = async () => undefined,
+): Promise<Target> {
   const settings = await settingsOfJobs(connecting);
   const reader = await openSession(connecting, true);
   try {
@@ -107,11 +125,56 @@ export async function openPostgres(options: PostgresOptions): Promise<Target> {
       silentTriggers: await maySilence(reader),
       sequencesRollBack: false,
     };
-    return new PostgresTarget(options, connecting, reader, settings, capabilities);
+    return new PostgresTarget(options, connecting, reader, settings, capabilities, whenClosed);
   } catch (e) {
     await reader.close();
     throw asTargetError(e, connecting.address.shown);
   }
+}
+
+/** Where a dump is restored: beside the database of a clone, or on a server of our own whose data lies in a folder. */
+export type RestorePlace =
+  | { readonly kind: "server"; readonly name: string; readonly url: string }
+  | { readonly kind: "own"; readonly folder: string };
+
+/** What restoring needs, whatever is restored. */
+export type RestoreOptions = Omit<PostgresOptions, "url" | "writer" | "programs"> & {
+  readonly programs: Programs;
+};
+
+/**
+ * Asks, before a dump is made, whether it could be restored there.
+ * @throws IntegrityError ERR_SNAPSHOT_UNVERIFIED (36) with what to install, configure or ask for.
+ */
+export async function assertRestorable(place: RestorePlace, options: RestoreOptions): Promise<void> {
+  await assertPlace(options.programs, await placeOf(place, options));
+}
+
+/**
+ * Restores a dump into a database of its own, which is gone when the target is closed.
+ * @throws IntegrityError ERR_SNAPSHOT_UNVERIFIED (36) where it does not hold what was counted when it was made.
+ */
+export async function openRestored(
+  dumped: { readonly path: string; readonly facts: DumpFacts },
+  place: RestorePlace,
+  options: RestoreOptions,
+): Promise<Target> {
+  const url = "postgres://localhost/"; // where it really is comes back from the restore
+  const { address: _, ...base } = await connectingOf({ ...options, url, env: {} });
+  const { programs, random } = options;
+  const restored = await restore(programs, await placeOf(place, options), dumped, { base, random });
+  try {
+    return await openOver({ ...options, url }, restored.connecting, restored.remove);
+  } catch (e) {
+    await restored.remove();
+    throw e;
+  }
+}
+
+async function placeOf(place: RestorePlace, options: RestoreOptions): Promise<DumpPlace> {
+  if (place.kind === "own") return place;
+  const { env } = options;
+  return { ...place, connecting: await connectingOf({ ...options, url: place.url }), env };
 }
 
 /** Where somebody asked for two runs. */
@@ -130,6 +193,8 @@ class PostgresTarget implements Target {
   /** The exported snapshot of {@link PostgresTarget.atOneMoment}. */
   #moment: string | null = null;
   #closed = false;
+  readonly #whenClosed: () => Promise<void>;
+  readonly dumpTo?: (path: string) => Promise<Dumped>;
 
   constructor(
     options: PostgresOptions,
@@ -137,6 +202,7 @@ class PostgresTarget implements Target {
     reader: Session,
     settings: Readonly<Record<string, string>>,
     capabilities: Capabilities,
+    whenClosed: () => Promise<void>,
   ) {
     this.name = options.name;
     this.capabilities = capabilities;
@@ -145,6 +211,10 @@ class PostgresTarget implements Target {
     this.#reader = reader;
     this.#settings = settings;
     this.#beside = new Beside(connecting);
+    this.#whenClosed = whenClosed;
+    const { programs, env } = options;
+    if (programs !== undefined)
+      this.dumpTo = (path) => this.#reading(() => dump(connecting, programs, env, settings, path));
   }
 
   get #limits(): RehearsalLimits {
@@ -279,6 +349,7 @@ class PostgresTarget implements Target {
     this.#closed = true;
     await this.#beside.close();
     await this.#reader.close();
+    await this.#whenClosed();
   };
 
   async #reading<T>(work: () => Promise<T>): Promise<T> {

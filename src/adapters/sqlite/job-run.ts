@@ -2,6 +2,7 @@
  * One rehearsal of an SQL job inside a transaction that its caller opens and rolls back: on the target itself
  * or on a private copy. Where the effect is streamed to, and when, is the caller's.
  */
+import type { Clock } from "../../base/clock.js";
 import { codeOf, HoldpointError, messageOf, RefusedError, UsageError } from "../../base/errors.js";
 import type { Change, Origin, TableShape } from "../../changeset/change.js";
 import type { SchemaChange, SequenceMove, SqlStatement, Volatile } from "../../target/target.js";
@@ -101,7 +102,7 @@ export class JobRun {
    * @throws UsageError ERR_JOB_FAILED, ERR_JOB_STATEMENT; RefusedError ERR_MARKER_TOUCHED; TargetError
    * ERR_TARGET_UNSUPPORTED; and whatever the bounds throw.
    */
-  rehearse(at: Date, emit: Emit, onGap: () => void, filing: Filing | null = null): RunFacts {
+  rehearse(time: Clock, emit: Emit, onGap: () => void, filing: Filing | null = null): RunFacts {
     const marker = markerObjects(this.#writer);
     this.#writer.exec("SAVEPOINT holdpoint_job");
     let noted = nothingNoted();
@@ -117,7 +118,7 @@ export class JobRun {
     if (markerObjects(this.#writer) !== marker) throw markerTouched();
     const facts = this.#schemaFacts();
     const { second, ...told } = this.#tell(sources, noted, emit, filing);
-    return { ...facts, ...told, volatile: this.#findVolatile(at, play, second) };
+    return { ...facts, ...told, volatile: this.#findVolatile(time, play, second) };
   }
 
   /**
@@ -325,13 +326,14 @@ export class JobRun {
 
   /** Runs the job a second time, where it calls anything that can differ; the engine's program says so. */
   #findVolatile(
-    at: Date,
+    time: Clock,
     play: () => readonly Source[] | null,
     second: SecondRun | null,
   ): readonly Volatile[] {
     if (second === null) return [];
     this.#rewind();
-    const clock = overrideClock(this.#driver, this.#writer, new Date(at.getTime() + 1000));
+    // Asked now: a first run that took its time has seen later seconds than the one in which it began.
+    const clock = overrideClock(this.#driver, this.#writer, new Date(time.now().getTime() + 1000));
     try {
       for (const source of play() ?? []) {
         for (const change of source.changes("unknown")) second.compare(source.shape, change);

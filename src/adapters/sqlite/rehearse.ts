@@ -95,7 +95,7 @@ function rehearseInPlace(
     const before: Side = { connection: setting.reader, catalogue: readCatalogue(setting.reader) };
     const bounds = boundsInPlace(setting.clock, started, bytes);
     const run = new JobRun(setting.driver, writer, before, statements, bounds);
-    const facts = run.rehearse(setting.clock.now(), holdInMemory(held), () => {
+    const facts = run.rehearse(setting.clock, holdInMemory(held), () => {
       throw new NeedsCopy();
     });
     result = { facts, schema: schemaFacts(setting.reader, setting.foreignKeys) };
@@ -212,7 +212,7 @@ async function rehearseOnCopy(
         row: () => undefined,
         statement: () => undefined,
       });
-      const facts = run.rehearse(setting.clock.now(), into(sink), () => undefined, filing);
+      const facts = run.rehearse(setting.clock, into(sink), () => undefined, filing);
       return { where: "copy", schema, ...facts, notices: [...notices, ...facts.notices], lockMs: 0 };
     } finally {
       writer.rollback();

@@ -1,4 +1,5 @@
 /** Scripts: statements that run again inside a run's transaction, and the statements that take schema changes back. */
+import { codeOf } from "../../base/errors.js";
 import type { ChangeSink } from "../../changeset/change.js";
 import type { SchemaChange, SchemaUndo, ScriptOutcome, SqlStatement } from "../../target/target.js";
 import { asTargetError, openFile, type Connection, type Driver } from "./driver.js";
@@ -42,7 +43,7 @@ export function runScript(
     const { schemaChanges, sequences } = run.perform(into(sink));
     return { schemaChanges, sequences };
   } catch (e) {
-    throw e instanceof Error && e.name === "SqliteError" ? asTargetError(e, setting.path) : e;
+    throw codeOf(e)?.startsWith("SQLITE_") === true ? asTargetError(e, setting.path) : e;
   } finally {
     before.rollback();
     before.close();

@@ -12,10 +12,12 @@ import {
   refuseRestoreOver,
   restoreSnapshot,
   takeSnapshot,
+  type TakenLevel,
   verifySnapshot,
 } from "../../operations/snapshot.js";
 import { count, plural, seconds, when } from "../../render/numbers.js";
 import { renderDrill, renderFacts, renderSnapshotDiff, renderSnapshots } from "../../render/snapshot.js";
+import type { SnapshotManifest } from "../../snapshot/snapshot.js";
 import type { Command } from "commander";
 import { collect, type Context, type Outcome, type Register, type Run } from "../command.js";
 import { describeCommand } from "../help.js";
@@ -47,25 +49,58 @@ const take: Sub = (parent, run) => {
     .command("take")
     .requiredOption("--on <target>", "the target, named")
     .option("--table <name>", "keep this table only; repeatable", collect, [])
-    .action((flags: { readonly on: string; readonly table: readonly string[] }) =>
-      run("snapshot-take", async (cx) => taken(cx, flags.on, flags.table)),
-    );
+    .option(
+      "--snapshot <level>",
+      "tables (the rows of all), or database (with its schema; PostgreSQL: by pg_dump)",
+    )
+    .action((flags: TakeFlags) => run("snapshot-take", async (cx) => taken(cx, flags)));
   describeCommand(command, {
     group: "Lifecycle",
     summary: "keep a target as it is, and read it back",
     description:
-      "Without --table the whole database, page by page: pages that an earlier snapshot has are not stored again. " +
+      "Without --table an SQLite database page by page (pages that an earlier snapshot has are not stored again), and the rows of all " +
+      "tables of a PostgreSQL database; with --snapshot database the whole of it by pg_dump, restored once to a scratch database. " +
       "A snapshot counts only when it was read back, compared, and checked in a scratch copy.",
     examples: [
       { line: "holdpoint snapshot take --on elb-prod", what: "the whole database" },
       { line: "holdpoint snapshot take --on elb-prod --table back_ends", what: "one table" },
+      {
+        line: "holdpoint snapshot take --on shop-prod --snapshot database",
+        what: "on PostgreSQL: by pg_dump, restored once",
+      },
     ],
     exits: [30, 33, 35, 36, 38, 39],
   });
 };
 
-async function taken(cx: Context, on: string, tables: readonly string[]): Promise<Outcome> {
-  const { manifest, digest, tookMs, stored } = await takeSnapshot(await cx.tools(), on, tables);
+interface TakeFlags {
+  readonly on: string;
+  readonly table: readonly string[];
+  readonly snapshot?: string;
+}
+
+function levelOf({ table, snapshot }: TakeFlags): TakenLevel | null {
+  if (snapshot === undefined) return null;
+  if (snapshot !== "tables" && snapshot !== "database")
+    throw new UsageError({
+      code: "ERR_USAGE",
+      message: `--snapshot is tables or database, not ${snapshot}`,
+    });
+  if (snapshot === "tables" || table.length === 0) return snapshot;
+  throw new UsageError({
+    code: "ERR_USAGE",
+    message: "--table keeps tables, and --snapshot database keeps everything: say one of them",
+  });
+}
+
+async function taken(cx: Context, flags: TakeFlags): Promise<Outcome> {
+  const { on, table } = flags;
+  const { manifest, digest, tookMs, stored } = await takeSnapshot(
+    await cx.tools(),
+    on,
+    table,
+    levelOf(flags),
+  );
   return {
     result: {
       snapshot: manifest.id,
@@ -91,7 +126,7 @@ async function taken(cx: Context, on: string, tables: readonly string[]): Promis
           : [
               {
                 label: "Stored",
-                text: `${megabytes(stored.bytes)} for ${megabytes(manifest.file?.bytes ?? 0)}, ${plural(stored.added, "new page")}`,
+                text: `${megabytes(stored.bytes)} for ${megabytes(manifest.file?.bytes ?? 0)}, ${plural(stored.added, manifest.dump === undefined ? "new page" : "new piece")}`,
               },
             ]),
       ],
@@ -99,6 +134,12 @@ async function taken(cx: Context, on: string, tables: readonly string[]): Promis
       next: [{ actor: "anyone", argv: ["holdpoint", "rescue", "--on", on, "--from", manifest.id] }],
     }),
   };
+}
+
+/** What kind of file it is, where it is not one that the target itself works on. */
+function dumpFact({ dump }: SnapshotManifest): readonly { readonly label: string; readonly text: string }[] {
+  if (dump === undefined) return [];
+  return [{ label: "Format", text: `a custom-format dump by ${dump.program}, of PostgreSQL ${dump.server}` }];
 }
 
 function megabytes(bytes: number): string {
@@ -225,6 +266,7 @@ async function checked(cx: Context, ref: string, what: string): Promise<Outcome>
         ...(manifest.file === undefined
           ? []
           : [{ label: "File", text: `${count(manifest.file.bytes)} bytes` }]),
+        ...dumpFact(manifest),
         ...(record.run === null ? [] : [{ label: "Run", text: record.run }]),
       ],
       state: "Nothing was changed.",
@@ -301,10 +343,19 @@ const restore: Sub = (parent, run) => {
           result: { snapshot: manifest.id, file: path, level: manifest.level, rows: manifest.rows },
           text: cx.screen(renderFacts, {
             headline: `Restored ${plural(manifest.rows, "row")} as of ${when(manifest.takenAt)} UTC.`,
-            facts: [{ label: "File", text: path }],
+            facts: [{ label: "File", text: path }, ...dumpFact(manifest)],
             state:
               "A new file was written; the target was not touched. To bring rows back into the target, use rescue: it keeps what was written since.",
             next: [
+              ...(manifest.dump === undefined
+                ? []
+                : [
+                    {
+                      actor: "dba" as const,
+                      argv: ["pg_restore", "--no-owner", "--dbname=NEW_DATABASE", path],
+                      text: "into a new, empty database, never over the target",
+                    },
+                  ]),
               {
                 actor: "anyone",
                 argv: ["holdpoint", "rescue", "--on", manifest.target, "--from", manifest.id],

@@ -240,14 +240,14 @@ async function openDatabase(tools: Toolbox, record: SnapshotRecord): Promise<Ima
   try {
     const path = `${scratch.path}/snapshot.db`;
     const manifest = await tools.snapshots.restoreFile(record.id, path, record.manifest);
-    const opened = await tools.openCopy(path, record.target);
+    const opened = await openRestoredFile(tools, path, manifest);
     copy = opened;
     const { tables } = await opened.schema();
     return {
       manifest,
       tables,
       rows: (shape) => opened.scan(shape),
-      file: path,
+      file: manifest.dump === undefined ? path : null,
       changesSince: opened.changesSince ?? null,
       part: null,
       close,
@@ -256,4 +256,13 @@ async function openDatabase(tools: Toolbox, record: SnapshotRecord): Promise<Ima
     await close();
     throw e;
   }
+}
+
+/** The database that a snapshot holds, as a target of its own; closing it leaves the file alone. */
+export async function openRestoredFile(
+  tools: Pick<Toolbox, "openCopy" | "dumps">,
+  path: string,
+  { target, dump }: SnapshotManifest,
+): Promise<Target> {
+  return dump === undefined ? tools.openCopy(path, target) : tools.dumps.open(path, target, dump);
 }

@@ -1,0 +1,265 @@
+/** Whole PostgreSQL databases by pg_dump: kept, restored once before they count, and read by everything that reads snapshots. */
+import { spawnSync } from "node:child_process";
+import { existsSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
+import { assertRestorable, openRestored } from "../../src/adapters/postgres/index.js";
+import {
+  type PostgresPrograms,
+  postgresPrograms,
+  programFolders,
+} from "../../src/machine/postgres-programs.js";
+import { drill } from "../../src/operations/drill.js";
+import {
+  listSnapshots,
+  pruneSnapshots,
+  takeSnapshot,
+  verifySnapshot,
+} from "../../src/operations/snapshot.js";
+import { parseManifest, manifestBytes } from "../../src/snapshot/manifest.js";
+import { type DumpFacts, misfitOf } from "../../src/target/dump.js";
+import { onPostgres } from "../support/on-postgres.js";
+import { makePostgresProject } from "../support/postgres-project.js";
+import { openPostgresTarget } from "../support/postgres-target.js";
+
+import type { TestProject } from "../support/project.js";
+import { refusal, refusalLine } from "../support/refusal.js";
+import { countingRandom, NOON } from "../support/sqlite.js";
+import { inFolder } from "../support/temporary.js";
+import { withTools } from "../support/wired.js";
+
+const PROGRAMS = postgresPrograms(programFolders(process.env["PATH"]));
+const HERE = await PROGRAMS.having(["pg_dump", "pg_restore", "initdb", "postgres"]);
+
+const SHOP = [
+  "CREATE TABLE orders (id bigint PRIMARY KEY, status text, paid numeric)",
+  "INSERT INTO orders SELECT i, 'open', i / 8.0 FROM generate_series(1, 500) AS i",
+  'CREATE SCHEMA "odd ""place"""',
+  'CREATE TABLE "odd ""place"""."t able" (a int)',
+  'INSERT INTO "odd ""place"""."t able" VALUES (1), (1), (2)',
+  "CREATE TABLE parts (id int, at date) PARTITION BY RANGE (at)",
+  "CREATE TABLE parts_one PARTITION OF parts FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')",
+  "INSERT INTO parts VALUES (1, '2026-03-01')",
+  "ALTER TABLE orders ENABLE ROW LEVEL SECURITY",
+  "CREATE POLICY everyone ON orders USING (true)",
+  "SELECT lo_from_bytea(0, 'bytes')",
+] as const;
+
+onPostgres("whole databases by pg_dump", "first", (server) => {
+  const missing =
+    HERE.length === 0 ? "pg_dump, pg_restore, initdb and postgres are not on this machine" : null;
+  if (missing !== null) {
+    process.stderr.write(`skipped: ${missing}\n`);
+    test.skip(missing, () => undefined);
+    return;
+  }
+  let url: string;
+  let project: TestProject | undefined;
+  const shop = (): TestProject => {
+    project ??= makePostgresProject(url, { target: "shop", environment: "development" });
+    return project;
+  };
+  beforeEach(async () => {
+    url = await server().freshDatabase();
+    await server().exec(url, ...SHOP);
+  });
+  afterEach(() => {
+    project?.close();
+    project = undefined;
+  });
+
+  test("a dump is taken, verified, listed, restored to a file, compared and rescued from", async () => {
+    const before = scratchLeft();
+    const taken = shop().run(["snapshot", "take", "--on", "shop", "--snapshot", "database", "--json"]);
+    expect([taken.status, taken.stderr]).toEqual([0, ""]);
+    const { snapshot, level, rows } = JSON.parse(taken.stdout).result;
+    expect([level, rows]).toEqual(["database", 504]);
+    expect(scratchLeft()).toEqual(before);
+
+    const file = join(shop().dir, "shop.dump");
+    const restored = shop().run(["snapshot", "restore", snapshot, "--to", file]);
+    expect(restored.stdout).toContain("pg_restore --no-owner --dbname=NEW_DATABASE");
+    expect(readFileSync(file).subarray(0, 5).toString()).toBe("PGDMP");
+    expect(shop().run(["snapshot", "restore", snapshot, "--to", file]).stderr).toContain("exists already");
+    const link = join(shop().dir, "link.dump");
+    symlinkSync(join(shop().dir, "elsewhere"), link);
+    expect(shop().run(["snapshot", "restore", snapshot, "--to", link]).stderr).toContain("exists already");
+    expect(existsSync(join(shop().dir, "elsewhere"))).toBe(false);
+
+    await server().exec(
+      url,
+      "DELETE FROM orders WHERE id <= 3",
+      "UPDATE orders SET status = 'new' WHERE id = 9",
+    );
+    const diff = shop().run(["snapshot", "diff", snapshot, "now", "--json"]);
+    expect(JSON.parse(diff.stdout).result.tables).toEqual([
+      { table: "orders", insert: 0, update: 1, delete: 3 },
+    ]);
+    const rescue = shop().run([
+      "rescue",
+      "--on",
+      "shop",
+      "--from",
+      snapshot,
+      "--damage",
+      "deleted",
+      "--json",
+    ]);
+    expect([rescue.status, JSON.parse(rescue.stdout).result.counts.put_back]).toEqual([0, 3]);
+    expect(scratchLeft()).toEqual(before);
+  });
+
+  test("its manifest is canonical, says what was counted, and goes with its pack, damaged or not", async () => {
+    await withTools(shop().dir, async (tools) => {
+      const { manifest } = await takeSnapshot(tools, "shop", [], "database");
+      expect(manifest.dump?.tables).toContainEqual({ name: '"odd ""place"""."t able"', rows: 3 });
+      expect(manifest.dump?.tables).toContainEqual({ name: '"public"."parts_one"', rows: 1 });
+      expect(manifest.dump?.largeObjects).toBe(1);
+      expect(parseManifest(manifestBytes(manifest))).toEqual({ ok: true, manifest });
+      expect((await verifySnapshot(tools, manifest.id)).manifest).toEqual(manifest);
+      damage(join(shop().dir, ".holdpoint", "snapshots", `${manifest.id}.hpchunks`));
+      expect((await refusal(() => verifySnapshot(tools, manifest.id))).code).toBe("ERR_SNAPSHOT_UNVERIFIED");
+      expect((await listSnapshots(tools, "shop")).map((s) => s.why)).toEqual([null]);
+      const which = { refs: [manifest.id], on: null, keep: null, before: null, evenIfNeeded: false };
+      expect((await pruneSnapshots(tools, which)).removed).toEqual([manifest.id]);
+      expect(readdirSync(join(shop().dir, ".holdpoint", "snapshots"))).toEqual([]);
+    });
+  });
+
+  test("a drill restores it, breaks the copy and rescues it, and the database stays as it is", async () => {
+    await withTools(shop().dir, async (tools) => {
+      const { table, broken, restored, lost, missing: gone } = await drill(tools, "shop", null);
+      expect([table, restored, lost, gone]).toEqual(["orders", broken, 0, 0]);
+    });
+  });
+
+  test("without a pg_dump as new as the server nothing is written, and what to install is named", async () => {
+    const older = fakeFolders([{ folder: "/nowhere", major: 9, version: "pg_dump (PostgreSQL) 9.6" }]);
+    for (const [programs, why] of [
+      [postgresPrograms([]), "no folder of PATH has pg_dump"],
+      [older, "the newest one here is pg_dump (PostgreSQL) 9.6"],
+    ] as const)
+      await inFolder(async (folder) => {
+        const target = await openPostgresTarget(url, { programs });
+        try {
+          const e = await refusal(() => target.dumpTo?.(join(folder, "dump")));
+          expect([e.code, e.why]).toEqual(["ERR_TARGET_UNSUPPORTED", expect.stringContaining(why)]);
+          expect(e.next?.[0]?.text).toMatch(/^Install pg_dump \d+ or newer/);
+          expect(readdirSync(folder)).toEqual([]);
+        } finally {
+          await target.close();
+        }
+      });
+  });
+
+  test("without a place to restore to, it is refused before a dump is made", async () => {
+    const options = {
+      name: "shop",
+      clock: NOON,
+      random: countingRandom(),
+      env: {},
+      programs: postgresPrograms([]),
+    };
+    const own = () => assertRestorable({ kind: "own", folder: tmpdir() }, options);
+    expect(await refusalLine(own)).toBe(
+      "ERR_SNAPSHOT_UNVERIFIED a dump could not be verified here: there is no place to restore it to | no folder of PATH has pg_restore, initdb, postgres",
+    );
+    await server().exec(url, "DROP ROLE IF EXISTS plain_role", "CREATE ROLE plain_role LOGIN");
+    const place = { kind: "server", name: "clone", url: url.replace("postgres@", "plain_role@") } as const;
+    const e = await refusal(() => assertRestorable(place, { ...options, programs: PROGRAMS }));
+    expect([e.code, e.next?.[0]?.text]).toEqual([
+      "ERR_SNAPSHOT_UNVERIFIED",
+      'Ask for: ALTER ROLE "plain_role" CREATEDB;',
+    ]);
+  });
+
+  test("a clone on the server of the target itself is no place to restore to", async () => {
+    const clone = await server().freshDatabase();
+    project = makePostgresProject(url, {
+      target: "shop",
+      environment: "development",
+      configure: ({ dir }) => {
+        const file = join(dir, "holdpoint.yaml");
+        const text = readFileSync(file, "utf8").replace(/^( *)(url: .*)$/m, "$1$2\n$1rehearse_on: clone");
+        const other = `targets:\n  clone:\n    url: ${clone}\n    environment: development\n`;
+        writeFileSync(file, text.replace(/^targets:\n/m, other));
+      },
+    });
+    await withTools(shop().dir, async (tools) => {
+      const e = await refusal(() => takeSnapshot(tools, "shop", [], "database"));
+      expect([e.code, e.why]).toEqual([
+        "ERR_SNAPSHOT_UNVERIFIED",
+        "clone (rehearse_on) lies on the server of shop itself, which a restore would load",
+      ]);
+    });
+  });
+
+  test("beside a clone it is restored into a database of its own, which is gone afterwards", async () => {
+    await inFolder(async (folder) => {
+      const path = join(folder, "dump");
+      const target = await openPostgresTarget(url, { programs: PROGRAMS });
+      try {
+        const dumped = await target.dumpTo?.(path);
+        if (dumped === undefined) throw new Error("no dump was made");
+        const options = { name: "shop", clock: NOON, random: countingRandom(), env: {}, programs: PROGRAMS };
+        const place = { kind: "server", name: "clone", url: server().url("postgres") } as const;
+        const restored = await openRestored({ path, facts: dumped.facts }, place, options);
+        expect(await restored.countRows("orders")).toBe(500);
+        await restored.close();
+        const other: DumpFacts = {
+          ...dumped.facts,
+          tables: dumped.facts.tables.map((t) => ({ ...t, rows: t.rows + 1 })),
+        };
+        const e = await refusal(() => openRestored({ path, facts: other }, place, options));
+        expect([e.code, e.why]).toEqual([
+          "ERR_SNAPSHOT_UNVERIFIED",
+          '"odd ""place"""."t able" had 4 rows when it was dumped and has 3 when restored',
+        ]);
+        const left = "SELECT count(*) FROM pg_database WHERE datname LIKE 'holdpoint_scratch%'";
+        expect(await target.ask?.(left, 1_000)).toBe("0");
+      } finally {
+        await target.close();
+      }
+    });
+  });
+});
+
+describe("a restored dump beside what was counted", () => {
+  const one = { tables: [{ name: "a", rows: 2 }], largeObjects: 0 };
+  test.each([
+    ["is as it was", one, undefined],
+    [
+      "lacks a row",
+      { ...one, tables: [{ name: "a", rows: 1 }] },
+      "a had 2 rows when it was dumped and has 1 when restored",
+    ],
+    ["lacks a table", { ...one, tables: [] }, "the restored dump has no table a"],
+    [
+      "has a table more",
+      { ...one, tables: [...one.tables, { name: "b", rows: 0 }] },
+      "the restored dump has a table b that was not counted",
+    ],
+    ["has other large objects", { ...one, largeObjects: 1 }, "0 large objects were dumped and 1 restored"],
+  ])("%s", (_, found, why) => expect(misfitOf(one, found)).toBe(why));
+});
+
+function damage(path: string): void {
+  const bytes = readFileSync(path);
+  bytes.writeUInt8(bytes.readUInt8(200) ^ 1, 200);
+  writeFileSync(path, bytes);
+}
+
+/** Programs of another version, which no machine of today has. */
+function fakeFolders(found: Awaited<ReturnType<PostgresPrograms["having"]>>): PostgresPrograms {
+  return { ...PROGRAMS, having: async () => found };
+}
+
+/** Scratch servers and their folders that are still there. */
+function scratchLeft(): readonly string[] {
+  const running = spawnSync("ps", ["-eo", "args"], { encoding: "utf8" }).stdout.split("\n");
+  return [
+    ...running.filter((line) => line.includes("unix_socket_permissions=0700")),
+    ...readdirSync(tmpdir()).filter((name) => name.startsWith("holdpoint-pg-")),
+  ];
+}
