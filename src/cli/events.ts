@@ -1,6 +1,7 @@
 /**
  * `--events FILE` or `-`: what happens, one JSON object a line, for programs that follow a run. The first is `hello`
- * with the schema's version, the last is `result` with the document that `--json` prints (`docs/json-output.md`).
+ * with the schema's version, the last is `result` with the document that `--json` prints (`docs/json-output.md`,
+ * `holdpoint schema events`).
  */
 import { appendFileSync } from "node:fs";
 import { type Clock, stamp } from "../base/clock.js";
@@ -61,7 +62,9 @@ export function openEvents(to: string, streams: Streams, clock: Clock): Events {
         progress.check(what, took);
       },
       wave: (state) => {
-        emit("wave", { ...state });
+        const { wave, waves, rows, rate, paused, checks, done } = state;
+        const far = { wave, waves, rows, of_rows: state.ofRows, rate, lag_seconds: state.lagSeconds };
+        emit("wave", { ...far, paused, checks, done });
         progress.wave(state);
       },
       end: progress.end,

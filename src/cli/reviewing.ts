@@ -2,7 +2,13 @@
 import { formatDuration } from "../base/clock.js";
 import { RefusedError, UsageError } from "../base/errors.js";
 import type { PlannedUndo } from "../approval/plan-statement.js";
-import { approverOf, type ApproveOptions, refuseDenied, signApproval } from "../operations/approve.js";
+import {
+  approverOf,
+  type ApproveOptions,
+  refuseDenied,
+  signApproval,
+  refuseMissingReason,
+} from "../operations/approve.js";
 import { requireSeen, type Review, reviewOf, type Weighed } from "../operations/consent/review.js";
 import { rejectionInWords } from "../operations/recall/rejections.js";
 import { rejectPlan } from "../operations/reject.js";
@@ -37,6 +43,7 @@ export async function atTerminal(
   requireTerminal(cx, weighed.plan.id);
   const key = await tools.findKey(flags.key, "holdpoint-approval");
   const person = approverOf(tools, key, weighed.plan);
+  refuseMissingReason(weighed, options);
   const reviewed = await reviewOf(tools, weighed);
   const started = tools.clock.now().getTime();
   const tier = tierOf(reviewed);

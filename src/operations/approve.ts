@@ -97,7 +97,11 @@ async function statementFor(
 ): Promise<ApprovalStatement> {
   const { plan, now } = reviewed;
   const planEnds = parseStamp(plan.statement.expires_at)?.getTime() ?? 0;
-  refuseMissingReason(reviewed, options);
+  refuseMissingReason(
+    reviewed,
+    options,
+    reviewedSeconds === null ? ["--prepare", "FILE", "--as", approver] : [],
+  );
   return makeApproval({
     act: "approve",
     plan: planFacts(plan),
@@ -202,14 +206,25 @@ async function record(tools: Toolbox, statement: ApprovalStatement, token: strin
   return { ...approved, recorded: true };
 }
 
-function refuseMissingReason(reviewed: Weighed, options: ApproveOptions): void {
+/**
+ * Refuses where policy asks for the approver's reason and none is given, before anybody looks for nothing.
+ * @param flags those that the next command repeats.
+ * @throws UsageError ERR_INPUT_NEEDED (22).
+ */
+export function refuseMissingReason(
+  reviewed: Weighed,
+  options: ApproveOptions,
+  flags: readonly string[] = [],
+): void {
   if (!reviewed.decision.requirement.reason || options.reason !== null) return;
   throw new UsageError({
     code: "ERR_INPUT_NEEDED",
     message: "this plan needs a reason from its approver",
     why: "a policy rule asks for one",
     state: "Nothing was signed.",
-    next: [{ actor: "approver", argv: ["holdpoint", "approve", reviewed.plan.id, "--reason", "TEXT"] }],
+    next: [
+      { actor: "approver", argv: ["holdpoint", "approve", reviewed.plan.id, ...flags, "--reason", "TEXT"] },
+    ],
   });
 }
 

@@ -15,6 +15,8 @@ export interface Shown {
   readonly id: string;
   readonly digest: Digest;
   readonly statement: PlanStatement;
+  /** A pipeline made it, and the token that would prove that is not there yet. */
+  readonly isUnproven: boolean;
   readonly summary: Summary;
   readonly shapes: readonly TableShape[];
   readonly changes: WorkingChanges;
@@ -39,6 +41,7 @@ export async function showPlan<T>(
         id: plan.id,
         digest: plan.digest,
         statement: plan.statement,
+        isUnproven: plan.statement.requester.how === "ci-token" && plan.signature === null,
         summary,
         shapes: plan.changes.tables,
         changes: plan.changes,

@@ -263,6 +263,7 @@ const NO_COMMAND = "holdpoint";
 
 /** The whole document of a command; undefined for one that publishes no result. */
 export function documentSchema(command: string): Schema | undefined {
+  if (command === EVENTS) return eventSchema();
   const known = Object.hasOwn(RESULTS, command) ? RESULTS[command] : undefined;
   const result = command === NO_COMMAND ? { type: "null" } : known;
   if (result === undefined) return undefined;
@@ -279,5 +280,39 @@ export function documentSchema(command: string): Schema | undefined {
     $schema: "https://json-schema.org/draft/2020-12/schema",
     title: `holdpoint ${command.replaceAll("-", " ")} --json, version 1`,
     ...envelope,
+  };
+}
+
+/** The name under which {@link documentSchema} knows one line of `--events`. */
+export const EVENTS = "events";
+
+/** One line of `--events`. Readers pass over events and fields that they do not know, so a later version may send others. */
+function eventSchema(): Schema {
+  const event = (name: string, fields: Readonly<Record<string, Schema>>): Schema =>
+    object({ event: { const: name }, at: text, ...fields });
+  const known = [
+    event("hello", { schema: { const: "holdpoint/events@1" } }),
+    event("begin", { what: text }),
+    event("done", { what: text, "words?": text }),
+    event("check", { what: text }),
+    event("wave", {
+      wave: whole,
+      waves: whole,
+      rows: whole,
+      of_rows: whole,
+      rate: orNull({ type: "number" }),
+      lag_seconds: orNull({ type: "number" }),
+      paused: orNull(text),
+      checks: orNull(object({ passed: whole, of: whole })),
+      done: flag,
+    }),
+    event("result", {
+      document: object({ schema: text, ok: flag, exit: object({ code: whole, name: text }) }),
+    }),
+  ];
+  return {
+    $schema: "https://json-schema.org/draft/2020-12/schema",
+    title: "holdpoint --events, one line, version 1",
+    anyOf: known,
   };
 }

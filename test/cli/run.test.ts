@@ -1,6 +1,8 @@
 /** run, status --wait, show --against and the machine-readable forms, through the real binary. */
 import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { documentSchema } from "../../src/render/documents.js";
+import { misfits } from "../support/json-schema.js";
 import { makeProject, type TestProject } from "../support/project.js";
 
 const PAY = "UPDATE orders SET note = 'seen' WHERE id <= 3";
@@ -48,6 +50,7 @@ describe("run in development, where policy asks nobody", () => {
       .trim()
       .split("\n")
       .map((l) => JSON.parse(l));
+    expect(events.flatMap((e) => misfits(documentSchema("events"), e))).toEqual([]);
     expect(events[0]).toMatchObject({ event: "hello", schema: "holdpoint/events@1" });
     expect(events.at(-1)).toMatchObject({ event: "result", document: JSON.parse(stdout) });
   });

@@ -167,6 +167,12 @@ async function readGiven(flag: string, file: string): Promise<Uint8Array> {
       code: "ERR_USAGE",
       message: `${flag} ${file} cannot be read`,
       why: codeOf(e) ?? "it is no file",
+      next: [
+        {
+          actor: "approver",
+          text: "Give the file that --prepare wrote, and the one that ssh-keygen wrote beside it.",
+        },
+      ],
       cause: e,
     });
   }

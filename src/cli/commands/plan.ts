@@ -12,7 +12,7 @@ import { describeCommand } from "../help.js";
 import { show } from "./show.js";
 import { type PacingFlags, pacingOf, pacingOptions } from "../pacing.js";
 import { nearPath } from "../near-path.js";
-import { planResult, planView, type PlanFactsView } from "../views/plan.js";
+import { approveStep, planResult, planView, type PlanFactsView } from "../views/plan.js";
 import { showing } from "../views/rows.js";
 
 /** The flags of {@link planOptions}. */
@@ -177,7 +177,7 @@ function nextSteps(made: PlanMade): readonly NextStep[] {
       return [{ actor: "requester", argv: ["holdpoint", "apply", made.id] }];
     case "needs-approval":
       return [
-        { actor: "approver", argv: ["holdpoint", "approve", made.id] },
+        approveStep(made.id, made.decision),
         { actor: "requester", argv: ["holdpoint", "apply", made.id] },
       ];
     case "deny":

@@ -25,6 +25,7 @@ import {
 } from "../views/conflicts.js";
 import { patternViews, type Showing } from "../views/rows.js";
 import { textOf } from "./plan.js";
+import { approveStep } from "../views/plan.js";
 
 interface RescueFlags extends PacingFlags {
   readonly putBack?: boolean;
@@ -322,7 +323,7 @@ function nextSteps(rescued: Rescued, file: string | null, flags: RescueFlags): N
     made === null
       ? []
       : [
-          { actor: "approver", argv: ["holdpoint", "approve", made.id] },
+          approveStep(made.id, made.decision),
           { actor: "requester", argv: ["holdpoint", "apply", made.id, "--confirm", rescued.target] },
         ];
   return [...declare, ...decide, ...plan];

@@ -10,6 +10,7 @@ import { describeCommand } from "../help.js";
 import { pause, waitOf } from "../waiting.js";
 import { appliedOutcome, appliedResult, confirmer } from "./apply.js";
 import { type PlanFlags, planFromFlags, planOptions, planOutcome } from "./plan.js";
+import { approveStep } from "../views/plan.js";
 
 interface RunFlags extends PlanFlags {
   readonly wait?: string;
@@ -85,7 +86,7 @@ async function isDecided(cx: Context, tools: Toolbox, made: PlanMade, seconds: n
 
 function stillWaits(made: PlanMade, seconds: number): RefusedError {
   const next: NextStep[] = [
-    { actor: "approver", argv: ["holdpoint", "approve", made.id] },
+    approveStep(made.id, made.decision),
     { actor: "requester", argv: ["holdpoint", "apply", made.id] },
   ];
   return new RefusedError({

@@ -3,7 +3,7 @@ import { UsageError } from "../../base/errors.js";
 import { nearest } from "../../base/suggest.js";
 import { configJsonSchema } from "../../config/config.js";
 import { policyJsonSchema } from "../../config/policies.js";
-import { documentSchema, RESULTS } from "../../render/documents.js";
+import { documentSchema, EVENTS, RESULTS } from "../../render/documents.js";
 import type { Outcome, Register } from "../command.js";
 import { describeCommand } from "../help.js";
 
@@ -13,7 +13,7 @@ const FILES: Readonly<Record<string, () => Readonly<Record<string, unknown>>>> =
   config: configJsonSchema,
 };
 
-const NAMES = [...Object.keys(FILES), "holdpoint", ...Object.keys(RESULTS)];
+const NAMES = [...Object.keys(FILES), EVENTS, "holdpoint", ...Object.keys(RESULTS)];
 
 export const registerSchema: Register = (program, run) => {
   const command = program
@@ -22,7 +22,7 @@ export const registerSchema: Register = (program, run) => {
     .action((name: string) => run("schema", () => Promise.resolve(schemaNamed(name))));
   describeCommand(command, {
     group: "Understand",
-    summary: "JSON Schemas: of policies and configuration, of --json documents",
+    summary: "JSON Schemas: of policies and configuration, of --json documents and --events",
     examples: [
       {
         line: "holdpoint schema policy > policy.schema.json",

@@ -18,7 +18,7 @@ import { collect, type Context, type Outcome, type Register } from "../command.j
 import { describeCommand } from "../help.js";
 import { requestOf, reveal } from "./reveal.js";
 import { valueJson } from "../../render/json.js";
-import { planCard, planResult, planView, type PlanFactsView } from "../views/plan.js";
+import { approveStep, planCard, planResult, planView, type PlanFactsView } from "../views/plan.js";
 import { oddFacts } from "../views/odd.js";
 import { patternViews, rowViews, showing, type Showing } from "../views/rows.js";
 
@@ -132,16 +132,17 @@ async function wholePlan(
   how: Showing,
   flags: ShowFlags,
 ): Promise<Outcome> {
+  const decision = await decideShown(tools, shown);
   const facts: PlanFactsView = {
     ...shown,
     file: null,
-    decision: await decideShown(tools, shown),
+    decision,
     verdict: null,
     identity: null,
     undo: shown.statement.rehearsal.undo ?? null,
     description: null,
     how,
-    next: [{ actor: "approver", argv: ["holdpoint", "approve", shown.id] }],
+    next: [approveStep(shown.id, decision)],
   };
   const result = planResult(facts);
   switch (flags.format) {

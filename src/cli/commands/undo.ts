@@ -20,6 +20,7 @@ import {
 import type { Showing } from "../views/rows.js";
 import { confirmer } from "./apply.js";
 import { textOf } from "./plan.js";
+import { approveStep } from "../views/plan.js";
 
 interface UndoFlags extends PacingFlags {
   readonly putBack?: boolean;
@@ -177,7 +178,9 @@ function waitingError(undone: Undone): HoldpointError {
     message: `${id} waits for an approval`,
     why: `${undone.waiting ?? "it needs approval"}${unsigned ? "; it is unsigned, so it needs one more person than policy asks for" : ""}`,
     next: [
-      { actor: "approver", argv: ["holdpoint", "approve", id] },
+      made === null
+        ? { actor: "approver", argv: ["holdpoint", "approve", id] }
+        : approveStep(id, made.decision),
       { actor: "requester", argv: ["holdpoint", "apply", id, "--confirm", undone.target] },
     ],
   });

@@ -25,6 +25,8 @@ export interface PlanFactsView {
   readonly digest: string;
   readonly file: string | null;
   readonly statement: PlanStatement;
+  /** True where nothing proves yet which pipeline made it. */
+  readonly isUnproven?: boolean;
   readonly summary: Summary;
   readonly shapes: readonly TableShape[];
   readonly decision: Decision;
@@ -70,7 +72,7 @@ export function planView(f: PlanFactsView): PlanView {
     schemaChanges: statement.schema.changes.map(schemaWords),
     sequences: statement.sequences,
     volatile: statement.volatile,
-    notices: [...modeNote(statement), ...statement.notices],
+    notices: noticesOf(f),
     decision: f.decision,
     bundle: shortDigest(statement.bundle),
     undo: undoWords(f),
@@ -195,7 +197,7 @@ export function planResult(f: PlanFactsView): Record<string, unknown> {
     mode: statement.mode,
     schema_changes: statement.schema.changes,
     volatile: statement.volatile,
-    notices: statement.notices,
+    notices: noticesOf(f),
     writing: {
       waves: statement.waves,
       max_rows_per_second: statement.pace.max_rows_per_second,
@@ -291,6 +293,19 @@ function takenBackWords(statement: PlanStatement): string | null {
 function schemaWords(c: PlanStatement["schema"]["changes"][number]): string {
   const what = `${c.action} ${c.object} ${c.name}`;
   return c.undo === "yes" ? what : `${what}; no undo: ${c.undo}`;
+}
+
+/** The line by which a second person approves, with what policy asks of them. */
+export function approveStep(plan: string, { requirement }: Decision): NextStep {
+  const reason = requirement.reason ? ["--reason", "TEXT"] : [];
+  return { actor: "approver", argv: ["holdpoint", "approve", plan, ...reason] };
+}
+
+/** What a reader must know beside the card: said by the plan, and found here. */
+export function noticesOf({ statement, isUnproven }: PlanFactsView): readonly string[] {
+  const unproven =
+    "LOOK: not proven yet; whom it names as requester is its own word, and nobody can approve or apply it before holdpoint plan PLAN --prove";
+  return [...(isUnproven === true ? [unproven] : []), ...modeNote(statement), ...statement.notices];
 }
 
 function modeNote(statement: PlanStatement): readonly string[] {
