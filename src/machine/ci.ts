@@ -51,7 +51,7 @@ export async function ciFacts(args: {
   if (provider === undefined || callerKind(args.env) !== "ci") return null;
   const actors = actorsOf(provider, args.env);
   const commit = (await git(["rev-parse", "--verify", "--quiet", "HEAD^{commit}"], args.cwd)).trim();
-  const committed = commit === "" ? null : await committedBy(args);
+  const committed = commit === "" ? null : await committedBy({ ...args, commit });
   const missing = [...actors.missing, ...(committed === null ? [commitsWord(commit, args.since)] : [])];
   const people = [...new Set([...actors.people, ...(committed ?? [])])].sort();
   return { commit: commit === "" ? null : commit, people, missing };
@@ -83,6 +83,7 @@ async function committedBy(args: {
   readonly cwd: string;
   readonly since: string | null;
   readonly path: string | null;
+  readonly commit: string;
 }): Promise<readonly string[] | null> {
   // A shallow clone ends somewhere, and git then calls its last commit the first: authors before it would be missed.
   const shallow = (await git(["rev-parse", "--is-shallow-repository"], args.cwd)).trim();
@@ -90,6 +91,8 @@ async function committedBy(args: {
     if (!/^[0-9a-f]{40,64}$/.test(args.since)) return null; // never read as an option or a range
     const base = (await git(["merge-base", "--is-ancestor", args.since, "HEAD"], args.cwd, "code")).trim();
     if (base !== "0" || shallow !== "false") return null;
+    // The job runs once more as it was applied: nobody wrote anything since.
+    if (args.since === args.commit) return [];
     return addressesIn(await git(["log", LOG_FORMAT, `${args.since}..HEAD`], args.cwd));
   }
   const head = await git(["log", "-1", LOG_FORMAT, "HEAD"], args.cwd);

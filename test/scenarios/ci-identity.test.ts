@@ -6,6 +6,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/g
 import { applyPlan } from "../../src/operations/apply.js";
 import { weigh } from "../../src/operations/consent/review.js";
 import { diffBundles } from "../../src/approval/bundle.js";
+import { undoRun } from "../../src/operations/undo.js";
 import { makePlan } from "../../src/operations/plan.js";
 import { type PlanMade } from "../../src/operations/planning/seal-plan.js";
 import type { Toolbox } from "../../src/operations/toolbox.js";
@@ -161,6 +162,49 @@ describe("a pipeline that the bundle knows by its token", () => {
       const ended = project.json(["approve", made.id, "--prepare", `k-${self}.txt`, "--as", self]);
       expect({ self, code: ended.error?.code }).toEqual({ self, code: "ERR_APPROVAL_SELF" });
     }
+  });
+});
+
+describe("the way back, where no token can be had", () => {
+  test("is planned unsigned and costs one approver more, and is applied when they are there", async () => {
+    const made = await plan();
+    project.approve(made.id, "dana");
+    const done = await apply(made.id);
+    const env = without("ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN");
+    const undone = await inCi(
+      (tools) =>
+        undoRun(tools, {
+          ...{ runs: [done.run ?? ""], onConflict: "stop", resolutions: undefined, key: undefined },
+          ...{ out: undefined, reason: null, tables: [], columns: [], where: undefined },
+          confirm: async () => {},
+        }),
+      env,
+    );
+    expect(undone.made?.statement.requester).toMatchObject({ person: null, key: null, how: "none" });
+    expect(undone.waiting).not.toBeNull();
+    const back = undone.made?.id ?? "";
+    project.approve(back, "dana");
+    expect((await refused(() => apply(back, env))).code).toBe("ERR_APPROVAL_NEEDED");
+    expect(project.rows("SELECT count(*) AS n FROM orders WHERE note = 'seen'")).toEqual([{ n: 2 }]);
+    project.approve(back, "kim");
+    expect((await apply(back, env)).rows.written).toBe(2);
+    expect(project.rows("SELECT count(*) AS n FROM orders WHERE note = 'seen'")).toEqual([{ n: 0 }]);
+  });
+
+  test("is refused by a token that is there and wrong", async () => {
+    const made = await plan();
+    project.approve(made.id, "dana");
+    const { run: ended } = await apply(made.id);
+    server.answer = (a) => run(a, { repository_id: "9" });
+    const undo = (): Promise<unknown> =>
+      inCi((tools) =>
+        undoRun(tools, {
+          ...{ runs: [ended ?? ""], onConflict: "stop", resolutions: undefined, key: undefined },
+          ...{ out: undefined, reason: null, tables: [], columns: [], where: undefined },
+          confirm: async () => {},
+        }),
+      );
+    expect((await refused(undo)).code).toBe("ERR_CI_TOKEN");
   });
 });
 

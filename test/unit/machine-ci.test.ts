@@ -55,6 +55,14 @@ describe("who is behind a run", () => {
     });
   });
 
+  test("of the very commit that was applied last nobody wrote anything since: its actors alone", async () => {
+    expect(await facts(GITHUB, last)).toEqual({
+      commit: last,
+      people: ["github:kim", "github:lee"],
+      missing: [],
+    });
+  });
+
   test("without an applied plan: the last commit, and those that touched the job's file", async () => {
     const found = await facts(GITHUB, null);
     expect(found?.people).toEqual(["github:kim", "github:lee", "old@shop.example", "ravi@shop.example"]);
