@@ -774,6 +774,17 @@ describe("reading", () => {
     expect((await jsonHere(empty, ["init"])).exit.code).toBe(22);
   });
 
+  test("an undo without a key waits for one person more, and says how it would not (21)", () => {
+    const plan = project.plan("UPDATE orders SET note = 'x' WHERE id = 1");
+    project.approve(plan);
+    const run = String(project.json(["apply", plan, "--confirm", "shop-prod"]).result["run"]);
+    const ended = project.json(["undo", run]);
+    expect(ended).toMatchObject({ exit: { code: 21 }, target_changed: "no" });
+    expect(ended.error).toMatchObject({
+      next: [{ argv: ["holdpoint", "undo", run, "--key", "KEY"] }, {}, {}],
+    });
+  });
+
   test("pinning again is refused (33)", () => {
     expect(project.json(["env", "pin", "shop-prod", "--confirm", "shop-prod"])).toMatchObject({
       exit: { code: 33 },

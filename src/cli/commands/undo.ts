@@ -178,6 +178,16 @@ function waitingError(undone: Undone): HoldpointError {
     message: `${id} waits for an approval`,
     why: `${undone.waiting ?? "it needs approval"}${unsigned ? "; it is unsigned, so it needs one more person than policy asks for" : ""}`,
     next: [
+      // In a pipeline a key may have no say.
+      ...(unsigned && made.statement.requester.claims["ci"] === undefined
+        ? [
+            {
+              actor: "requester" as const,
+              argv: ["holdpoint", "undo", ...undone.runs.map((r) => r.id), "--key", "KEY"],
+              text: "signed, one person less is needed",
+            },
+          ]
+        : []),
       made === null
         ? { actor: "approver", argv: ["holdpoint", "approve", id] }
         : approveStep(id, made.decision),
