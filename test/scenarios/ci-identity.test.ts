@@ -166,20 +166,30 @@ describe("a pipeline that the bundle knows by its token", () => {
 });
 
 describe("the way back, where no token can be had", () => {
+  const undo = (run: string | null, env = server.env): ReturnType<typeof undoRun> =>
+    inCi(
+      (tools) =>
+        undoRun(tools, {
+          runs: [run ?? ""],
+          onConflict: "stop",
+          resolutions: undefined,
+          key: undefined,
+          out: undefined,
+          reason: null,
+          tables: [],
+          columns: [],
+          where: undefined,
+          confirm: async () => {},
+        }),
+      env,
+    );
+
   test("is planned unsigned and costs one approver more, and is applied when they are there", async () => {
     const made = await plan();
     project.approve(made.id, "dana");
     const done = await apply(made.id);
     const env = without("ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN");
-    const undone = await inCi(
-      (tools) =>
-        undoRun(tools, {
-          ...{ runs: [done.run ?? ""], onConflict: "stop", resolutions: undefined, key: undefined },
-          ...{ out: undefined, reason: null, tables: [], columns: [], where: undefined },
-          confirm: async () => {},
-        }),
-      env,
-    );
+    const undone = await undo(done.run, env);
     expect(undone.made?.statement.requester).toMatchObject({ person: null, key: null, how: "none" });
     expect(undone.waiting).not.toBeNull();
     const back = undone.made?.id ?? "";
@@ -196,15 +206,7 @@ describe("the way back, where no token can be had", () => {
     project.approve(made.id, "dana");
     const { run: ended } = await apply(made.id);
     server.answer = (a) => run(a, { repository_id: "9" });
-    const undo = (): Promise<unknown> =>
-      inCi((tools) =>
-        undoRun(tools, {
-          ...{ runs: [ended ?? ""], onConflict: "stop", resolutions: undefined, key: undefined },
-          ...{ out: undefined, reason: null, tables: [], columns: [], where: undefined },
-          confirm: async () => {},
-        }),
-      );
-    expect((await refused(undo)).code).toBe("ERR_CI_TOKEN");
+    expect((await refused(() => undo(ended))).code).toBe("ERR_CI_TOKEN");
   });
 });
 
