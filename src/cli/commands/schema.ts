@@ -22,7 +22,7 @@ export const registerSchema: Register = (program, run) => {
     .action((name: string) => run("schema", () => Promise.resolve(schemaNamed(name))));
   describeCommand(command, {
     group: "Understand",
-    summary: "JSON Schemas: of policies and configuration, of --json documents and --events",
+    summary: "JSON Schemas: of policies and configuration, of --json documents",
     examples: [
       {
         line: "holdpoint schema policy > policy.schema.json",
