@@ -485,6 +485,21 @@ export function describeTarget(factory: ContractFactory): void {
       expect((await target.identify()).marker).toEqual(MARKER);
     });
 
+    test("a view in place of one of the marker's tables is asked nothing, and is no marker", async () => {
+      await target.pin(MARKER);
+      await database.exec(
+        "ALTER TABLE holdpoint_notes RENAME TO kept; CREATE VIEW holdpoint_notes AS SELECT * FROM kept",
+      );
+      expect((await refusal(() => target.identify())).code).toBe("ERR_ENV_CONTRADICTED");
+      expect((await refusal(() => target.notes())).code).toBe("ERR_ENV_CONTRADICTED");
+      const session = await target.openWriter();
+      try {
+        expect((await refusal(() => session.marker())).code).toBe("ERR_ENV_CONTRADICTED");
+      } finally {
+        await session.close();
+      }
+    });
+
     test("a job that ends its own transaction is refused with its line", async () => {
       const before = await database.dump();
       for (const sql of ["COMMIT", "BEGIN", "ROLLBACK", "SAVEPOINT a", "/* x */ commit -- y"]) {
