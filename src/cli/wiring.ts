@@ -25,9 +25,11 @@ import {
   loadConfig,
   findConfig,
   guardingOf,
+  refuseMaskedSums,
   resolveUrl,
   targetConfigOf,
   targetKind,
+  withMasks,
 } from "../config/config.js";
 import { identitiesInBundle } from "../config/ci-identities.js";
 import { readCi, readPeople } from "../config/people-file.js";
@@ -201,9 +203,14 @@ async function readProject(file: string): Promise<Project> {
   const digests = texts.map((p) => ({ path: p.path, digest: p.digest }));
   // Commands that only read our own ledger do not wait for rules that they do not ask.
   let compiled: CompiledPolicies | undefined;
-  const policies = (): CompiledPolicies => (compiled ??= compilePolicies(parsePolicies(texts)));
+  const policies = (): CompiledPolicies => {
+    if (compiled !== undefined) return compiled;
+    const made = compilePolicies(parsePolicies(texts));
+    refuseMaskedSums(config, masksOf(made));
+    return (compiled = made);
+  };
   return {
-    config,
+    config: withMasks(config, () => masksOf(policies())),
     people,
     ci,
     get policies() {
@@ -220,6 +227,11 @@ async function readProject(file: string): Promise<Project> {
       });
     },
   };
+}
+
+/** What policies that are on mask; one that is off decides nothing. */
+function masksOf({ files }: CompiledPolicies): readonly string[] {
+  return [...new Set(files.flatMap(({ file }) => (file.enabled ? file.mask : [])))];
 }
 
 /** A project without identities has the bundle that it had before there were any. */

@@ -75,6 +75,7 @@ export class PolicyReader {
       ["stop_signs", "off"],
     );
     this.#unique(raw.stop_signs?.on ?? [], ["stop_signs", "on"]);
+    this.#unique(raw.mask ?? [], ["mask"]);
     const both = off.findIndex((o) => raw.stop_signs?.on?.includes(o.name));
     if (both >= 0) this.#fault(["stop_signs", "off", both], "is switched on and off in one file");
     const assertions = (raw.assertions ?? []).map((a, i) => this.#assertion(a, ["assertions", i]));
@@ -86,6 +87,7 @@ export class PolicyReader {
       enabled: raw.enabled ?? true,
       environments: raw.environments,
       agents: raw.agents ?? null,
+      mask: raw.mask ?? [],
       rules: (raw.rules ?? []).map((r, i) => this.#rule(r, ["rules", i])),
       caps: (raw.caps ?? []).map((c, i) => this.#cap(c, ["caps", i])),
       freezes: (raw.freeze ?? []).map((f, i) => this.#freeze(f, ["freeze", i])),

@@ -5,6 +5,7 @@
 import * as z from "zod";
 import { ENVIRONMENTS } from "../environment/evidence.js";
 import { STOP_SIGNS } from "../policy/schema.js";
+import { columnName } from "./jobs-section.js";
 import { hasControls } from "./yaml-file.js";
 
 const id = (): z.ZodType<string> =>
@@ -180,6 +181,7 @@ export const policySchema = () =>
     enabled: z.boolean().optional(),
     environments: z.array(z.enum(ENVIRONMENTS)).min(1).max(ENVIRONMENTS.length),
     agents: z.enum(["plan-only", "apply"]).optional(),
+    mask: z.array(columnName()).min(1).max(1000).optional(),
     stop_signs: z
       .strictObject({
         off: z

@@ -244,6 +244,8 @@ export interface PolicyFile {
   readonly environments: readonly Environment[];
   /** `plan-only`: an agent may make plans and may not run apply. Null: not said. */
   readonly agents: "plan-only" | "apply" | null;
+  /** Columns, `table.column`, whose values are never shown, on whatever target: beside those that the configuration masks. */
+  readonly mask: readonly string[];
   readonly rules: readonly PolicyRule[];
   readonly caps: readonly Cap[];
   readonly freezes: readonly Freeze[];
