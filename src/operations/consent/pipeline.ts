@@ -18,8 +18,8 @@ import type { PlanStatement, Requester } from "../../approval/plan-statement.js"
 import { CI_CLAIMS, isPipeline, personOfToken } from "../../approval/requesters.js";
 import { parseStamp } from "../../base/clock.js";
 import type { Digest } from "../../base/digest.js";
-import { IntegrityError, RefusedError } from "../../base/errors.js";
-import { requireKnownRequester } from "../recall/stored-plan.js";
+import { RefusedError } from "../../base/errors.js";
+import { planAltered, requireKnownRequester } from "../recall/stored-plan.js";
 import type { LoadedPlan, Toolbox } from "../toolbox.js";
 
 /** Who runs this, by a token that holds now. */
@@ -172,14 +172,14 @@ async function requireProof(
     moment: { kind: "made", at: parseStamp(created_at) ?? new Date(0) },
   });
   if (!check.ok) {
-    if (check.kind === "altered") throw altered(name, check.why);
+    if (check.kind === "altered") throw planAltered(name, check.why);
     throw refused(`the token of ${name} does not count`, check);
   }
   if (ciFactsText(check.facts) !== ciFactsText(said))
-    throw altered(name, "what it says of its pipeline is not what its token says");
+    throw planAltered(name, "what it says of its pipeline is not what its token says");
   const person = personOfToken(check.facts, tools.project.ci);
   if (person !== requester.person || requester.key !== null)
-    throw altered(name, `it names ${requester.person ?? "nobody"}, its token ${person ?? "nobody"}`);
+    throw planAltered(name, `it names ${requester.person ?? "nobody"}, its token ${person ?? "nobody"}`);
 }
 
 /** A token that holds now, from this machine's CI. */
@@ -265,20 +265,6 @@ function refused(
     next: [
       ...(check.kind === "key" ? [renew] : []),
       { actor: "anyone", argv: ["holdpoint", "trust", "show"] },
-    ],
-  });
-}
-
-function altered(what: string, why: string): IntegrityError {
-  return new IntegrityError({
-    code: "ERR_PLAN_ALTERED",
-    message: `${what} is not the plan that was made`,
-    why,
-    next: [
-      {
-        actor: "anyone",
-        text: "Do not retry. Keep the file, make the plan again, and find out who changed it.",
-      },
     ],
   });
 }

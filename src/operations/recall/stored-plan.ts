@@ -28,7 +28,7 @@ export async function loadPlan(tools: Toolbox, ref: string, also?: ChangeSink): 
   try {
     const checked = await checkPlan(file, also === undefined ? writer : both(writer, also));
     if (ref.startsWith("pl_") && !checked.id.startsWith(ref))
-      throw altered(file.path, `it was stored as ${ref} and its bytes make ${checked.id}`);
+      throw planAltered(file.path, `it was stored as ${ref} and its bytes make ${checked.id}`);
     const changes = writer.finish();
     return { ...checked, path: file.path, signature: file.signature, changes, close: changes.close };
   } catch (e) {
@@ -70,8 +70,8 @@ async function checkChanges(
   const { rows, digest } = await loadInto(counted.sink);
   const signed = statement.changeset;
   if (digest !== signed.digest)
-    throw altered(path, `rows: signed ${shortDigest(signed.digest)}, found ${shortDigest(digest)}`);
-  if (rows !== signed.rows) throw altered(path, `rows: signed ${signed.rows}, found ${rows}`);
+    throw planAltered(path, `rows: signed ${shortDigest(signed.digest)}, found ${shortDigest(digest)}`);
+  if (rows !== signed.rows) throw planAltered(path, `rows: signed ${signed.rows}, found ${rows}`);
   requireCounts(statement, counted.counts(), path);
 }
 
@@ -120,7 +120,7 @@ function requireCounts(statement: PlanStatement, counted: readonly TableCounts[]
       const t = claimed.find((x) => x.name === c.name);
       return t !== undefined && t.insert === c.insert && t.update === c.update && t.delete === c.delete;
     });
-  if (!same) throw altered(path, "its counts per table are not those of its rows");
+  if (!same) throw planAltered(path, "its counts per table are not those of its rows");
 }
 
 function requireSignature(
@@ -134,18 +134,21 @@ function requireSignature(
     if (requester.how === "none") return;
     // Not proven yet: whoever reviews or applies it is told so by `requireProvenPipeline`, with the way to prove it.
     if (requester.how === "ci-token") return;
-    throw altered(id, "it says it was signed, and carries no signature");
+    throw planAltered(id, "it says it was signed, and carries no signature");
   }
   if (requester.how === "ci-token") {
     // Whose token it is takes the pinned keys: `requireProvenPipeline`, like `requireKnownRequester` for a person.
     const wrong = misformedCiToken(signature, planAudience(planDigest(bytes)));
-    if (wrong !== null) throw altered(id, `the token of its pipeline does not hold: ${wrong}`);
+    if (wrong !== null) throw planAltered(id, `the token of its pipeline does not hold: ${wrong}`);
     return;
   }
   const check = verifySshsig({ bytes, signature, namespace: NAMESPACES.plan });
-  if (!check.ok) throw altered(id, `the requester's signature does not hold: ${check.why}`);
+  if (!check.ok) throw planAltered(id, `the requester's signature does not hold: ${check.why}`);
   if (check.key.fingerprint !== requester.key) {
-    throw altered(id, `it names key ${requester.key ?? "none"} and is signed by ${check.key.fingerprint}`);
+    throw planAltered(
+      id,
+      `it names key ${requester.key ?? "none"} and is signed by ${check.key.fingerprint}`,
+    );
   }
 }
 
@@ -171,7 +174,8 @@ export function requireKnownRequester(plan: LoadedPlan, people: readonly Person[
   }
 }
 
-function altered(what: string, why: string): IntegrityError {
+/** The refusal (35) of a plan whose bytes do not say what was made. */
+export function planAltered(what: string, why: string): IntegrityError {
   return new IntegrityError({
     code: "ERR_PLAN_ALTERED",
     message: `${what} is not the plan that was made`,
