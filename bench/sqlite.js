@@ -113,13 +113,16 @@ function huge(rows) {
   const dir = project(original);
   rmSync(original);
   writeFileSync(join(dir, "jobs/job.sql"), "UPDATE items SET n = n + 1;\n");
-  const [plan, apply] = [[], []];
-  const made = step(dir, plan, ["plan", "jobs/job.sql", "--on", "bench"]);
-  step(dir, apply, ["apply", made.plan]);
+  const [plan, apply, undo] = [[], [], []];
+  const made = step(dir, plan, ["plan", "jobs/job.sql", "--on", "bench", "--expires", "23h"]);
+  const run = step(dir, apply, ["apply", made.plan]);
+  const back = step(dir, undo, ["undo", run.run]);
+  if (back.counts.put_back !== rows) throw new Error(`put back ${back.counts.put_back}`);
   console.log(`\n${rows} updates of ${rows} rows`);
   for (const [name, [t]] of [
     ["plan", plan],
     ["apply", apply],
+    ["undo", undo],
   ])
     console.log(
       `  ${name.padEnd(34)}${t.seconds.toFixed(1).padStart(9)} s   ${t.cpu.toFixed(1)} s of processor   peak ${t.megabytes} MB`,
