@@ -250,7 +250,7 @@ async function connectWith(
   { driver, address, statementTimeoutMs }: Connecting,
   ssl: ReturnType<typeof tlsOptions>,
 ): Promise<Session> {
-  const { host, port, user, database, password } = address;
+  const { host, port, user, database } = address;
   const socket = new Socket();
   const client = new driver.Client({
     stream: () => socket,
@@ -258,7 +258,8 @@ async function connectWith(
     port,
     user,
     database,
-    ...(password === undefined ? {} : { password }),
+    // Asked only where the server wants one. Always given: the driver would look elsewhere by itself.
+    password: () => passwordFor(address),
     ssl,
     client_encoding: "UTF8",
     application_name: "holdpoint",
@@ -271,9 +272,25 @@ async function connectWith(
     return session;
   } catch (e) {
     await session.close();
+    if (e instanceof HoldpointError) throw e;
     // Whatever goes wrong here (name, route, TLS, password), there is no connection.
     throw isDenied(e) ? mayNotConnect(e, address) : unreachable(e, address.shown);
   }
+}
+
+function passwordFor({ password, whyNoPassword, shown, host }: Address): string {
+  if (password !== undefined) return password;
+  throw new TargetError({
+    code: "ERR_TARGET_UNREACHABLE",
+    message: `${shown} asks for a password, and there is none`,
+    why: `none stands in the url, a service or PGPASSWORD; ${whyNoPassword}`,
+    next: [
+      {
+        actor: "requester",
+        text: `Write it into ~/.pgpass (chmod 600) as ${host}:PORT:DATABASE:USER:PASSWORD, which holdpoint, psql and pg_dump read.`,
+      },
+    ],
+  });
 }
 
 function mayNotConnect(e: unknown, { shown, database, user }: Address): TargetError {
@@ -410,9 +427,26 @@ function unreachable(e: unknown, shown: string): TargetError {
     code: "ERR_TARGET_UNREACHABLE",
     message: `cannot reach ${shown}`,
     why: messageOf(e),
+    next: UNTRUSTED.has(codeOf(e) ?? "")
+      ? [
+          {
+            actor: "requester",
+            text: "If the server is the right one, name the file of the authority that issued its certificate: sslrootcert=FILE in the url.",
+          },
+        ]
+      : [],
     cause: e,
   });
 }
+
+/** Node's names for a certificate whose issuer is not trusted. */
+const UNTRUSTED: ReadonlySet<string> = new Set([
+  "DEPTH_ZERO_SELF_SIGNED_CERT",
+  "SELF_SIGNED_CERT_IN_CHAIN",
+  "UNABLE_TO_GET_ISSUER_CERT",
+  "UNABLE_TO_GET_ISSUER_CERT_LOCALLY",
+  "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
+]);
 
 /** Whether the error came from the server, which gives each an SQLSTATE. */
 function isServerError(e: unknown): boolean {
