@@ -216,8 +216,9 @@ export class Session {
 export async function openSession(connecting: Connecting, reading: boolean): Promise<Session> {
   const session = await connect(connecting);
   try {
-    await session.set({ ...SESSION_SETTINGS, ...timeouts(connecting) }, false);
+    // Before any setting: on a pooler's connection it would stay, for whoever gets that connection next.
     await refuseUnfit(session, connecting.address);
+    await session.set({ ...SESSION_SETTINGS, ...timeouts(connecting) }, false);
     if (reading) await session.set(READING_SETTINGS, false);
     return session;
   } catch (e) {
@@ -315,7 +316,7 @@ async function refuseUnfit(session: Session, address: Address): Promise<void> {
       "SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_setting('server_version_num'), pg_catalog.current_setting('server_encoding')",
     )) ?? [];
   const again = await session.value("SELECT pg_catalog.pg_backend_pid()");
-  if (backend !== again || backend !== session.backend) throw poolerRefused(address);
+  if (backend !== again || backend !== session.backend) throw await poolerRefused(session, address);
   if (Math.trunc(Number(version) / 10_000) < OLDEST_VERSION)
     throw unsupported(
       `${address.shown} runs PostgreSQL ${String(version)}`,
@@ -329,12 +330,26 @@ async function refuseUnfit(session: Session, address: Address): Promise<void> {
   }
 }
 
-function poolerRefused(address: Address): TargetError {
+/**
+ * In whatever mode: which one a pooler has does not show, and it is its operator's to change while we work. The server tells
+ * how it is reached from the pooler, which is where to look for its own address.
+ */
+async function poolerRefused(session: Session, address: Address): Promise<TargetError> {
+  const [host, port] =
+    (await session.row(
+      "SELECT pg_catalog.host(pg_catalog.inet_server_addr()), pg_catalog.current_setting('port')",
+    )) ?? [];
+  const where = host === null ? "a socket of the pooler's own machine" : String(host);
   return new TargetError({
     code: "ERR_TARGET_UNSUPPORTED",
     message: `a connection pooler stands before ${address.shown}`,
-    why: "the backend that answers is not the one that was connected to: locks and settings of a session would be lost or shared",
-    next: [{ actor: "requester", text: "Use the server's own host and port in the url, not the pooler's." }],
+    why: "the backend that answers is not the one that was connected to: locks and settings of a session would be lost or shared, and that it pools by session does not show from here",
+    next: [
+      {
+        actor: "requester",
+        text: `Use the server's own host and port in the url, not the pooler's, which reaches it by ${where}, port ${String(port)}.`,
+      },
+    ],
   });
 }
 
