@@ -224,3 +224,15 @@ export function codeOf(e: unknown): string | undefined {
 export function isMachineError(e: unknown): boolean {
   return !(e instanceof HoldpointError) && /^(E(?!RR_)[A-Z0-9]+|SQLITE_[A-Z_0-9]+)$/.test(codeOf(e) ?? "");
 }
+
+/**
+ * Takes a working file away, as far as the machine lets: what stays is swept by a later command. Said as a failure, it would hide
+ * how the work ended, and whether rows were written by then.
+ */
+export function asFarAsPossible(remove: () => void): void {
+  try {
+    remove();
+  } catch (e) {
+    if (!isMachineError(e) && codeOf(e) !== "ERR_STORE_FAILED") throw e;
+  }
+}

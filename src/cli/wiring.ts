@@ -14,7 +14,7 @@ import { personOfKey } from "../approval/people.js";
 import type { CiMapping } from "../approval/requesters.js";
 import type { Json } from "../base/canonical.js";
 import type { Clock } from "../base/clock.js";
-import { IntegrityError, isOutOfReach, UsageError } from "../base/errors.js";
+import { asFarAsPossible, IntegrityError, isOutOfReach, UsageError } from "../base/errors.js";
 import { digestOf } from "../base/digest.js";
 import { isIdOrPrefix } from "../base/ids.js";
 import type { Value } from "../changeset/value.js";
@@ -411,7 +411,7 @@ function scratchFolder(store: Store): ReturnType<Toolbox["scratch"]> {
   storing("make", path, () => mkdirSync(path, { mode: 0o700 }));
   return {
     path,
-    remove: () => storing("remove", path, () => rmSync(path, { recursive: true, force: true })),
+    remove: () => asFarAsPossible(() => rmSync(path, { recursive: true, force: true })),
   };
 }
 

@@ -6,7 +6,7 @@
 import { renameSync } from "node:fs";
 import type { Statement } from "better-sqlite3";
 import { canonical, type Json, parseCanonical } from "../base/canonical.js";
-import { HoldpointError, IntegrityError, messageOf, UsageError } from "../base/errors.js";
+import { asFarAsPossible, HoldpointError, IntegrityError, messageOf, UsageError } from "../base/errors.js";
 import {
   afterOf,
   beforeOf,
@@ -423,7 +423,7 @@ class Reader implements ChangesFile {
     }
     this.#packed?.remove();
     this.#packed = null;
-    if (this.#options.removeOnClose) discard(this.path);
+    if (this.#options.removeOnClose) asFarAsPossible(() => discard(this.path));
   };
 
   *#keys(layout: TableLayout): IterableIterator<Uint8Array> {

@@ -3,7 +3,7 @@
  * belongs into can be begun, since a plan's statement and a snapshot's manifest stand before the rows and name it.
  */
 import { createHash } from "node:crypto";
-import { IntegrityError } from "../base/errors.js";
+import { asFarAsPossible, IntegrityError } from "../base/errors.js";
 import { packBlocks } from "../changeset/blocks.js";
 import type { ChangeSink, ChangeSource } from "../changeset/change.js";
 import { type Measured, measuredStream } from "../changeset/encode.js";
@@ -50,7 +50,7 @@ export function packChanges(source: ChangeSource, path: string, also?: ChangeSin
     throw e;
   }
   const digest = written.digest("hex");
-  return { ...measured(), blocks: () => blocksAt(path, digest), remove };
+  return { ...measured(), blocks: () => blocksAt(path, digest), remove: () => asFarAsPossible(remove) };
 }
 
 /** Tells a sink every table and change of a source. */
