@@ -54,9 +54,8 @@ export interface Project {
 export interface WorkingChanges extends TieSource {
   readonly path: string;
   readonly get: (table: string, key: RowKey) => Change | undefined;
-  /** Keys alone, and a change by its key's bytes; see `SampleSource`. */
-  readonly keys?: (table: string) => Iterable<Uint8Array>;
-  readonly at?: (table: string, key: Uint8Array) => Change | undefined;
+  /** A change by its place; see `SampleSource`. */
+  readonly nth?: (table: string, place: number) => Change | undefined;
   /** Measures the changes and keeps their canonical stream, which is put into the plan's file later. */
   readonly packed?: (also?: ChangeSink) => Measured;
   /** The changes in canonical order, cut into parts of so many each; absent where they are a part of a file themselves. */
