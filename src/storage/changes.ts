@@ -237,13 +237,18 @@ class Writer implements ChangesWriter {
   }
 
   finish = (): ChangesFile => {
-    this.#guarded(() => {
-      this.#saveShapes();
-      this.#db.pragma(`application_id = ${APPLICATION_ID}`);
-      this.#db.exec("COMMIT");
-      this.#db.close();
-      renameSync(this.#part, this.#path);
-    });
+    try {
+      this.#guarded(() => {
+        this.#saveShapes();
+        this.#db.pragma(`application_id = ${APPLICATION_ID}`);
+        this.#db.exec("COMMIT");
+        this.#db.close();
+        renameSync(this.#part, this.#path);
+      });
+    } catch (e) {
+      asFarAsPossible(this.abort);
+      throw e;
+    }
     return openWith(this.#sqlite, this.#path, this.#options);
   };
 
