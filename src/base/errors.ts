@@ -23,6 +23,8 @@ export interface NextStep {
 export const ERROR_CODES = [
   // 1: fault of ours
   "ERR_INTERNAL",
+  // 3: the machine
+  "ERR_MACHINE_FAILED",
   "ERR_STORE_FAILED",
   // 2: usage, configuration, malformed input
   "ERR_USAGE",

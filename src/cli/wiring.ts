@@ -8,7 +8,7 @@ import { mkdir, readFile } from "node:fs/promises";
 import { homedir, hostname, userInfo } from "node:os";
 import { dirname, relative, resolve } from "node:path";
 import { setImmediate, setTimeout } from "node:timers/promises";
-import { openSqlite } from "../adapters/sqlite/index.js";
+import { openSqlite, sqlitePaths } from "../adapters/sqlite/index.js";
 import { makeBundle, parseBundle } from "../approval/bundle.js";
 import { personOfKey } from "../approval/people.js";
 import type { CiMapping } from "../approval/requesters.js";
@@ -98,6 +98,7 @@ export async function wire(options: WiringOptions): Promise<Wired> {
       projectRoot: config.root,
       create: true,
       isIgnored: (path) => gitIgnores(path, config.root),
+      targets: pathsOfTargets(config, options.env),
     }),
     gitBranch(config.root),
   ]);
@@ -193,6 +194,19 @@ export async function wire(options: WiringOptions): Promise<Wired> {
     for (const index of opened) index.close();
   };
   return { tools, close };
+}
+
+/** The files of all targets that are files, of which this machine knows the address. */
+function pathsOfTargets(config: Config, env: WiringOptions["env"]): readonly string[] {
+  return Object.keys(config.targets).flatMap((name) => {
+    try {
+      const kind = targetKind(resolveUrl(config, name, env).url, config.root);
+      return kind.kind === "sqlite" ? sqlitePaths(kind.path) : [];
+    } catch (e) {
+      if (e instanceof UsageError) return []; // said when that target is asked for
+      throw e;
+    }
+  });
 }
 
 async function readProject(file: string): Promise<Project> {

@@ -238,14 +238,19 @@ class Writer implements ChangesWriter {
   }
 
   finish = (): ChangesFile => {
-    this.#guarded(() => {
-      for (const { insert } of this.#tables.values()) insert.flush();
-      this.#saveShapes();
-      this.#db.pragma(`application_id = ${APPLICATION_ID}`);
-      this.#db.exec("COMMIT");
-      this.#db.close();
-      renameSync(this.#part, this.#path);
-    });
+    try {
+      this.#guarded(() => {
+        for (const { insert } of this.#tables.values()) insert.flush();
+        this.#saveShapes();
+        this.#db.pragma(`application_id = ${APPLICATION_ID}`);
+        this.#db.exec("COMMIT");
+        this.#db.close();
+        renameSync(this.#part, this.#path);
+      });
+    } catch (e) {
+      asFarAsPossible(this.abort);
+      throw e;
+    }
     return openWith(this.#sqlite, this.#path, this.#options);
   };
 

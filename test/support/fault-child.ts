@@ -5,7 +5,7 @@
  * Argument: the project's folder. Messages: an {@link Order}, answered by "begun" and one {@link FaultReport}.
  */
 import { HoldpointError, isMachineError, messageOf } from "../../src/base/errors.js";
-import { exitOf } from "../../src/cli/exit-codes.js";
+import { exitCodeOf, exitOf } from "../../src/cli/exit-codes.js";
 import { wire } from "../../src/cli/wiring.js";
 import { applyPlan } from "../../src/operations/apply.js";
 import { drill } from "../../src/operations/drill.js";
@@ -104,8 +104,8 @@ async function snapshotsOf(tools: Toolbox): Promise<FaultReport["snapshots"]> {
 function endOf(e: unknown): Pick<FaultReport, "code" | "exit" | "targetChanged" | "message"> {
   if (e instanceof HoldpointError)
     return { code: e.code, exit: exitOf(e), targetChanged: e.targetChanged, message: messageOf(e) };
-  const code = isMachineError(e) ? "ERR_STORE_FAILED" : "ERR_INTERNAL";
-  return { code, exit: 1, targetChanged: "no", message: (e as Error).stack ?? messageOf(e) };
+  const code = isMachineError(e) ? "ERR_MACHINE_FAILED" : "ERR_INTERNAL";
+  return { code, exit: exitCodeOf(code), targetChanged: "no", message: (e as Error).stack ?? messageOf(e) };
 }
 
 async function obey({ act, fault, isWatched }: Order): Promise<FaultReport> {

@@ -280,11 +280,7 @@ class SqliteTarget implements Target {
     };
   }
 
-  ownPaths = (): readonly string[] => [
-    this.#path,
-    ...["-wal", "-shm", "-journal"].map((suffix) => `${this.#path}${suffix}`),
-    runLockPath(this.#path),
-  ];
+  ownPaths = (): readonly string[] => sqlitePaths(this.#path);
 
   close = async (): Promise<void> => {
     if (this.#closed) return;
@@ -329,4 +325,9 @@ class SqliteTarget implements Target {
       message: `target ${this.name} was opened for reading only`,
     });
   }
+}
+
+/** The file of a database and those that SQLite and a run put beside it, whether or not they are there now. */
+export function sqlitePaths(path: string): readonly string[] {
+  return [path, ...["-wal", "-shm", "-journal"].map((suffix) => `${path}${suffix}`), runLockPath(path)];
 }
