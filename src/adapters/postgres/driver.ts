@@ -10,17 +10,20 @@ import type { Clock } from "../../base/clock.js";
 import { codeOf, HoldpointError, messageOf, TargetError, UsageError } from "../../base/errors.js";
 import { type Address, tlsOptions } from "./address.js";
 import { literal, quote } from "./names.js";
-import { type Cell, decodeCopy, READING_SETTINGS, SESSION_SETTINGS } from "./values.js";
+import { type Cell, decodeBatches, READING_SETTINGS, SESSION_SETTINGS } from "./values.js";
 
 /** The driver's modules. */
 export interface Driver {
   readonly Client: typeof pg.Client;
   readonly Query: typeof pg.Query;
-  readonly copyTo: (sql: string) => CopyToStreamQuery;
+  readonly copyTo: (sql: string, options: { readonly highWaterMark: number }) => CopyToStreamQuery;
 }
 
 /** The oldest server that has all functions that are used here. */
 const OLDEST_VERSION = 13;
+
+/** Bytes of a COPY that wait to be decoded, at most. */
+const COPIED_AHEAD = 2 ** 18;
 
 /** How long a server may take to say goodbye, in milliseconds. */
 const GOODBYE_MS = 2_000;
@@ -162,20 +165,28 @@ export class Session {
 
   /** The rows of a query by COPY, as they come; nothing else can run on this session meanwhile. */
   async *copy(query: string): AsyncGenerator<readonly Cell[], undefined> {
+    for await (const rows of this.copyBatches(query)) yield* rows;
+  }
+
+  /** The same, as many rows at once as have come. */
+  async *copyBatches(query: string): AsyncGenerator<readonly (readonly Cell[])[], undefined> {
     this.#assertThere();
-    const stream = this.#client.query(this.#driver.copyTo(`COPY (${query}) TO STDOUT`));
+    const copying = this.#driver.copyTo(`COPY (${query}) TO STDOUT`, { highWaterMark: COPIED_AHEAD });
+    const stream = this.#client.query(copying);
     this.#copies++;
-    yield* decodeCopy(stream);
+    yield* decodeBatches(stream);
     this.#copies--;
   }
 
-  /** Applies settings, for the transaction only or for the session. */
-  async set(settings: Readonly<Record<string, string>>, local: boolean): Promise<void> {
+  /** Applies settings, for the transaction only or for the session; the process id of the backend that did. */
+  async set(settings: Readonly<Record<string, string>>, local: boolean): Promise<Cell> {
     const calls = Object.entries(settings).map(
       ([name, value]) => `set_config(${literal(name)}, ${literal(value)}, ${local ? "true" : "false"})`,
     );
     // Qualified, because a job may have a function of that name on its search path.
-    await this.rows(`SELECT ${calls.map((c) => `pg_catalog.${c}`).join(", ")}`);
+    return await this.value(
+      `SELECT pg_catalog.pg_backend_pid(), ${calls.map((c) => `pg_catalog.${c}`).join(", ")}`,
+    );
   }
 
   /** Rolls back what is open; a connection that is gone has nothing open. */
@@ -216,8 +227,8 @@ export class Session {
 export async function openSession(connecting: Connecting, reading: boolean): Promise<Session> {
   const session = await connect(connecting);
   try {
-    await session.set({ ...SESSION_SETTINGS, ...timeouts(connecting) }, false);
-    await refuseUnfit(session, connecting.address);
+    const backend = await session.set({ ...SESSION_SETTINGS, ...timeouts(connecting) }, false);
+    await refuseUnfit(session, connecting.address, backend);
     if (reading) await session.set(READING_SETTINGS, false);
     return session;
   } catch (e) {
@@ -291,13 +302,12 @@ function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === "object" && value !== null;
 }
 
-/** What cannot be a target at all, whatever is asked of it. */
-async function refuseUnfit(session: Session, address: Address): Promise<void> {
-  const [backend, version, encoding] =
+/** What cannot be a target at all, whatever is asked of it. `backend` is the one that answered the question before. */
+async function refuseUnfit(session: Session, address: Address, backend: Cell): Promise<void> {
+  const [again, version, encoding] =
     (await session.row(
       "SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_setting('server_version_num'), pg_catalog.current_setting('server_encoding')",
     )) ?? [];
-  const again = await session.value("SELECT pg_catalog.pg_backend_pid()");
   if (backend !== again || backend !== session.backend) throw poolerRefused(address);
   if (Math.trunc(Number(version) / 10_000) < OLDEST_VERSION)
     throw unsupported(
