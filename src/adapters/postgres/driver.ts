@@ -10,7 +10,7 @@ import type { Clock } from "../../base/clock.js";
 import { codeOf, HoldpointError, messageOf, TargetError, UsageError } from "../../base/errors.js";
 import { type Address, tlsOptions } from "./address.js";
 import { literal, quote } from "./names.js";
-import { type Cell, decodeBatches, READING_SETTINGS, SESSION_SETTINGS } from "./values.js";
+import { arrayText, type Cell, decodeBatches, READING_SETTINGS, SESSION_SETTINGS } from "./values.js";
 
 /** The driver's modules. */
 export interface Driver {
@@ -210,7 +210,8 @@ export class Session {
   }
 
   #extended(sql: string, values: readonly Parameter[]): ExtendedQuery {
-    return { text: sql, values: [...values], queryMode: "extended", rowMode: "array", types: AS_TEXT };
+    const cells = values.map((v) => (typeof v === "string" || v === null ? v : arrayText(v)));
+    return { text: sql, values: cells, queryMode: "extended", rowMode: "array", types: AS_TEXT };
   }
 
   #assertThere(): void {

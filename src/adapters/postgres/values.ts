@@ -70,6 +70,17 @@ export function columnOf(rows: readonly Row[], index: number): readonly Cell[] {
   return rows.map((row) => toCell(row[index] ?? null));
 }
 
+/** Cells as the text of one array parameter. Every element is quoted, so a NULL is not the word. */
+export function arrayText(cells: readonly Cell[]): string {
+  const elements = cells.map((cell) => {
+    if (cell === null) return "NULL";
+    return QUOTED.test(cell) ? `"${cell.replaceAll(/["\\]/g, "\\$&")}"` : `"${cell}"`;
+  });
+  return `{${elements.join(",")}}`;
+}
+
+const QUOTED = /["\\]/;
+
 /**
  * SQL for the text that the column's output function gives. Not `::text`, which for `char(n)`, `boolean` and `inet` is
  * another text than the one that is read.
