@@ -201,18 +201,13 @@ class SqliteTarget implements Target {
     tables: readonly TableShape[],
     sink: ChangeSink,
   ): Promise<ReadonlyMap<string, number> | null> =>
-    this.#reading(() => {
-      const before = openFile(this.#driver, path, {
-        readonly: true,
-        busyMs: this.#busyMs,
-        foreignKeys: false,
-      });
-      try {
-        prepareForReading(before);
-        return changesSince(before, this.#reader, tables, sink);
-      } finally {
-        before.close();
-      }
+    changesSince(
+      { ...this.#options, driver: this.#driver, reader: this.#reader, busyMs: this.#busyMs },
+      path,
+      tables,
+      sink,
+    ).catch((e: unknown) => {
+      throw e instanceof HoldpointError ? e : asTargetError(e, this.#path);
     });
 
   copyTo = async (folder: string): Promise<string> => {
