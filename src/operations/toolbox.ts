@@ -99,6 +99,8 @@ export interface PlanFile {
   readonly signature: Uint8Array | null;
   /** Streams the verified ChangeSet into the sink. */
   readonly loadInto: (sink: ChangeSink) => Promise<{ readonly rows: number; readonly digest: Digest }>;
+  /** The digest of the ChangeSet's stream, without taking it apart into rows. */
+  readonly streamDigest: () => Promise<Digest>;
 }
 
 /** The store's plans. */
@@ -138,6 +140,15 @@ export interface OpenSnapshot {
   readonly close: () => void;
 }
 
+/** Before-images packed beforehand: a sink for changes in canonical order. Call `drop` in `finally`. */
+export interface BeforeImagesKept extends ChangeSink {
+  /** What was packed; null where that failed. */
+  readonly packed: () =>
+    | (Measured & { readonly blocks: () => Iterable<Uint8Array>; readonly remove: () => void })
+    | null;
+  readonly drop: () => void;
+}
+
 /** How a snapshot is. */
 export type SnapshotCheck =
   | { readonly ok: true; readonly manifest: SnapshotManifest; readonly digest: Digest }
@@ -150,7 +161,11 @@ export interface SnapshotShelf {
     facts: SnapshotFacts,
     before: ChangeSource,
     covered?: readonly TableShape[],
+    /** The before-images of the same changes, packed while these passed. */
+    kept?: BeforeImagesKept,
   ) => Promise<{ readonly manifest: SnapshotManifest; readonly digest: Digest }>;
+  /** Packs the before-images of changes that pass, for a snapshot that may be taken of them later. */
+  readonly keep: () => BeforeImagesKept;
   /** Keeps a database file by its pages, or a dump, and restores and checks it in a scratch file; a dump by `prove`. */
   readonly takeFile: (
     facts: SnapshotFacts,

@@ -19,6 +19,7 @@ import type {
   SqlStatement,
   Target,
   UndoRehearsal,
+  WriteProblem,
   WriteSession,
 } from "../../target/target.js";
 import type { VitalColumn, Vitals } from "../../target/vitals.js";
@@ -142,11 +143,16 @@ class SqliteTarget implements Target {
       how?.again,
     );
 
-  rehearseUndo = async (source: ChangeSource, script: readonly SqlStatement[] = []): Promise<UndoRehearsal> =>
+  rehearseUndo = async (
+    source: ChangeSource,
+    script: readonly SqlStatement[] = [],
+    there?: (problems: readonly WriteProblem[]) => void,
+  ): Promise<UndoRehearsal> =>
     rehearseUndo(
       { ...this.#options, driver: this.#driver, reader: this.#reader, busyMs: this.#busyMs },
       source,
       script,
+      there,
     );
 
   undoSchema = async (changes: readonly SchemaChange[]): Promise<SchemaUndo> =>
