@@ -111,6 +111,7 @@ async function toPrune(tools: Toolbox, request: PruneRequest): Promise<readonly 
   return [...new Set([...named, ...old.map((r) => r.id)])];
 }
 
+/** Rows that are gone on purpose are no damage: said as what it is. */
 export function refusePruned(record: SnapshotRecord): void {
   if (!record.pruned) return;
   throw new UsageError({
