@@ -23,6 +23,8 @@ export interface NextStep {
 export const ERROR_CODES = [
   // 1: fault of ours
   "ERR_INTERNAL",
+  // 3: the machine
+  "ERR_MACHINE_FAILED",
   "ERR_STORE_FAILED",
   // 2: usage, configuration, malformed input
   "ERR_USAGE",
@@ -223,4 +225,16 @@ export function codeOf(e: unknown): string | undefined {
  */
 export function isMachineError(e: unknown): boolean {
   return !(e instanceof HoldpointError) && /^(E(?!RR_)[A-Z0-9]+|SQLITE_[A-Z_0-9]+)$/.test(codeOf(e) ?? "");
+}
+
+/**
+ * Takes a working file away, as far as the machine lets: what stays is swept by a later command. Said as a failure, it would hide
+ * how the work ended, and whether rows were written by then.
+ */
+export function asFarAsPossible(remove: () => void): void {
+  try {
+    remove();
+  } catch (e) {
+    if (!isMachineError(e) && codeOf(e) !== "ERR_STORE_FAILED") throw e;
+  }
 }

@@ -71,6 +71,32 @@ function requireStoredAs(ref: string, id: string, file: PlanFile): void {
     throw planAltered(file.path, `it was stored as ${ref} and its bytes make ${id}`);
 }
 
+/**
+ * The plan that this process sealed a moment ago, with the changes that it sealed and still holds: their rows are not decoded
+ * from the plan's file once more. That is as safe as decoding them, because nothing is left to believe:
+ *
+ * - every byte of the file is read again, its statement and signature are checked as ever, and the stream in it has the
+ *   digest that the statement names;
+ * - `changes` have that digest, rows and counts too, as this process measured when it read all of them; it measures them
+ *   now where it has not. One digest, one ChangeSet: decoding the file could only give the same rows;
+ * - between then and the writing they lie where a decoded plan would lie, in a working file of this process in the store.
+ *
+ * For a plan of anybody else, another process of ours included, there is only {@link loadPlan}.
+ * The caller closes `changes`.
+ * @throws IntegrityError ERR_PLAN_ALTERED (35) when any byte is not what was signed, or the changes are not the plan's.
+ */
+export async function loadSealed(tools: Toolbox, ref: string, changes: WorkingChanges): Promise<LoadedPlan> {
+  const file = await tools.plans.read(ref);
+  const checked = checkStatement(file);
+  if (checked.id !== ref)
+    throw planAltered(file.path, `it was stored as ${ref} and its bytes make ${checked.id}`);
+  const { digest, rows, tables } = measure(changes);
+  requireRows(checked.statement, { digest: await file.streamDigest(), rows }, file.path);
+  requireRows(checked.statement, { digest, rows }, file.path);
+  requireCounts(checked.statement, tables, file.path);
+  return { ...checked, path: file.path, signature: file.signature, changes, close: () => undefined };
+}
+
 /** A plan whose bytes hold, as {@link checkPlan} found it. */
 export type CheckedPlan = Pick<LoadedPlan, "id" | "digest" | "statement">;
 
@@ -80,11 +106,17 @@ export type CheckedPlan = Pick<LoadedPlan, "id" | "digest" | "statement">;
  * @throws IntegrityError ERR_PLAN_ALTERED (35).
  */
 export async function checkPlan(file: PlanFile, sink: ChangeSink): Promise<CheckedPlan> {
+  const checked = checkStatement(file);
+  await checkChanges(sink, file.loadInto, checked.statement, file.path);
+  return checked;
+}
+
+/** What a plan says of itself, by its own digest and its requester's signature. */
+function checkStatement(file: PlanFile): CheckedPlan {
   const digest = planDigest(file.statement);
   const statement = parsePlanStatement(file.statement);
   const id = planId(digest);
   requireSignature(statement, file.statement, file.signature, id);
-  await checkChanges(sink, file.loadInto, statement, file.path);
   return { id, digest, statement };
 }
 
@@ -101,12 +133,18 @@ async function checkChanges(
   path: string,
 ): Promise<void> {
   const counted = counting(sink);
-  const { rows, digest } = await loadInto(counted.sink);
-  const signed = statement.changeset;
+  requireRows(statement, await loadInto(counted.sink), path);
+  requireCounts(statement, counted.counts(), path);
+}
+
+function requireRows(
+  { changeset: signed }: PlanStatement,
+  { rows, digest }: Pick<Measured, "rows" | "digest">,
+  path: string,
+): void {
   if (digest !== signed.digest)
     throw planAltered(path, `rows: signed ${shortDigest(signed.digest)}, found ${shortDigest(digest)}`);
   if (rows !== signed.rows) throw planAltered(path, `rows: signed ${signed.rows}, found ${rows}`);
-  requireCounts(statement, counted.counts(), path);
 }
 
 /** What goes into one sink goes into another one too. */
