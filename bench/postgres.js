@@ -105,8 +105,8 @@ async function plan(bench) {
     if (isVisible) await bench.server.exec(bench.url, "CREATE EXTENSION IF NOT EXISTS pg_visibility");
     const measured = { bare: [], triggers: [], own: [] };
     let rows = 0;
-    // In turns, so that whatever else the machine does meets all of them; the first round warms up and does not count.
-    for (let i = -1; i < RUNS; i++) {
+    // In turns, so that whatever else the machine does meets all of them.
+    for (let i = 0; i < RUNS; i++) {
       for (const [key, work] of [
         ["bare", () => bareJob(bench.url, sql)],
         ["triggers", () => triggerJob(bench.url, sql)],
@@ -115,7 +115,7 @@ async function plan(bench) {
         await calm(bench);
         const took = await work();
         if (key === "own") rows = took.rows;
-        if (i >= 0) measured[key].push(took.seconds);
+        measured[key].push(took.seconds);
       }
     }
     const { bare, triggers, own } = measured;
@@ -244,12 +244,11 @@ async function apply(bench) {
   const count = Math.min(50_000, ROWS / 10);
   const sql = `UPDATE items SET state = 'paid' WHERE id % ${ROWS / count} = 0`;
   const measured = { bare: [], own: [], write: [], verify: [] };
-  for (let i = -1; i < RUNS; i++) {
+  for (let i = 0; i < RUNS; i++) {
     await asFilled(bench);
     const bare = await seconds(() => bench.server.exec(bench.url, sql));
     await asFilled(bench);
     const own = await applied(bench, sql, count);
-    if (i < 0) continue;
     measured.bare.push(bare);
     for (const key of ["own", "write", "verify"]) measured[key].push(own[key]);
   }
