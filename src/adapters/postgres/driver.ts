@@ -10,17 +10,20 @@ import type { Clock } from "../../base/clock.js";
 import { codeOf, HoldpointError, messageOf, TargetError, UsageError } from "../../base/errors.js";
 import { type Address, tlsOptions } from "./address.js";
 import { literal, quote } from "./names.js";
-import { type Cell, decodeCopy, READING_SETTINGS, SESSION_SETTINGS } from "./values.js";
+import { arrayText, type Cell, decodeBatches, READING_SETTINGS, SESSION_SETTINGS } from "./values.js";
 
 /** The driver's modules. */
 export interface Driver {
   readonly Client: typeof pg.Client;
   readonly Query: typeof pg.Query;
-  readonly copyTo: (sql: string) => CopyToStreamQuery;
+  readonly copyTo: (sql: string, options: { readonly highWaterMark: number }) => CopyToStreamQuery;
 }
 
 /** The oldest server that has all functions that are used here. */
 const OLDEST_VERSION = 13;
+
+/** Bytes of a COPY that wait to be decoded, at most. */
+const COPIED_AHEAD = 2 ** 18;
 
 /** How long a server may take to say goodbye, in milliseconds. */
 const GOODBYE_MS = 2_000;
@@ -162,10 +165,16 @@ export class Session {
 
   /** The rows of a query by COPY, as they come; nothing else can run on this session meanwhile. */
   async *copy(query: string): AsyncGenerator<readonly Cell[], undefined> {
+    for await (const rows of this.copyBatches(query)) yield* rows;
+  }
+
+  /** The same, as many rows at once as have come. */
+  async *copyBatches(query: string): AsyncGenerator<readonly (readonly Cell[])[], undefined> {
     this.#assertThere();
-    const stream = this.#client.query(this.#driver.copyTo(`COPY (${query}) TO STDOUT`));
+    const copying = this.#driver.copyTo(`COPY (${query}) TO STDOUT`, { highWaterMark: COPIED_AHEAD });
+    const stream = this.#client.query(copying);
     this.#copies++;
-    yield* decodeCopy(stream);
+    yield* decodeBatches(stream);
     this.#copies--;
   }
 
@@ -199,7 +208,8 @@ export class Session {
   }
 
   #extended(sql: string, values: readonly Parameter[]): ExtendedQuery {
-    return { text: sql, values: [...values], queryMode: "extended", rowMode: "array", types: AS_TEXT };
+    const cells = values.map((v) => (typeof v === "string" || v === null ? v : arrayText(v)));
+    return { text: sql, values: cells, queryMode: "extended", rowMode: "array", types: AS_TEXT };
   }
 
   #assertThere(): void {

@@ -22,6 +22,7 @@ import type {
   SqlStatement,
   Target,
   UndoRehearsal,
+  WriteProblem,
   WriteSession,
 } from "../../target/target.js";
 import type { VitalColumn, Vitals } from "../../target/vitals.js";
@@ -246,8 +247,12 @@ class PostgresTarget implements Target {
   undoSchema = async (changes: readonly SchemaChange[]): Promise<SchemaUndo> =>
     this.#reading(() => undoSchema(this.#reader, changes));
 
-  rehearseUndo = async (source: ChangeSource, script: readonly SqlStatement[] = []): Promise<UndoRehearsal> =>
-    rehearseUndo(this.#connecting, this.#options.random, this.#limits, source, script);
+  rehearseUndo = async (
+    source: ChangeSource,
+    script: readonly SqlStatement[] = [],
+    there?: (problems: readonly WriteProblem[]) => void,
+  ): Promise<UndoRehearsal> =>
+    rehearseUndo(this.#connecting, this.#options.random, this.#limits, source, script, there);
 
   readRows = (shape: TableShape, keys: Iterable<RowKey>): AsyncIterable<ReadRow> => this.#rows(shape, keys);
 

@@ -11,7 +11,7 @@ import { askersOf, CI_CLAIMS } from "../../approval/requesters.js";
 import { stamp } from "../../base/clock.js";
 import type { Digest } from "../../base/digest.js";
 import { RefusedError, UsageError } from "../../base/errors.js";
-import type { TableShape } from "../../changeset/change.js";
+import type { ChangeSink, TableShape } from "../../changeset/change.js";
 import type { Odd } from "../../changeset/odd.js";
 import type { Summary } from "../../changeset/summarise.js";
 import { targetConfigOf } from "../../config/config.js";
@@ -92,6 +92,10 @@ export interface PlanParts extends Asking {
   readonly notices?: readonly string[];
   /** Present: the statements run again at apply. */
   readonly script?: ScriptPart;
+  /** The way back, where it was tried with these changes already. */
+  readonly undo?: UndoRehearsal;
+  /** Told every change in the one reading of them. */
+  readonly also?: ChangeSink;
 }
 
 /** How the plan will be written: part of what is signed. */
@@ -131,7 +135,8 @@ export async function sealPlan(
 ): Promise<PlanMade> {
   // The rows are read once for all that only looks at them.
   const [summarising, oddSeen] = [startSummary(), startOdd(tools, examined.target.name)];
-  const measured = measure(changes, both(summarising, oddSeen));
+  const seen = both(summarising, oddSeen);
+  const measured = measure(changes, parts.also === undefined ? seen : both(seen, parts.also));
   const summary = endSummary(summarising, changes, measured.digest);
   const rowsBefore = await rowsBeforeOf(examined, measured.tables, parts.rehearsal);
   if (parts.job !== null) {
@@ -165,11 +170,13 @@ export async function sealPlan(
   const requester = requesterBy(tools, pipeline, key, behind);
   refuseUnproven(tools, { requester, from: parts.from }, "the plan");
   const decision = decisionOn(tools, await requestedBy(tools, asked, requester));
-  const undo = await rehearsedUndo(tools, examined, changes, {
-    from: parts.from,
-    script: parts.script?.statements ?? [],
-    volatile: parts.rehearsal?.volatile ?? [],
-  });
+  const undo =
+    parts.undo ??
+    (await rehearsedUndo(tools, examined, changes, {
+      from: parts.from,
+      script: parts.script?.statements ?? [],
+      volatile: parts.rehearsal?.volatile ?? [],
+    }));
   const statement = await stateOf(tools, examined, parts, {
     measured,
     rowsBefore,
