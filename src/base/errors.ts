@@ -21,8 +21,9 @@ export interface NextStep {
  * exit code and a test checks that none is missing. The groups follow the exit codes of the contract.
  */
 export const ERROR_CODES = [
-  // 1: fault of ours
+  // 1: fault of ours, or the machine's
   "ERR_INTERNAL",
+  "ERR_MACHINE_FAILED",
   "ERR_STORE_FAILED",
   // 2: usage, configuration, malformed input
   "ERR_USAGE",
@@ -223,4 +224,16 @@ export function codeOf(e: unknown): string | undefined {
  */
 export function isMachineError(e: unknown): boolean {
   return !(e instanceof HoldpointError) && /^(E(?!RR_)[A-Z0-9]+|SQLITE_[A-Z_0-9]+)$/.test(codeOf(e) ?? "");
+}
+
+/**
+ * Takes a working file away, as far as the machine lets: what stays is swept by a later command. Said as a failure, it would hide
+ * how the work ended, and whether rows were written by then.
+ */
+export function asFarAsPossible(remove: () => void): void {
+  try {
+    remove();
+  } catch (e) {
+    if (!isMachineError(e) && codeOf(e) !== "ERR_STORE_FAILED") throw e;
+  }
 }

@@ -44,6 +44,7 @@ export type ExitName = (typeof EXIT_TABLE)[number]["name"];
 /** Total over the error codes by type: a new error code does not compile before it has an exit code. */
 const EXIT_OF: Readonly<Record<ErrorCode, ExitCode>> = {
   ERR_INTERNAL: 1,
+  ERR_MACHINE_FAILED: 1,
   ERR_STORE_FAILED: 1,
   ERR_USAGE: 2,
   ERR_CONFIG_MISSING: 2,

@@ -1,6 +1,7 @@
 /** The command line: parse, run one command, print its screen or its one document, and say the exit code. */
 import { type Argument, Command, CommanderError } from "commander";
 import { HoldpointError, isMachineError, messageOf, type NextStep, UsageError } from "../base/errors.js";
+import { machineTroubleOf, machineWhy } from "../base/machine-trouble.js";
 import { nearest } from "../base/suggest.js";
 import { renderError, renderErrorLine, renderExitLine, renderWarning } from "../render/error.js";
 import type { Context, Outcome, Register, Run } from "./command.js";
@@ -305,15 +306,10 @@ function asHoldpointError(e: unknown): HoldpointError {
 /** A file of the configuration, the terminal, whatever it was: the machine refused it, and mending that helps. */
 function machineFailure(e: unknown): HoldpointError {
   return new HoldpointError({
-    code: "ERR_STORE_FAILED",
+    code: "ERR_MACHINE_FAILED",
     message: "the machine could not read or write what the command needs",
-    why: messageOf(e),
-    next: [
-      {
-        actor: "anyone",
-        text: "Check disk and permissions of what the line above names, then run it again.",
-      },
-    ],
+    why: machineWhy(e),
+    next: [{ actor: "anyone", text: machineTroubleOf(e).todo }],
     cause: e,
   });
 }

@@ -8,13 +8,13 @@ import { mkdir, readFile } from "node:fs/promises";
 import { homedir, hostname, userInfo } from "node:os";
 import { dirname, relative, resolve } from "node:path";
 import { setImmediate, setTimeout } from "node:timers/promises";
-import { openSqlite } from "../adapters/sqlite/index.js";
+import { openSqlite, sqlitePaths } from "../adapters/sqlite/index.js";
 import { makeBundle, parseBundle } from "../approval/bundle.js";
 import { personOfKey } from "../approval/people.js";
 import type { CiMapping } from "../approval/requesters.js";
 import type { Json } from "../base/canonical.js";
 import type { Clock } from "../base/clock.js";
-import { IntegrityError, isOutOfReach, UsageError } from "../base/errors.js";
+import { asFarAsPossible, IntegrityError, isOutOfReach, UsageError } from "../base/errors.js";
 import { digestOf } from "../base/digest.js";
 import { isIdOrPrefix } from "../base/ids.js";
 import type { Value } from "../changeset/value.js";
@@ -98,6 +98,7 @@ export async function wire(options: WiringOptions): Promise<Wired> {
       projectRoot: config.root,
       create: true,
       isIgnored: (path) => gitIgnores(path, config.root),
+      targets: pathsOfTargets(config, options.env),
     }),
     gitBranch(config.root),
   ]);
@@ -195,6 +196,19 @@ export async function wire(options: WiringOptions): Promise<Wired> {
   return { tools, close };
 }
 
+/** The files of all targets that are files, of which this machine knows the address. */
+function pathsOfTargets(config: Config, env: WiringOptions["env"]): readonly string[] {
+  return Object.keys(config.targets).flatMap((name) => {
+    try {
+      const kind = targetKind(resolveUrl(config, name, env).url, config.root);
+      return kind.kind === "sqlite" ? sqlitePaths(kind.path) : [];
+    } catch (e) {
+      if (e instanceof UsageError) return []; // said when that target is asked for
+      throw e;
+    }
+  });
+}
+
 async function readProject(file: string): Promise<Project> {
   const config = await loadConfig(file);
   const people = await readPeople(config);
@@ -219,7 +233,7 @@ async function readProject(file: string): Promise<Project> {
     bundleFor: (target) => {
       // Whatever opens a target holds its bundle against the marker: rules that cannot be read stop it here.
       policies();
-      const guarding = guardingOf(config, target);
+      const guarding = guardingOf(targetConfigOf(config, target));
       return makeBundle({
         people,
         policies: digests,
@@ -411,7 +425,7 @@ function scratchFolder(store: Store): ReturnType<Toolbox["scratch"]> {
   storing("make", path, () => mkdirSync(path, { mode: 0o700 }));
   return {
     path,
-    remove: () => storing("remove", path, () => rmSync(path, { recursive: true, force: true })),
+    remove: () => asFarAsPossible(() => rmSync(path, { recursive: true, force: true })),
   };
 }
 

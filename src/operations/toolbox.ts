@@ -12,7 +12,9 @@ import type { Clock, Random } from "../base/clock.js";
 import type { Digest } from "../base/digest.js";
 import type { Change, ChangeSink, ChangeSource, RowKey, TableShape } from "../changeset/change.js";
 import type { Measured } from "../changeset/encode.js";
+import type { TieSource } from "../changeset/ties.js";
 import type { Value } from "../changeset/value.js";
+import type { Deal } from "../changeset/waves.js";
 import type { Config, Purpose } from "../config/config.js";
 import type { SystemPin } from "../config/system-pins.js";
 import type { Evidence } from "../environment/evidence.js";
@@ -23,7 +25,7 @@ import type { PrepareAssertion } from "../policy/lint-assertions.js";
 import type { FileContent, SnapshotManifest } from "../snapshot/snapshot.js";
 import type { DumpFacts } from "../target/dump.js";
 import type { Target } from "../target/target.js";
-import type { MachineProbe } from "./doctor.js";
+import type { MachineProbe } from "./checkup/finding.js";
 import type { Interruption } from "./writing/interruption.js";
 
 export type { JobRequest, PreparedJob } from "../jobs/job.js";
@@ -49,7 +51,7 @@ export interface Project {
 }
 
 /** A ChangeSet in its working form: a fresh SQLite file of ours that can be asked in SQL. */
-export interface WorkingChanges extends ChangeSource {
+export interface WorkingChanges extends TieSource {
   readonly path: string;
   readonly get: (table: string, key: RowKey) => Change | undefined;
   /** A change by its place; see `SampleSource`. */
@@ -58,6 +60,8 @@ export interface WorkingChanges extends ChangeSource {
   readonly packed?: (also?: ChangeSink) => Measured;
   /** The changes in canonical order, cut into parts of so many each; absent where they are a part of a file themselves. */
   readonly slices?: (sizes: Iterable<number>) => Iterable<ChangeSource>;
+  /** The changes as they are dealt into transactions, one after the other; absent like `slices`. */
+  readonly dealt?: (deal: Deal) => Iterable<ChangeSource>;
   readonly query: (
     sql: string,
     limits: { readonly maxRows: number; readonly maxMs: number },

@@ -17,9 +17,14 @@ export const EXPLANATIONS: Readonly<Record<ErrorCode, Explanation>> = {
       "holdpoint met a state that its own rules exclude. It stopped rather than guess; State says whether anything was written.",
     todo: "Run the command again with --verbose and report what it prints. If rows were written, holdpoint status names the run.",
   },
+  ERR_MACHINE_FAILED: {
+    means:
+      "The machine refused what the command needs, outside of the store: no room, no permission, a read-only file system, too many open files, or a disk that fails. Why has the system's own words.",
+    todo: "Mend what Why names, then run the same command again. It ends as if nothing had been.",
+  },
   ERR_STORE_FAILED: {
     means:
-      "The store (.holdpoint/ unless configured) could not be read or written: disk full, permissions, or a damaged file.",
+      "The store (.holdpoint/ unless configured) could not be read or written: disk full or failing, permissions, or a damaged file.",
     todo: "Mend what the cause names, then run the same command again. Do not delete the store: it holds the ledger and the snapshots.",
   },
   ERR_USAGE: {

@@ -13,6 +13,12 @@ import { quoteName } from "./sqlite.js";
 /** The internal table that says what the others are. */
 export const SHAPE_TABLE = "holdpoint_shape";
 
+/** What makes that table. */
+export const SHAPE_SQL = `CREATE TABLE ${SHAPE_TABLE} (position INTEGER PRIMARY KEY, layout TEXT NOT NULL) STRICT`;
+
+/** `hpcs`, in the file's header: it is a complete working ChangeSet. */
+export const APPLICATION_ID = 0x68_70_63_73;
+
 /** The columns that every table of changes begins with, see `docs/formats/store.md`. */
 export const FACT_COLUMNS = ["op", "origin", "link", "count", "key", "exact"] as const;
 
@@ -141,6 +147,33 @@ export function factsOf(column: Value | undefined): ChangeFacts | undefined {
 export function selectSql(layout: TableLayout, tail: string): string {
   const columns = [FACTS_SQL, ...[...layout.before, ...layout.after].map(quoteName)];
   return `SELECT ${columns.join(", ")} FROM ${quoteName(layout.sqlName)} ${tail}`;
+}
+
+/** The SQL that reads some columns of both images, in key order: the operation, `exact`, before, after. */
+export function imagesSql(layout: TableLayout, columns: readonly number[]): string {
+  const cells = [layout.before, layout.after].flatMap((image) =>
+    columns.map((i) => (image[i] === undefined ? "NULL" : quoteName(image[i]))),
+  );
+  return `SELECT ${["op", "exact", ...cells].join(", ")} FROM ${quoteName(layout.sqlName)} ORDER BY key`;
+}
+
+/**
+ * The SQL that copies another file's changes so that their keys begin with four bytes that say which transaction they are
+ * written in: the bytes at four times the row's number, and so far beyond, of the first value that is bound.
+ */
+export function dealtSql(layout: TableLayout, database: string): string {
+  const columns = [...FACT_COLUMNS, ...layout.before, ...layout.after].map((name) =>
+    name === "key"
+      ? "CAST(substr(?, 4 * (row_number() OVER (ORDER BY key) + ?) - 3, 4) || key AS BLOB)"
+      : quoteName(name),
+  );
+  const name = quoteName(layout.sqlName);
+  return `INSERT INTO main.${name} SELECT ${columns.join(", ")} FROM ${database}.${name}`;
+}
+
+/** How many changes lie in each transaction, by the bytes that {@link dealtSql} puts before their keys. */
+export function dealtCountsSql(layout: TableLayout): string {
+  return `SELECT substr(key, 1, 4), count(*) FROM ${quoteName(layout.sqlName)} GROUP BY 1`;
 }
 
 /** Below and above every key: a key begins with a tag between `05` and `30`. */

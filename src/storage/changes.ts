@@ -6,7 +6,7 @@
 import { renameSync } from "node:fs";
 import type { Statement } from "better-sqlite3";
 import { canonical, parseCanonical } from "../base/canonical.js";
-import { HoldpointError, IntegrityError, UsageError } from "../base/errors.js";
+import { asFarAsPossible, HoldpointError, IntegrityError, UsageError } from "../base/errors.js";
 import {
   type Change,
   type ChangeSink,
@@ -19,16 +19,20 @@ import {
 } from "../changeset/change.js";
 import { keyBytes } from "../changeset/key.js";
 import { sortedTables } from "../changeset/source.js";
+import type { Images, TieSource } from "../changeset/ties.js";
 import type { Row, Value } from "../changeset/value.js";
+import type { Deal } from "../changeset/waves.js";
 import { faultOfChange, faultOfShape, malformed, sameShape } from "../changeset/well-formed.js";
 import { valueFromJson } from "./cells.js";
 import { type Exact, TableInsert } from "./changes-insert.js";
 import {
+  APPLICATION_ID,
   copySql,
   countAboveSql,
   createSql,
   factsOf,
   FIRST_KEY,
+  imagesSql,
   keyAtSql,
   keysWhereSql,
   LAST_KEY,
@@ -37,9 +41,11 @@ import {
   layoutToJson,
   type PlainKind,
   selectSql,
+  SHAPE_SQL,
   SHAPE_TABLE,
   type TableLayout,
 } from "./changes-layout.js";
+import { type DealtPart, writeDealt } from "./dealt.js";
 import { type PackedChanges, packChanges, tell } from "./packed.js";
 import { type QueryAnswer, type QueryLimits, queryFile, type RunBounded } from "./query.js";
 import {
@@ -56,16 +62,11 @@ import {
 /** The name under which a file is attached whose changes are taken. */
 const OTHER = "other";
 
-/** `hpcs`, in the file's header: it is a complete working ChangeSet. */
-const APPLICATION_ID = 0x68_70_63_73;
-
-const SHAPE_SQL = `CREATE TABLE ${SHAPE_TABLE} (position INTEGER PRIMARY KEY, layout TEXT NOT NULL) STRICT`;
-
 /** Keys that one question gives: an answer of the bounded child holds 16 MB. */
 const KEYS_PAGE = 100_000;
 
 /** A ChangeSet in its working form. Close it in `finally`. */
-export interface ChangesFile extends ChangeSource {
+export interface ChangesFile extends TieSource {
   readonly path: string;
   /** The change of one row; undefined when there is none. */
   readonly get: (table: string, key: RowKey) => Change | undefined;
@@ -78,6 +79,11 @@ export interface ChangesFile extends ChangeSource {
   readonly packed?: (also?: ChangeSink) => PackedChanges;
   /** The changes in canonical order, cut into parts of so many each; what the sizes leave over is in no part. */
   readonly slices?: (sizes: Iterable<number>) => Iterable<ChangeSource>;
+  /**
+   * The changes as they are dealt into transactions, one after the other. The first time they are copied in that order, into
+   * a file that lies beside this one until it is closed.
+   */
+  readonly dealt?: (deal: Deal) => Iterable<ChangeSource>;
   /**
    * Asks in SQL: one SELECT, read-only, bounded in time and rows. See {@link queryFile}.
    * @throws UsageError ERR_USAGE when SQLite refuses the question or it takes too long.
@@ -232,14 +238,19 @@ class Writer implements ChangesWriter {
   }
 
   finish = (): ChangesFile => {
-    this.#guarded(() => {
-      for (const { insert } of this.#tables.values()) insert.flush();
-      this.#saveShapes();
-      this.#db.pragma(`application_id = ${APPLICATION_ID}`);
-      this.#db.exec("COMMIT");
-      this.#db.close();
-      renameSync(this.#part, this.#path);
-    });
+    try {
+      this.#guarded(() => {
+        for (const { insert } of this.#tables.values()) insert.flush();
+        this.#saveShapes();
+        this.#db.pragma(`application_id = ${APPLICATION_ID}`);
+        this.#db.exec("COMMIT");
+        this.#db.close();
+        renameSync(this.#part, this.#path);
+      });
+    } catch (e) {
+      asFarAsPossible(this.abort);
+      throw e;
+    }
     return openWith(this.#sqlite, this.#path, this.#options);
   };
 
@@ -269,13 +280,13 @@ class Writer implements ChangesWriter {
   }
 }
 
-function openWith(sqlite: Sqlite, path: string, options: ChangesOptions): ChangesFile {
+function openWith(sqlite: Sqlite, path: string, options: ChangesOptions): Reader {
   let db: Database | undefined;
   try {
     db = new sqlite(path, { readonly: true, fileMustExist: true });
     db.pragma("query_only = ON");
     db.pragma("trusted_schema = OFF");
-    return new Reader(db, path, options, layoutsOf(db, path));
+    return new Reader(sqlite, db, path, options, layoutsOf(db, path));
   } catch (e) {
     db?.close();
     throw sqliteFailure("read", path, "ERR_CHANGESET_ALTERED", e);
@@ -286,14 +297,24 @@ class Reader implements ChangesFile {
   readonly path: string;
   readonly tables: readonly TableShape[];
   readonly stored: StoredChanges;
+  readonly #sqlite: Sqlite;
   readonly #db: Database;
   readonly #options: ChangesOptions;
   readonly #layouts: ReadonlyMap<string, TableLayout>;
   readonly #reading = new Set<IterableIterator<unknown>>();
   readonly #byKey = new Map<string, Statement>();
   #packed: PackedChanges | null = null;
+  #dealt: { readonly deal: Deal; readonly parts: readonly DealtPart[]; readonly reader: Reader } | null =
+    null;
 
-  constructor(db: Database, path: string, options: ChangesOptions, layouts: readonly TableLayout[]) {
+  constructor(
+    sqlite: Sqlite,
+    db: Database,
+    path: string,
+    options: ChangesOptions,
+    layouts: readonly TableLayout[],
+  ) {
+    this.#sqlite = sqlite;
     this.#db = db;
     this.path = path;
     this.#options = options;
@@ -374,6 +395,37 @@ class Reader implements ChangesFile {
     };
   }
 
+  size = (table: string): number => {
+    const layout = this.#layouts.get(table);
+    if (layout === undefined) return 0;
+    return this.#reads(() => Number(this.#db.prepare(countAboveSql(layout)).pluck().get(FIRST_KEY)));
+  };
+
+  images = (table: string, columns: readonly number[]): Iterable<Images> => {
+    const layout = this.#layouts.get(table);
+    return layout === undefined ? [] : { [Symbol.iterator]: () => this.#images(layout, columns) };
+  };
+
+  dealt = (deal: Deal): Iterable<ChangeSource> => this.#dealtParts(deal);
+
+  *#dealtParts(deal: Deal): Generator<ChangeSource, undefined> {
+    if (this.#dealt?.deal !== deal) {
+      this.#dealt?.reader.close();
+      const path = `${this.path}.dealt`;
+      const parts = writeDealt(
+        this.#sqlite,
+        path,
+        { path: this.path, layouts: [...this.#layouts.values()] },
+        deal,
+      );
+      const reader = openWith(this.#sqlite, path, { ...this.#options, removeOnClose: true });
+      this.#dealt = { deal, parts, reader };
+    }
+    const { parts, reader } = this.#dealt;
+    for (const { tables, above, upTo } of parts)
+      yield reader.#part(new Map(tables.map((name) => [name, { above, upTo }])));
+  }
+
   get = (table: string, key: RowKey): Change | undefined => {
     const layout = this.#layouts.get(table);
     if (layout === undefined) return undefined;
@@ -419,8 +471,26 @@ class Reader implements ChangesFile {
     }
     this.#packed?.remove();
     this.#packed = null;
-    if (this.#options.removeOnClose) discard(this.path);
+    this.#dealt?.reader.close();
+    this.#dealt = null;
+    if (this.#options.removeOnClose) asFarAsPossible(() => discard(this.path));
   };
+
+  *#images(layout: TableLayout, columns: readonly number[]): IterableIterator<Images> {
+    const rows = this.#reads(() => this.#prepare(imagesSql(layout, columns)).iterate());
+    this.#reading.add(rows);
+    try {
+      for (const row of rows)
+        yield (
+          imagesIn(row as readonly Value[], layout.shape.columns.length, columns) ??
+            refuse(this.path, `a row of ${layout.shape.name} is no change`)
+        );
+    } catch (e) {
+      throw sqliteFailure("read", this.path, "ERR_CHANGESET_ALTERED", e);
+    } finally {
+      this.#reading.delete(rows);
+    }
+  }
 
   *#stream(layout: TableLayout, { above, upTo }: KeyRange): IterableIterator<Change> {
     const bounds = [above ?? FIRST_KEY, upTo ?? LAST_KEY];
@@ -521,6 +591,19 @@ function assemble(
   if (op === "delete" && before !== null) return { table, key, origin, op, before };
   if (op !== "update" || before === null || after === null) return undefined;
   return { table, key, origin, op, before, after };
+}
+
+/** A row of {@link imagesSql}: operation, exact values, cells of both images. A likeness is replaced by what it stands for. */
+function imagesIn(row: readonly Value[], width: number, columns: readonly number[]): Images | undefined {
+  const [op, exactText = null] = row;
+  const exact = exactText === null ? null : typeof exactText === "string" ? readExact(exactText) : undefined;
+  if (exact === undefined) return undefined;
+  const image = (half: 0 | 1): Row =>
+    columns.map((column, i) => {
+      const own = exact?.cells.find(([at]) => at === half * width + column);
+      return own === undefined ? (row[2 + half * columns.length + i] ?? null) : own[1];
+    });
+  return { before: op === "insert" ? null : image(0), after: op === "delete" ? null : image(1) };
 }
 
 function readExact(

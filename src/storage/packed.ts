@@ -3,7 +3,7 @@
  * belongs into can be begun, since a plan's statement and a snapshot's manifest stand before the rows and name it.
  */
 import { createHash } from "node:crypto";
-import { IntegrityError } from "../base/errors.js";
+import { asFarAsPossible, IntegrityError } from "../base/errors.js";
 import { BlockPacker, packBlocks } from "../changeset/blocks.js";
 import type { Change, ChangeSink, ChangeSource, TableShape } from "../changeset/change.js";
 import { type Measured, measuredStream, StreamInProgress } from "../changeset/encode.js";
@@ -50,7 +50,7 @@ export function packChanges(source: ChangeSource, path: string, also?: ChangeSin
     throw e;
   }
   const digest = written.digest("hex");
-  return { ...measured(), blocks: () => blocksAt(path, digest), remove };
+  return { ...measured(), blocks: () => blocksAt(path, digest), remove: () => asFarAsPossible(remove) };
 }
 
 /** {@link packChanges} for whoever has the changes passing anyway, in canonical order. Either `finish` or `abort` it. */
@@ -79,7 +79,8 @@ export class PackingInProgress implements ChangeSink {
     this.#packer.end();
     this.#file.close();
     const digest = this.#written.digest("hex");
-    return { ...measured, blocks: () => blocksAt(this.#path, digest), remove: () => discard(this.#path) };
+    const remove = (): void => asFarAsPossible(() => discard(this.#path));
+    return { ...measured, blocks: () => blocksAt(this.#path, digest), remove };
   }
 
   /** Leaves nothing behind. */

@@ -14,6 +14,7 @@ import {
   messageOf,
   UsageError,
 } from "../base/errors.js";
+import { machineTroubleOf, machineWhy } from "../base/machine-trouble.js";
 
 /** The driver's constructor. */
 export type Sqlite = typeof BetterSqlite3;
@@ -124,10 +125,8 @@ export function storageFailure(act: string, path: string, cause: unknown): Holdp
   return new HoldpointError({
     code: "ERR_STORE_FAILED",
     message: `could not ${act} ${path}`,
-    why: messageOf(cause),
-    next: [
-      { actor: "anyone", text: "check free space and permissions of the store, then run the command again" },
-    ],
+    why: machineWhy(cause),
+    next: [{ actor: "anyone", text: machineTroubleOf(cause).todo }],
     cause,
   });
 }

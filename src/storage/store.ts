@@ -28,6 +28,11 @@ export interface StoreOptions {
   readonly create: boolean;
   /** Whether git ignores a path (`git check-ignore`); asked only inside a git work tree. The path may not exist yet. */
   readonly isIgnored: (path: string) => Promise<boolean>;
+  /**
+   * Files and folders of targets, as far as the configuration names them: a folder made in the place of a database's log would
+   * keep everybody out of it. What a target says of itself is asked when it is open ({@link Store.assertOutside}).
+   */
+  readonly targets: readonly string[];
 }
 
 /** An open store: the places of its parts. Holds nothing open. */
@@ -54,11 +59,12 @@ const FOLDERS = ["plans", "changes", "snapshots", "bundles"] as const;
 /**
  * Opens the store at `root`, or makes it (folders 0700) where `create` says so.
  * @throws UsageError ERR_STORE_UNSAFE when it, or a folder or file in it, can be read or written by group or
- * others, is a link, belongs to someone else, or lies in a git work tree that does not ignore it.
+ * others, is a link, belongs to someone else, lies in a git work tree that does not ignore it, or in a target.
  * @throws UsageError ERR_STORE_MISSING when there is none and none is to be made.
  */
 export async function openStore(root: string, options: StoreOptions): Promise<Store> {
   const path = resolve(options.projectRoot, root);
+  for (const target of options.targets) requireApart(path, target);
   const there = lstatSync(path, { throwIfNoEntry: false });
   if (there === undefined && !options.create) throw noStore(path);
   if (there !== undefined) requirePrivate(path, there, "folder");
@@ -172,7 +178,8 @@ const moveIt: readonly NextStep[] = [
 function realAncestors(path: string): readonly string[] {
   const ids: string[] = [];
   for (let at = realOf(resolve(path)); ; at = dirname(at)) {
-    const facts = statSync(at, { throwIfNoEntry: false, bigint: true });
+    // Below a file there is nothing, which is asked as what is not there is.
+    const facts = existsSync(at) ? statSync(at, { throwIfNoEntry: false, bigint: true }) : undefined;
     ids.push(facts === undefined ? `name:${at}` : `${facts.dev}:${facts.ino}`);
     if (at === dirname(at)) return ids;
   }

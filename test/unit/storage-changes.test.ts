@@ -4,12 +4,20 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "@jest/globals";
 import fc from "../support/fast-check.js";
-import type { Change, ChangeSet, TableShape } from "../../src/changeset/change.js";
+import {
+  type Change,
+  type ChangeSet,
+  type ChangeSource,
+  countOf,
+  type TableShape,
+} from "../../src/changeset/change.js";
 import { digestOfSource } from "../../src/changeset/encode.js";
-import { changeSet, collect, sourceOf } from "../../src/changeset/source.js";
+import { changeSet, collect, countsOf, sourceOf } from "../../src/changeset/source.js";
 import { summarise } from "../../src/changeset/summarise.js";
+import { tiesOf } from "../../src/changeset/ties.js";
 import { sameRow, sameValue, type Value } from "../../src/changeset/value.js";
 import { afterOf, beforeOf } from "../../src/changeset/change.js";
+import { batchesOf, dealOf, mergeBounds } from "../../src/changeset/waves.js";
 import { valueFromJson, valueToJson } from "../../src/storage/cells.js";
 import {
   type ChangesFile,
@@ -97,6 +105,54 @@ describe("the working form of a ChangeSet", () => {
         { numRuns: 60 },
       ),
     ));
+
+  test("law: dealt into transactions it holds in each what batches in memory hold, as often as asked", () =>
+    inFolder((folder) =>
+      fc.assert(
+        fc.asyncProperty(
+          changeSetArbitrary,
+          fc.nat({ max: 5 }),
+          fc.integer({ min: 1, max: 4 }),
+          async (cs, pick, batchRows) => {
+            const file = await stored(folder, cs, passing);
+            const memory = sourceOf(cs);
+            const uniques = cs.tables.map((t) => ({
+              table: t.name,
+              columns: [t.columns[pick % t.columns.length]?.name ?? ""],
+              isKey: false,
+            }));
+            const ties = tiesOf(memory, countsOf(memory), { references: [], uniques });
+            expect(tiesOf(file, countsOf(file), { references: [], uniques })).toEqual(ties);
+            if (ties === null) throw new Error("not known");
+            const rows = cs.changes.reduce((n, c) => n + countOf(c), 0);
+            for (const end of [1, rows]) {
+              const cut = { bounds: mergeBounds([end], [rows]), batchRows };
+              const deal = dealOf(file, ties, cut);
+              expect(deal).toEqual(dealOf(memory, ties, cut));
+              const digests = (parts: Iterable<ChangeSource>): unknown =>
+                Array.from(parts, (part) => digestOfSource(part).digest);
+              const inMemory = digests(batchesOf(memory, deal).map((b) => b.source));
+              expect(digests(file.dealt?.(deal) ?? [])).toEqual(inMemory);
+              expect(digests(file.dealt?.(deal) ?? [])).toEqual(inMemory);
+            }
+            file.close();
+            expect(readdirSync(folder)).toEqual([]);
+          },
+        ),
+        { numRuns: 60 },
+      ),
+    ));
+
+  test("a deal that leaves rows out is not written", () =>
+    inFolder(async (folder) => {
+      const file = await stored(folder, changeSet([orders], [paid(1n), paid(2n)]));
+      const batches = [{ wave: 1, batch: 1, rows: 1 }];
+      expect(() => [...(file.dealt?.({ batches, batchOf: new Uint32Array(1) }) ?? [])]).toThrow(
+        expect.objectContaining({ code: "ERR_CHANGESET_ALTERED" }),
+      );
+      expect(readdirSync(folder)).toEqual(["0.db"]);
+      file.close();
+    }));
 
   test("law: any number of rows in order, of any mixture, are the changes that were added, and each is found by its place", () =>
     inFolder((folder) => {

@@ -26,7 +26,7 @@ import { inFolder } from "../support/temporary.js";
 const unsafe = expect.objectContaining({ code: "ERR_STORE_UNSAFE" });
 
 const make = (projectRoot: string, root = ".holdpoint/", create = true): Promise<Store> =>
-  openStore(root, { projectRoot, create, isIgnored: (path) => gitIgnores(path, projectRoot) });
+  openStore(root, { projectRoot, create, isIgnored: (path) => gitIgnores(path, projectRoot), targets: [] });
 
 describe("a store", () => {
   test("is made private, and opened again", () =>

@@ -175,8 +175,7 @@ export async function openRestored(
 
 async function placeOf(place: RestorePlace, options: RestoreOptions): Promise<DumpPlace> {
   if (place.kind === "own") return place;
-  const { env } = options;
-  return { ...place, connecting: await connectingOf({ ...options, url: place.url }), env };
+  return { ...place, connecting: await connectingOf({ ...options, url: place.url }) };
 }
 
 /** Where somebody asked for two runs. */
@@ -214,9 +213,9 @@ class PostgresTarget implements Target {
     this.#settings = settings;
     this.#beside = new Beside(connecting);
     this.#whenClosed = whenClosed;
-    const { programs, env } = options;
+    const { programs } = options;
     if (programs !== undefined)
-      this.dumpTo = (path) => this.#reading(() => dump(connecting, programs, env, settings, path));
+      this.dumpTo = (path) => this.#reading(() => dump(connecting, programs, settings, path));
   }
 
   get #limits(): RehearsalLimits {

@@ -126,7 +126,8 @@ export function integerKey(cell: string): string {
 
 /** Whether two cells of a column are not the same to the bit; a zero that may hide its sign is told, so that it is noticed. */
 export function mayDiffer(now: string, was: string, type: string): string {
-  const zero = mayHoldRealZero(type) ? ` OR ${realZero(now)} OR ${realZero(was)}` : "";
+  // Of two values of one type that are equal for the engine, one look tells whether both are zeros.
+  const zero = mayHoldRealZero(type) ? ` OR ${realZero(now)}` : "";
   return `typeof(${now}) <> typeof(${was}) OR +${now} IS NOT +${was} COLLATE BINARY${zero}`;
 }
 

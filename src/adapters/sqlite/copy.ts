@@ -2,6 +2,7 @@
 import { copyFileSync, constants, mkdirSync, rmSync } from "node:fs";
 import { basename, join } from "node:path";
 import type { Random } from "../../base/clock.js";
+import { asFarAsPossible } from "../../base/errors.js";
 import type { Connection } from "./driver.js";
 
 /** Pages copied at a time: 64 MiB with pages of 4 KiB. Between two steps other connections may write. */
@@ -20,7 +21,7 @@ export function makeScratch(parent: string, random: Random): Scratch {
   mkdirSync(parent, { recursive: true, mode: 0o700 });
   const path = join(parent, `rehearsal-${Buffer.from(random(10)).toString("hex")}`);
   mkdirSync(path, { mode: 0o700 });
-  return { path, remove: () => rmSync(path, { recursive: true, force: true }) };
+  return { path, remove: () => asFarAsPossible(() => rmSync(path, { recursive: true, force: true })) };
 }
 
 /**

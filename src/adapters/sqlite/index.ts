@@ -207,18 +207,13 @@ class SqliteTarget implements Target {
     tables: readonly TableShape[],
     sink: ChangeSink,
   ): Promise<ReadonlyMap<string, number> | null> =>
-    this.#reading(() => {
-      const before = openFile(this.#driver, path, {
-        readonly: true,
-        busyMs: this.#busyMs,
-        foreignKeys: false,
-      });
-      try {
-        prepareForReading(before);
-        return changesSince(before, this.#reader, tables, sink);
-      } finally {
-        before.close();
-      }
+    changesSince(
+      { ...this.#options, driver: this.#driver, reader: this.#reader, busyMs: this.#busyMs },
+      path,
+      tables,
+      sink,
+    ).catch((e: unknown) => {
+      throw e instanceof HoldpointError ? e : asTargetError(e, this.#path);
     });
 
   copyTo = async (folder: string): Promise<string> => {
@@ -286,11 +281,7 @@ class SqliteTarget implements Target {
     };
   }
 
-  ownPaths = (): readonly string[] => [
-    this.#path,
-    ...["-wal", "-shm", "-journal"].map((suffix) => `${this.#path}${suffix}`),
-    runLockPath(this.#path),
-  ];
+  ownPaths = (): readonly string[] => sqlitePaths(this.#path);
 
   close = async (): Promise<void> => {
     if (this.#closed) return;
@@ -335,4 +326,9 @@ class SqliteTarget implements Target {
       message: `target ${this.name} was opened for reading only`,
     });
   }
+}
+
+/** The file of a database and those that SQLite and a run put beside it, whether or not they are there now. */
+export function sqlitePaths(path: string): readonly string[] {
+  return [path, ...["-wal", "-shm", "-journal"].map((suffix) => `${path}${suffix}`), runLockPath(path)];
 }

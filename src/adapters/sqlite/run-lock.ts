@@ -8,7 +8,7 @@
  * one leaves an empty file that locks nothing.
  */
 import { rmSync } from "node:fs";
-import { codeOf } from "../../base/errors.js";
+import { asFarAsPossible, codeOf } from "../../base/errors.js";
 import { asTargetError, busy, Connection, isBusy, type Driver } from "./driver.js";
 
 /** The lock's file. */
@@ -32,7 +32,7 @@ export function takeRunLock(driver: Driver, path: string): RunLock {
       return {
         release: () => {
           // Removed while the lock is still held: nobody else can have it and see the file go.
-          rmSync(file, { force: true });
+          asFarAsPossible(() => rmSync(file, { force: true }));
           connection.close();
         },
       };

@@ -17,7 +17,7 @@ import type { Summary } from "../../changeset/summarise.js";
 import { targetConfigOf } from "../../config/config.js";
 import type { Decision } from "../../policy/decision.js";
 import { onRehearsalPlace, type PlacedRehearsal } from "../rehearse.js";
-import type { Rehearsal, SchemaChange, SchemaFacts, UndoRehearsal } from "../../target/target.js";
+import type { Rehearsal, SchemaChange, SchemaFacts, Target, UndoRehearsal } from "../../target/target.js";
 import {
   decisionOn,
   endSummary,
@@ -373,9 +373,10 @@ export async function rehearsedUndo(
     const why = "its statements give other values each time they run; the signed ones are written over them";
     return { rehearsed: "not", identical: 0, of: measure(changes).rows, why };
   }
-  const done = tools.progress.begin(`rehearsing the way back on a copy of ${target.name}`);
+  // What an undo plan takes back is not on a clone.
+  const clone = how.from === null ? targetConfigOf(tools.project.config, target.name).rehearseOn : null;
+  const done = tools.progress.begin(`rehearsing the way back on ${whereItIsTried(target, clone)}`);
   try {
-    // What an undo plan takes back is not on a clone.
     if (how.from !== null) return await target.rehearseUndo(changes, script);
     return await onRehearsalPlace(tools, examined, async (place) =>
       place.rehearseUndo === undefined ? null : await place.rehearseUndo(changes, script),
@@ -383,6 +384,12 @@ export async function rehearsedUndo(
   } finally {
     done();
   }
+}
+
+/** A file is copied; on a server it is written and rolled back, there or on the clone. */
+function whereItIsTried({ name, copyTo }: Target, clone: string | null): string {
+  if (clone !== null) return `the clone ${clone}`;
+  return copyTo === undefined ? `${name}, in a transaction that is rolled back` : `a copy of ${name}`;
 }
 
 async function rowsBeforeOf(
