@@ -32,6 +32,7 @@ const CLOSER = [
   ["policy.js", "20", "1000"],
   ["rescue.js", "2000"],
   ["snapshot.js", "5000"],
+  ["compare.js", "--short"],
 ];
 
 try {

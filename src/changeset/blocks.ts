@@ -46,19 +46,57 @@ export function* packBlocks(
   chunks: Iterable<Uint8Array>,
   options: { readonly codec?: Codec } = {},
 ): Iterable<Uint8Array> {
-  const codec = options.codec ?? "brotli";
-  const whole = createHash("sha256");
-  let total = 0;
-  yield formatBytes();
-  for (const raw of recut(chunks)) {
-    whole.update(raw);
-    total += raw.length;
-    yield packBlock(raw, codec);
+  const pieces: Uint8Array[] = [];
+  const packer = new BlockPacker((piece) => pieces.push(piece), options.codec);
+  for (const chunk of chunks) {
+    packer.push(chunk);
+    yield* pieces.splice(0);
   }
-  const end = Buffer.alloc(1 + 8);
-  end[0] = END_TAG;
-  end.writeBigUInt64BE(BigInt(total), 1);
-  yield Buffer.concat([end, whole.digest()]);
+  packer.end();
+  yield* pieces.splice(0);
+}
+
+/** {@link packBlocks} for whoever has the chunks passing anyway: gives each piece away as soon as it is whole. */
+export class BlockPacker {
+  readonly #emit: (piece: Uint8Array) => void;
+  readonly #codec: Codec;
+  readonly #whole = createHash("sha256");
+  #total = 0;
+  #block = Buffer.allocUnsafe(BLOCK_BYTES);
+  #used = 0;
+
+  constructor(emit: (piece: Uint8Array) => void, codec: Codec = "brotli") {
+    this.#emit = emit;
+    this.#codec = codec;
+    emit(formatBytes());
+  }
+
+  /** Blocks are of exactly {@link BLOCK_BYTES}, the last one shorter, however the chunks are cut. */
+  push(chunk: Uint8Array): void {
+    for (let at = 0; at < chunk.length;) {
+      const part = chunk.subarray(at, at + BLOCK_BYTES - this.#used);
+      this.#block.set(part, this.#used);
+      this.#used += part.length;
+      at += part.length;
+      if (this.#used === BLOCK_BYTES) this.#giveAway();
+    }
+  }
+
+  end(): void {
+    if (this.#used > 0) this.#giveAway();
+    const end = Buffer.alloc(1 + 8);
+    end[0] = END_TAG;
+    end.writeBigUInt64BE(BigInt(this.#total), 1);
+    this.#emit(Buffer.concat([end, this.#whole.digest()]));
+  }
+
+  #giveAway(): void {
+    const raw = this.#block.subarray(0, this.#used);
+    this.#whole.update(raw);
+    this.#total += raw.length;
+    this.#emit(packBlock(raw, this.#codec));
+    this.#used = 0;
+  }
 }
 
 /**
@@ -90,25 +128,6 @@ export function* unpackBlocks(chunks: Iterable<Uint8Array>, limits: UnpackLimits
 
 function formatBytes(): Buffer {
   return Buffer.concat([Buffer.of(BLOCKS_FORMAT.length), Buffer.from(BLOCKS_FORMAT, "latin1")]);
-}
-
-/** The same bytes in pieces of exactly {@link BLOCK_BYTES}, the last one shorter. */
-function* recut(chunks: Iterable<Uint8Array>): Iterable<Uint8Array> {
-  let block = Buffer.allocUnsafe(BLOCK_BYTES);
-  let used = 0;
-  for (const chunk of chunks) {
-    for (let at = 0; at < chunk.length;) {
-      const part = chunk.subarray(at, at + BLOCK_BYTES - used);
-      block.set(part, used);
-      used += part.length;
-      at += part.length;
-      if (used < BLOCK_BYTES) continue;
-      yield block;
-      block = Buffer.allocUnsafe(BLOCK_BYTES);
-      used = 0;
-    }
-  }
-  if (used > 0) yield block.subarray(0, used);
 }
 
 function packBlock(raw: Uint8Array, codec: Codec): Buffer {

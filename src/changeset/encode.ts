@@ -83,29 +83,85 @@ export function measuredStream(
   source: ChangeSource,
   also?: ChangeSink,
 ): { readonly chunks: Iterable<Uint8Array>; readonly measured: () => Measured } {
-  const hash = digestStream();
-  const counters: { readonly add: (c: Change) => void; readonly counts: () => TableCounts }[] = [];
-  const found = { bytes: 0, rows: 0 };
+  const measuring = new Measuring();
   const see = (c: Change, shape: TableShape, isFirst: boolean): void => {
-    if (isFirst) {
-      counters.push(countRows(shape.name));
-      also?.table(shape);
-    }
-    counters.at(-1)?.add(c);
+    if (isFirst) also?.table(shape);
+    measuring.see(c, shape, isFirst);
     also?.add(c);
-    found.rows += countOf(c);
   };
   function* chunks(): Iterable<Uint8Array> {
     for (const chunk of encode(source, see)) {
-      hash.update(chunk);
-      found.bytes += chunk.length;
+      measuring.chunk(chunk);
       yield chunk;
     }
   }
-  return {
-    chunks: chunks(),
-    measured: () => ({ digest: hash.end(), ...found, tables: counters.map((c) => c.counts()) }),
+  return { chunks: chunks(), measured: () => measuring.end() };
+}
+
+/**
+ * {@link measuredStream} for whoever has the changes passing anyway, in canonical order: a sink that gives its chunks away as
+ * they fill. Law: the same chunks and measures as of a source with these changes.
+ */
+export class StreamInProgress implements ChangeSink {
+  readonly #encoder = new Encoder(malformed);
+  readonly #measuring = new Measuring();
+  readonly #emit: (chunk: Uint8Array) => void;
+  #shape: TableShape | null = null;
+
+  constructor(emit: (chunk: Uint8Array) => void) {
+    this.#emit = emit;
+  }
+
+  /** @throws HoldpointError ERR_INTERNAL for a table out of order. */
+  table = (shape: TableShape): void => {
+    this.#shape = shape;
+    this.#encoder.table(shape);
   };
+
+  /** @throws HoldpointError ERR_INTERNAL for a change that is malformed or out of order. */
+  add = (change: Change): void => {
+    const isFirst = this.#encoder.add(change);
+    if (this.#shape !== null) this.#measuring.see(change, this.#shape, isFirst);
+    if (this.#encoder.writer.hasFull) this.#giveAway();
+  };
+
+  /** Gives the last chunk away. */
+  finish(): Measured {
+    this.#encoder.end();
+    this.#giveAway();
+    return this.#measuring.end();
+  }
+
+  #giveAway(): void {
+    for (const chunk of this.#encoder.writer.take()) {
+      this.#measuring.chunk(chunk);
+      this.#emit(chunk);
+    }
+  }
+}
+
+/** What is measured of a stream while it is written. */
+class Measuring {
+  readonly #hash = digestStream();
+  readonly #counters: ReturnType<typeof countRows>[] = [];
+  #bytes = 0;
+  #rows = 0;
+
+  see(c: Change, shape: TableShape, isFirst: boolean): void {
+    if (isFirst) this.#counters.push(countRows(shape.name));
+    this.#counters.at(-1)?.add(c);
+    this.#rows += countOf(c);
+  }
+
+  chunk(chunk: Uint8Array): void {
+    this.#hash.update(chunk);
+    this.#bytes += chunk.length;
+  }
+
+  end(): Measured {
+    const tables = this.#counters.map((c) => c.counts());
+    return { digest: this.#hash.end(), bytes: this.#bytes, rows: this.#rows, tables };
+  }
 }
 
 /**
@@ -149,31 +205,66 @@ function* encode(
   source: ChangeSource,
   seen: (c: Change, shape: TableShape, isFirst: boolean) => void,
 ): Iterable<Uint8Array> {
-  const writer = new WireWriter(FORMAT_LIMITS);
-  writer.name(CHANGESET_FORMAT);
-  let last: string | undefined;
-  let tables = 0;
+  // In memory a fault is our own; a working file was well formed when it was finished, so somebody altered it.
+  const encoder = new Encoder(
+    source.stored === undefined ? malformed : (table, fault) => altered(`a change of ${table}: ${fault}`),
+  );
   for (const shape of sortedTables(source.tables)) {
-    if (last === shape.name) throw faulty(source, shape, "the table is declared twice");
-    last = shape.name;
-    let previous: RowKey | undefined;
+    encoder.table(shape);
     for (const c of source.changes(shape.name)) {
-      if (previous === undefined) {
-        if (++tables > FORMAT_LIMITS.tables)
-          throw faulty(source, shape, `more than ${FORMAT_LIMITS.tables} tables`);
-        writeTable(writer, shape);
-      }
-      const fault = faultOfNext(shape, previous, c);
-      if (fault !== undefined) throw faulty(source, shape, fault);
-      writeChange(writer, shape, c);
-      seen(c, shape, previous === undefined);
-      previous = c.key;
-      if (writer.hasFull) yield* writer.take();
+      seen(c, shape, encoder.add(c));
+      if (encoder.writer.hasFull) yield* encoder.writer.take();
     }
   }
-  writer.byte(END);
-  writer.flush();
-  yield* writer.take();
+  encoder.end();
+  yield* encoder.writer.take();
+}
+
+/** The one who writes streams; whoever drives it takes the chunks of its writer. */
+class Encoder {
+  readonly writer = new WireWriter(FORMAT_LIMITS);
+  readonly #faulty: (table: string, fault: string) => HoldpointError;
+  #shape: TableShape | null = null;
+  #previous: RowKey | undefined;
+  #tables = 0;
+
+  constructor(faulty: (table: string, fault: string) => HoldpointError) {
+    this.#faulty = faulty;
+    this.writer.name(CHANGESET_FORMAT);
+  }
+
+  /** Goes on to a table; one without a change is no part of a stream. */
+  table(shape: TableShape): void {
+    if (this.#shape !== null && byCodeUnit(this.#shape.name, shape.name) >= 0)
+      throw this.#faulty(
+        shape.name,
+        this.#shape.name === shape.name ? "the table is declared twice" : "tables are not in order",
+      );
+    this.#shape = shape;
+    this.#previous = undefined;
+  }
+
+  /** Writes the next change; true for a table's first one. */
+  add(c: Change): boolean {
+    const shape = this.#shape;
+    if (shape === null) throw this.#faulty(c.table, "the table was not declared");
+    const isFirst = this.#previous === undefined;
+    if (isFirst) {
+      if (++this.#tables > FORMAT_LIMITS.tables)
+        throw this.#faulty(shape.name, `more than ${FORMAT_LIMITS.tables} tables`);
+      writeTable(this.writer, shape);
+    }
+    const fault = faultOfNext(shape, this.#previous, c);
+    if (fault !== undefined) throw this.#faulty(shape.name, fault);
+    writeChange(this.writer, shape, c);
+    this.#previous = c.key;
+    return isFirst;
+  }
+
+  end(): void {
+    this.writer.byte(END);
+    this.writer.flush();
+  }
 }
 
 /** Why the next change of a table has no canonical form; undefined when it has one. */
@@ -182,13 +273,6 @@ function faultOfNext(shape: TableShape, previous: RowKey | undefined, c: Change)
   const fault = faultOfChange(shape, c);
   if (fault !== undefined || previous === undefined || compareKeys(previous, c.key) < 0) return fault;
   return "its changes are not in ascending order of their keys";
-}
-
-/** In memory a fault is our own; a working file was well formed when it was finished, so somebody altered it. */
-function faulty(source: ChangeSource, shape: TableShape, fault: string): HoldpointError {
-  return source.stored === undefined
-    ? malformed(shape.name, fault)
-    : altered(`a change of ${shape.name}: ${fault}`);
 }
 
 function writeTable(writer: WireWriter, shape: TableShape): void {
@@ -244,13 +328,18 @@ function writeRow(writer: WireWriter, row: readonly Value[]): void {
 }
 
 function writeNewCells(writer: WireWriter, before: Row, after: Row): void {
-  const bits = Buffer.alloc(Math.ceil(before.length / 8));
-  const changed = after.filter((v, i) => {
-    const differs = !sameValue(before[i] ?? null, v);
-    if (differs) bits[i >> 3] = (bits[i >> 3] ?? 0) | (1 << (i & 7));
-    return differs;
-  });
-  writer.raw(bits);
+  const changed: Value[] = [];
+  let bits = 0;
+  for (let i = 0; i < before.length; i++) {
+    const value = after[i] ?? null;
+    if (!sameValue(before[i] ?? null, value)) {
+      bits |= 1 << (i & 7);
+      changed.push(value);
+    }
+    if ((i & 7) < 7 && i < before.length - 1) continue;
+    writer.byte(bits);
+    bits = 0;
+  }
   writeRow(writer, changed);
 }
 
@@ -388,7 +477,8 @@ function readValues(reader: WireReader, count: number, end: number): readonly Va
 }
 
 function readNewCells(reader: WireReader, before: Row, end: number): Row {
-  const bits = Uint8Array.from(reader.raw(Math.ceil(before.length / 8)));
+  const bits: number[] = [];
+  for (let i = 0; i < before.length; i += 8) bits.push(reader.byte());
   const spare = bits.length * 8 - before.length;
   if (spare > 0 && (bits[bits.length - 1] ?? 0) >> (8 - spare) !== 0)
     throw reader.fault("a bit beyond the last column");

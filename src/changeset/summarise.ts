@@ -15,13 +15,12 @@ import {
   type TableCounts,
   type TableShape,
 } from "./change.js";
-import { keyBytes } from "./key.js";
 import { countRows, sortedTables } from "./source.js";
 import { isRawText, sameValue, type Row, type Value } from "./value.js";
 
 /** What to show, and how much of it. */
 export interface SummaryOptions {
-  /** Chooses the sample: the plan's digest, so that nobody picks the pretty rows. */
+  /** Draws the sample: the plan's digest, so that nobody picks the pretty rows. */
   readonly sampleSeed: Digest;
   /** Rows in the sample. */
   readonly sampleSize: number;
@@ -82,17 +81,15 @@ const MOST_COUNTED = 1_000;
 /** A longer value is never held for display. */
 const LONGEST_SHOWN_BYTES = 1_024;
 
-/** What a summary reads its sample from: a file that can say its keys' bytes alone need not hand over its rows. */
+/** What a summary reads its sample from: a file that finds a change by its place need not hand over the others. */
 export interface SampleSource extends ChangeSource {
-  /** The bytes of a table's keys as `keyBytes` writes them, in canonical order. */
-  readonly keys?: (table: string) => Iterable<Uint8Array>;
-  /** The change whose key has these bytes. */
-  readonly at?: (table: string, key: Uint8Array) => Change | undefined;
+  /** The change of a table that stands after so many others in canonical order. */
+  readonly nth?: (table: string, place: number) => Change | undefined;
 }
 
 /**
  * Law: the rows of `patterns` add up to `rows`, which is the sum of all counts: nothing is left out.
- * Law: the sample depends on the seed and the set of changed keys, and on nothing else.
+ * Law: which rows are the sample depends on the seed and on how many changes each table has, and on nothing else.
  */
 export function summarise(source: SampleSource, options: SummaryOptions): Summary {
   const summary = new SummaryInProgress(options.patternLimit);
@@ -126,7 +123,7 @@ export class SummaryInProgress implements ChangeSink {
     const tables = changed.map((t) => t.summary());
     const patterns = changed.flatMap((t) => t.patterns()).sort((a, b) => b.rows - a.rows);
     const rows = tables.reduce((sum, t) => sum + t.insert + t.update + t.delete, 0);
-    return { rows, tables, patterns, sample: sampleOf(source, options) };
+    return { rows, tables, patterns, sample: sampleOf(source, changed, options) };
   }
 }
 
@@ -137,6 +134,7 @@ class TableView {
   readonly #patterns: Patterns;
   readonly #levels: Levels;
   #origin: Origin | undefined;
+  #changes = 0;
   #cascaded = 0;
   #triggered = 0;
 
@@ -147,12 +145,22 @@ class TableView {
     this.#levels = new Levels(shape);
   }
 
+  get name(): string {
+    return this.#shape.name;
+  }
+
+  /** How many changes were added; equal rows of one change are one. */
+  get changes(): number {
+    return this.#changes;
+  }
+
   get isEmpty(): boolean {
     return this.#origin === undefined;
   }
 
   add(c: Change): void {
     this.#counter.add(c);
+    this.#changes++;
     this.#origin = this.#origin === undefined || this.#origin === c.origin ? c.origin : "unknown";
     if (c.origin === "cascade") this.#cascaded += countOf(c);
     if (c.origin === "trigger") this.#triggered += countOf(c);
@@ -219,6 +227,8 @@ interface Transition {
 interface ColumnView {
   readonly few: Map<string, Transition>;
   readonly counted: Set<string>;
+  /** One of the few: that of the last row but others of none. */
+  last: Transition | null;
   many: boolean;
 }
 
@@ -242,16 +252,29 @@ class Patterns {
   readonly #limit: number;
   readonly #columns: readonly ColumnView[];
   #groups = new Map<string, Group>();
+  /** The group of the last row, as long as groups are not joined to wider ones. */
+  #last: Group | null = null;
   #various = false;
 
   constructor(shape: TableShape, limit: number) {
     this.#shape = shape;
     this.#limit = Math.min(limit, MOST_COUNTED - 1);
-    this.#columns = shape.columns.map(() => ({ few: new Map(), counted: new Set(), many: false }));
+    this.#columns = shape.columns.map(() => ({
+      few: new Map(),
+      counted: new Set(),
+      last: null,
+      many: false,
+    }));
   }
 
   add(c: Change): void {
-    const parts = c.op === "update" ? this.#partsOf(c.before, c.after) : [];
+    const parts = c.op === "update" ? this.#partsOf(c.before, c.after) : NO_PARTS;
+    const last = this.#last;
+    if (last !== null && last.op === c.op && last.origin === c.origin && sameParts(last.parts, parts)) {
+      last.rows += countOf(c);
+      return;
+    }
+    this.#last = null;
     this.#join(this.#groups, { op: c.op, origin: c.origin, parts, rows: countOf(c) });
     while (this.#groups.size > MOST_PATTERNS && this.#widen());
   }
@@ -282,13 +305,14 @@ class Patterns {
   #partsOf(before: Row, after: Row): readonly Part[] {
     const parts: Part[] = [];
     let overflown = false;
-    this.#columns.forEach((view, i) => {
+    for (let i = 0; i < this.#columns.length; i++) {
+      const view = this.#columns[i];
       const [from, to] = [before[i] ?? null, after[i] ?? null];
-      if (sameValue(from, to)) return;
+      if (view === undefined || sameValue(from, to)) continue;
       const wasMany = view.many;
       parts.push([i, this.#transition(view, from, to)]);
       overflown ||= view.many && !wasMany;
-    });
+    }
     if (overflown) this.#regroup();
     return parts;
   }
@@ -296,17 +320,25 @@ class Patterns {
   /** The transition while its column has few; undefined from the moment it has many. */
   #transition(view: ColumnView, from: Value, to: Value): Transition | undefined {
     if (view.counted.size >= MOST_COUNTED) return undefined;
+    // What the row before did most rows do: the transition has its name already.
+    const { last } = view;
+    if (last !== null && sameValue(last.from, from) && sameValue(last.to, to))
+      return view.many ? undefined : last;
     const key = `${labelOf(from)}>${labelOf(to)}`;
     view.counted.add(key);
     if (view.many) return undefined;
     const known = view.few.get(key);
-    if (known !== undefined) return known;
+    if (known !== undefined) {
+      view.last = known;
+      return known;
+    }
     if (view.few.size >= this.#limit || Math.max(sizeOf(from), sizeOf(to)) > LONGEST_SHOWN_BYTES) {
       view.many = true;
       return undefined;
     }
     const transition = { id: view.few.size, from, to };
     view.few.set(key, transition);
+    view.last = transition;
     return transition;
   }
 
@@ -324,6 +356,7 @@ class Patterns {
   }
 
   #regroup(): void {
+    this.#last = null;
     const groups = new Map<string, Group>();
     for (const group of this.#groups.values()) this.#join(groups, group);
     this.#groups = groups;
@@ -334,12 +367,25 @@ class Patterns {
     const columns = this.#various ? "" : parts.map(([i, t]) => `${i}:${t?.id ?? "*"}`).join(",");
     const key = `${group.op} ${group.origin} ${columns}`;
     const known = groups.get(key);
-    if (known === undefined) groups.set(key, { ...group, parts });
-    else {
+    if (known === undefined) {
+      const made = { ...group, parts };
+      groups.set(key, made);
+      if (!this.#various) this.#last = made;
+    } else {
       known.rows += group.rows;
       if (this.#various) groups.set(key, { ...known, parts: united(known.parts, parts) });
+      else this.#last = known;
     }
   }
+}
+
+const NO_PARTS: readonly Part[] = [];
+
+/** The very same columns and transitions; transitions of one column are told apart as objects. */
+function sameParts(a: readonly Part[], b: readonly Part[]): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i]?.[0] !== b[i]?.[0] || a[i]?.[1] !== b[i]?.[1]) return false;
+  return true;
 }
 
 function united(a: readonly Part[], b: readonly Part[]): readonly Part[] {
@@ -347,52 +393,47 @@ function united(a: readonly Part[], b: readonly Part[]): readonly Part[] {
   return columns.size === a.length ? a : [...columns].sort((x, y) => x - y).map((i): Part => [i, undefined]);
 }
 
-interface Chosen {
-  readonly rank: string;
-  /** Position in canonical order. */
-  readonly at: number;
-  readonly change: () => Change | undefined;
-}
-
-/** The rows whose keyed digests are smallest: a fair choice. In canonical order. */
+/**
+ * A fair choice of rows, in canonical order: places among the changes, drawn by the seed one after another. Whoever knows the
+ * seed and how many changes there are draws the same ones, and no row's key need be looked at for it.
+ */
 function sampleOf(
   source: SampleSource,
+  tables: readonly { readonly name: string; readonly changes: number }[],
   { sampleSeed, sampleSize }: Pick<SummaryOptions, "sampleSeed" | "sampleSize">,
 ): readonly Change[] {
-  if (sampleSize === 0) return [];
-  // Ascending by rank.
-  const chosen: Chosen[] = [];
+  const total = tables.reduce((sum, t) => sum + t.changes, 0);
+  const places = drawn(sampleSeed, Math.min(sampleSize, total), total);
+  const sample: Change[] = [];
+  let first = 0;
+  for (const { name, changes } of tables) {
+    const here = places.filter((p) => p >= first && p < first + changes).map((p) => p - first);
+    if (here.length > 0) sample.push(...changesAt(source, name, here));
+    first += changes;
+  }
+  return sample;
+}
+
+/** So many different numbers below `total`, ascending. Law: of fewer numbers each is among those of more. */
+function drawn(seed: Digest, count: number, total: number): readonly number[] {
+  const places = new Set<number>();
+  // 48 bits of a digest: against any number of rows that can be, the first places are favoured by nothing that matters.
+  for (let draw = 0; places.size < count; draw++)
+    places.add(Buffer.from(hash("sha256", `${seed}\0sample\0${draw}`, "buffer")).readUIntBE(0, 6) % total);
+  return [...places].sort((a, b) => a - b);
+}
+
+function changesAt(source: SampleSource, table: string, places: readonly number[]): readonly Change[] {
+  const { nth } = source;
+  if (nth !== undefined) return places.flatMap((place) => nth(table, place) ?? []);
+  const found: Change[] = [];
+  const wanted = new Set(places);
   let at = 0;
-  for (const { name } of sortedTables(source.tables)) {
-    const rankOf = ranking(sampleSeed, name);
-    for (const [key, change] of keyed(source, name)) {
-      const rank = rankOf(key);
-      const place = at++;
-      if (rank >= (chosen[sampleSize - 1]?.rank ?? "g")) continue;
-      const before = chosen.findIndex((c) => c.rank > rank);
-      chosen.splice(before === -1 ? chosen.length : before, 0, { rank, at: place, change });
-      if (chosen.length > sampleSize) chosen.pop();
-    }
+  for (const change of source.changes(table)) {
+    if (wanted.has(at++)) found.push(change);
+    if (found.length === wanted.size) break;
   }
-  return chosen.sort((a, b) => a.at - b.at).flatMap((c) => c.change() ?? []);
-}
-
-function* keyed(
-  source: SampleSource,
-  table: string,
-): Iterable<readonly [Uint8Array, () => Change | undefined]> {
-  const { keys, at } = source;
-  if (keys === undefined || at === undefined) {
-    for (const change of source.changes(table)) yield [keyBytes(change.key), () => change];
-    return;
-  }
-  for (const key of keys(table)) yield [key, () => at(table, key)];
-}
-
-/** Hexadecimal, so that ranks compare as the digests do. */
-function ranking(seed: Digest, table: string): (key: Uint8Array) => string {
-  const head = Buffer.from(`${seed}\0${table}\0`, "utf8");
-  return (key) => hash("sha256", Buffer.concat([head, key]), "hex");
+  return found;
 }
 
 /** A short text per value, another one for every other value; long content by its digest. */

@@ -6,17 +6,9 @@
  * Values are compared more loosely than any engine compares them (case, trailing blanks, `1` and `1.0` and
  * `'1'` are one), so rows may be tied that need not be; never the other way round.
  */
-import {
-  afterOf,
-  beforeOf,
-  type Change,
-  type ChangeSource,
-  countOf,
-  type RowKey,
-  type TableCounts,
-} from "./change.js";
+import { afterOf, beforeOf, type ChangeSource, type TableCounts } from "./change.js";
 import { keyText } from "./key.js";
-import { allChanges } from "./source.js";
+import { sortedTables } from "./source.js";
 import { isRawText, sameValue, type Row, type Value } from "./value.js";
 
 /** What a schema says about rows that belong together. */
@@ -36,20 +28,38 @@ export interface SchemaTies {
   }[];
 }
 
-/** One row of a group: by table and key. */
-export interface Member {
-  readonly table: string;
-  readonly key: RowKey;
-  /** How many equal rows it stands for. */
-  readonly rows: number;
+/** Both images of a change, in some of its columns. */
+export interface Images {
+  readonly before: Row | null;
+  readonly after: Row | null;
 }
 
-/** Which rows hang together. Rows are numbered in canonical order, see {@link allChanges}. */
+/** Changes whose ties are looked for. */
+export interface TieSource extends ChangeSource {
+  /** How many changes of a table there are; absent where they have to be read for it. */
+  readonly size?: (table: string) => number;
+  /** Its changes in canonical order, cut to the columns of these numbers; NULL where there is no such column. */
+  readonly images?: (table: string, columns: readonly number[]) => Iterable<Images>;
+}
+
+/**
+ * Which rows hang together. Rows are numbered in canonical order, table after table; four bytes are held for each, whatever
+ * its table and key.
+ */
 export interface Ties {
-  /** By number of its first row: the rows of each group of two and more, in canonical order. */
-  readonly groups: ReadonlyMap<number, readonly Member[]>;
-  /** Rows of a group that are not its first. */
-  readonly followers: ReadonlySet<number>;
+  /** By number of a row the number of the first row of its group: its own where it stands alone. Null: all stand alone. */
+  readonly firsts: Uint32Array | null;
+}
+
+/** The groups of two rows and more, by the numbers of their rows. For small effects. */
+export function groupsOf({ firsts }: Ties): readonly (readonly number[])[] {
+  const groups = new Map<number, number[]>();
+  for (const [number, first] of (firsts ?? []).entries()) {
+    const group = groups.get(first);
+    if (group === undefined) groups.set(first, [number]);
+    else group.push(number);
+  }
+  return [...groups.values()].filter((g) => g.length > 1);
 }
 
 /** So many rows are looked at one beside the other in memory; an effect with more counts as one group. */
@@ -57,10 +67,10 @@ export const MOST_TIED = 1_000_000;
 
 /**
  * The groups of a ChangeSet; null when everything must count as one group: the schema's ties are not known, or
- * more than {@link MOST_TIED} rows could be tied. Memory follows the rows that could be tied, not the effect.
+ * more than {@link MOST_TIED} rows could be tied. Memory follows the values that could be shared; of the rows it is five bytes each.
  */
 export function tiesOf(
-  source: ChangeSource,
+  source: TieSource,
   counts: readonly TableCounts[],
   schema: SchemaTies | undefined,
 ): Ties | null {
@@ -89,14 +99,24 @@ export function tiesOf(
 class TooMany extends Error {}
 
 class TieFinder {
-  readonly #source: ChangeSource;
+  readonly #source: TieSource;
   /** Number of the first row of each table. */
   readonly #starts = new Map<string, number>();
-  /** Union-find over the rows that are tied to another. */
-  readonly #parent = new Map<number, number>();
+  readonly #rowCount: number;
+  /** Union-find: towards the first row of the group. Made with the first tie. */
+  #parents: Uint32Array | null = null;
+  /** Which rows are tied to another, and how many. */
+  #isTied = new Uint8Array();
+  #tied = 0;
 
-  constructor(source: ChangeSource) {
+  constructor(source: TieSource) {
     this.#source = source;
+    let number = 0;
+    for (const { name } of sortedTables(source.tables)) {
+      this.#starts.set(name, number);
+      number += changesIn(source, name);
+    }
+    this.#rowCount = number;
   }
 
   reference(r: SchemaTies["references"][number]): void {
@@ -104,14 +124,11 @@ class TieFinder {
     const child = this.tableOf(r.table);
     if (parent === undefined || child === undefined) return;
     const keys = new Notes();
-    const to = this.#columns(parent, r.parentColumns);
-    const from = this.#columns(child, r.columns);
-    for (const [number, change] of this.#rows(parent)) {
-      for (const values of touched(change, to)) keys.note(values, number);
-    }
+    for (const [number, images] of this.#images(parent, r.parentColumns))
+      for (const values of touched(images)) keys.note(values, number);
     if (keys.size === 0) return;
-    for (const [number, change] of this.#rows(child)) {
-      for (const values of touched(change, from)) {
+    for (const [number, images] of this.#images(child, r.columns)) {
+      for (const values of touched(images)) {
         for (const other of keys.of(values)) this.#tie(number, other);
       }
     }
@@ -120,15 +137,14 @@ class TieFinder {
   unique(name: string, columns: readonly string[] | null): void {
     const table = this.tableOf(name);
     if (table === undefined) return;
-    const at = columns === null ? null : this.#columns(table, columns);
     const given = new Notes();
-    for (const [number, change] of this.#rows(table)) {
-      const values = givenUp(change, at);
+    for (const [number, { before, after }] of this.#images(table, columns ?? [])) {
+      const values = shared(before, after, columns === null);
       if (values !== null) given.note(values, number);
     }
     if (given.size === 0) return;
-    for (const [number, change] of this.#rows(table)) {
-      const values = taken(change, at);
+    for (const [number, { before, after }] of this.#images(table, columns ?? [])) {
+      const values = shared(after, before, columns === null);
       if (values === null) continue;
       for (const other of given.of(values)) this.#tie(number, other);
     }
@@ -136,48 +152,27 @@ class TieFinder {
 
   links(table: string): void {
     const ends = new Map<string, number>();
-    for (const [number, change] of this.#rows(table)) {
-      if (change.link === undefined) continue;
-      const other = ends.get(keyText(change.link));
-      if (other === undefined) ends.set(keyText(change.key), number);
-      else this.#tie(number, other);
+    let number = this.#starts.get(table) ?? 0;
+    for (const change of this.#source.changes(table)) {
+      if (change.link !== undefined) {
+        const other = ends.get(keyText(change.link));
+        if (other === undefined) ends.set(keyText(change.key), number);
+        else this.#tie(number, other);
+      }
+      number++;
     }
   }
 
   ties(): Ties {
-    const groups = new Map<number, Member[]>();
-    const followers = new Set<number>();
-    if (this.#parent.size === 0) return { groups, followers };
-    let number = -1;
-    for (const change of allChanges(this.#source)) {
-      number++;
-      if (!this.#parent.has(number)) continue;
-      const first = this.#root(number);
-      const members = groups.get(first);
-      const member = { table: change.table, key: change.key, rows: countOf(change) };
-      if (members === undefined) groups.set(first, [member]);
-      else members.push(member);
-      if (first !== number) followers.add(number);
-    }
-    return { groups, followers };
+    if (this.#parents === null) return { firsts: null };
+    for (let number = 0; number < this.#parents.length; number++) this.#root(this.#parents, number);
+    return { firsts: this.#parents };
   }
 
-  *#rows(table: string): Iterable<readonly [number, Change]> {
-    let number = this.#start(table);
-    for (const change of this.#source.changes(table)) yield [number++, change];
-  }
-
-  #start(table: string): number {
-    if (this.#starts.size === 0) {
-      let number = 0;
-      let current: string | null = null;
-      for (const change of allChanges(this.#source)) {
-        if (change.table !== current) this.#starts.set(change.table, number);
-        current = change.table;
-        number++;
-      }
-    }
-    return this.#starts.get(table) ?? 0;
+  *#images(table: string, columns: readonly string[]): Iterable<readonly [number, Images]> {
+    let number = this.#starts.get(table) ?? 0;
+    for (const images of imagesOf(this.#source, table, this.#columns(table, columns)))
+      yield [number++, images];
   }
 
   /** The source's own name of a table. Names are compared without case, as SQL does. */
@@ -193,20 +188,25 @@ class TieFinder {
 
   /** The root of a group is its first row, so that the order of ties does not matter. */
   #tie(a: number, b: number): void {
-    const [first, second] = [this.#root(a), this.#root(b)].sort((x, y) => x - y);
-    if (first === undefined || second === undefined || first === second) return;
-    this.#parent.set(first, first);
-    this.#parent.set(second, first);
-    if (this.#parent.size > MOST_TIED) throw new TooMany();
+    this.#parents ??= Uint32Array.from({ length: this.#rowCount }, (_, number) => number);
+    if (this.#isTied.length === 0) this.#isTied = new Uint8Array(this.#rowCount);
+    const roots = [this.#root(this.#parents, a), this.#root(this.#parents, b)];
+    const [first, second] = [Math.min(...roots), Math.max(...roots)];
+    if (first === second) return;
+    this.#parents[second] = first;
+    for (const root of roots) {
+      this.#tied += 1 - (this.#isTied[root] ?? 0);
+      this.#isTied[root] = 1;
+    }
+    if (this.#tied > MOST_TIED) throw new TooMany();
   }
 
-  #root(row: number): number {
+  #root(parents: Uint32Array, row: number): number {
     let root = row;
-    for (let up = this.#parent.get(root); up !== undefined && up !== root; up = this.#parent.get(root))
-      root = up;
+    for (let up = parents[root]; up !== undefined && up !== root; up = parents[root]) root = up;
     for (let at = row; at !== root;) {
-      const up = this.#parent.get(at) ?? root;
-      this.#parent.set(at, root);
+      const up = parents[at] ?? root;
+      parents[at] = root;
       at = up;
     }
     return root;
@@ -231,40 +231,40 @@ class Notes {
   }
 }
 
-/** The values of these columns that the change brings, takes away or replaces. A NULL refers to nothing. */
-function touched(change: Change, columns: readonly number[]): readonly (readonly Value[])[] {
-  const [before, after] = [beforeOf(change), afterOf(change)];
-  if (before !== null && after !== null && !changes(before, after, columns)) return [];
-  const images = [before, after].flatMap((row) => (row === null ? [] : [cells(row, columns)]));
-  return images.filter((values) => !values.includes(null));
+/** How many changes of a table there are. */
+export function changesIn(source: TieSource, table: string): number {
+  if (source.size !== undefined) return source.size(table);
+  let rows = 0;
+  for (const _ of source.changes(table)) rows++;
+  return rows;
 }
 
-function givenUp(change: Change, columns: readonly number[] | null): readonly Value[] | null {
-  const before = beforeOf(change);
-  if (before === null) return null;
-  return shared(before, afterOf(change), columns);
+/** The changes of a table, cut to some columns. */
+export function* imagesOf(source: TieSource, table: string, columns: readonly number[]): Iterable<Images> {
+  if (source.images !== undefined) {
+    yield* source.images(table, columns);
+    return;
+  }
+  const cut = (row: Row | null): Row | null => (row === null ? null : columns.map((i) => row[i] ?? null));
+  for (const change of source.changes(table))
+    yield { before: cut(beforeOf(change)), after: cut(afterOf(change)) };
 }
 
-function taken(change: Change, columns: readonly number[] | null): readonly Value[] | null {
-  const after = afterOf(change);
-  if (after === null) return null;
-  return shared(after, beforeOf(change), columns);
+/** The values that the change brings, takes away or replaces. A NULL refers to nothing. */
+function touched({ before, after }: Images): readonly (readonly Value[])[] {
+  if (before !== null && after !== null && !differ(before, after)) return [];
+  return [before, after].flatMap((values) => (values === null || values.includes(null) ? [] : [values]));
 }
 
 /** The unique values of `row` where the other image has not the same; of an expression nothing is known but that it may be so. */
-function shared(row: Row, other: Row | null, columns: readonly number[] | null): readonly Value[] | null {
-  if (columns === null) return [];
-  if (other !== null && !changes(row, other, columns)) return null;
-  const values = cells(row, columns);
-  return values.includes(null) ? null : values;
+function shared(row: Row | null, other: Row | null, isExpression: boolean): readonly Value[] | null {
+  if (row === null || isExpression) return row === null ? null : [];
+  if (other !== null && !differ(row, other)) return null;
+  return row.includes(null) ? null : row;
 }
 
-function changes(a: Row, b: Row, columns: readonly number[]): boolean {
-  return columns.some((i) => !sameValue(a[i] ?? null, b[i] ?? null));
-}
-
-function cells(row: Row, columns: readonly number[]): readonly Value[] {
-  return columns.map((i) => row[i] ?? null);
+function differ(a: Row, b: Row): boolean {
+  return a.some((v, i) => !sameValue(v, b[i] ?? null));
 }
 
 function likenessOf(values: readonly Value[]): string {

@@ -4,10 +4,10 @@
  * the same batches again.
  */
 import { UsageError } from "../base/errors.js";
-import { afterOf, beforeOf, countOf, type Change, type ChangeSource } from "./change.js";
+import { countOf, type Change, type ChangeSource, type TableShape } from "./change.js";
 import { compareKeys, keyText } from "./key.js";
-import { allChanges, changeSet, sourceOf } from "./source.js";
-import type { Member, Ties } from "./ties.js";
+import { allChanges, changeSet, sortedTables, sourceOf } from "./source.js";
+import { changesIn, type Images, imagesOf, type Ties, type TieSource } from "./ties.js";
 import type { Value } from "./value.js";
 
 /** Up to so many rows are one transaction when nobody says otherwise. */
@@ -99,94 +99,144 @@ export function mergeBounds(a: readonly number[], b: readonly number[]): readonl
   return [...new Set([...a, ...b])].filter((n) => n > 0).sort((x, y) => x - y);
 }
 
-/** Rows that are written together: one that stands for itself, or a group. */
-interface Unit {
-  readonly rows: number;
-  readonly changes: () => readonly Change[];
+/** Which transaction each row is written in. Rows are numbered as in {@link Ties}, and four bytes are held for each. */
+export interface Deal {
+  /** In the order in which they are written. */
+  readonly batches: readonly BatchOutline[];
+  /** By number of a row: the place of its batch among `batches`. */
+  readonly batchOf: Uint32Array;
 }
 
-/** Finds a change again by its key. */
-export type Find = (member: Member) => Change;
-
 /**
- * The batches of an effect, in the order in which they are written: canonical order, groups whole at the place
+ * Deals the rows of an effect into batches, in the order in which they are written: canonical order, groups whole at the place
  * of their first row. A group that a wave has no room for waits for a later one, so no wave holds more rows
  * than it says; a wave may hold fewer. A batch holds more than `batchRows` only where a group does.
  *
- * Law: the batches together are the effect, each change once.
+ * Law: every row is in one batch, and rows of one group in the same.
  */
-export function* batchesOf(
-  source: ChangeSource,
-  ties: Ties,
-  cut: Cut,
-  find: Find,
-): Generator<Batch, undefined> {
-  for (const { wave, batch, units } of dealt(source, ties, cut, find)) {
-    const set = changeSet(
-      source.tables,
-      units.flatMap((u) => u.changes()),
-    );
-    yield { wave, batch, rows: sum(units), source: sourceOf(set) };
+export function dealOf(source: TieSource, ties: Ties, cut: Cut): Deal {
+  const units = unitsOf(source, ties);
+  const dealt = new Dealt(units.length);
+  if (cut.by === undefined) dealer(units, cut, dealt);
+  else dealByValue(source, ties, units, { ...cut, by: cut.by }, dealt);
+  return dealt.deal(ties);
+}
+
+/** The batches of a deal, held in memory: for small effects. Law: together they are the effect, each change once. */
+export function batchesOf(source: ChangeSource, { batches, batchOf }: Deal): readonly Batch[] {
+  const parts: Change[][] = batches.map(() => []);
+  let number = 0;
+  for (const change of allChanges(source)) parts[batchOf[number++] ?? 0]?.push(change);
+  return batches.map((b, i) => ({ ...b, source: sourceOf(changeSet(source.tables, parts[i] ?? [])) }));
+}
+
+/** How many rows the largest group has. */
+export function largestUnit(source: TieSource, ties: Ties): number {
+  return unitsOf(source, ties).reduce((most, rows) => Math.max(most, rows), 0);
+}
+
+/** By number of a row that stands alone or is the first of its group: how many rows are written with it; 0 for the others. */
+function unitsOf(source: TieSource, { firsts }: Ties): Uint32Array {
+  const counted = sortedTables(source.tables).map((t) => rowCounts(source, t));
+  const units = new Uint32Array(counted.reduce((n, c) => n + c.length, 0));
+  let at = 0;
+  for (const counts of counted) {
+    units.set(counts, at);
+    at += counts.length;
   }
-}
-
-/** {@link batchesOf} in numbers alone. */
-export function* outlineOf(
-  source: ChangeSource,
-  ties: Ties,
-  cut: Cut,
-  find: Find,
-): Generator<BatchOutline, undefined> {
-  for (const { wave, batch, units } of dealt(source, ties, cut, find))
-    yield { wave, batch, rows: sum(units) };
-}
-
-interface Dealt {
-  readonly wave: number;
-  readonly batch: number;
-  readonly units: readonly Unit[];
-}
-
-function* dealt(source: ChangeSource, ties: Ties, cut: Cut, find: Find): Generator<Dealt, undefined> {
-  if (cut.by !== undefined) {
-    yield* dealtByValue(source, ties, { ...cut, by: cut.by }, find);
-    return;
+  for (const [number, first] of (firsts ?? []).entries()) {
+    if (first === number) continue;
+    units[first] = (units[first] ?? 0) + (units[number] ?? 0);
+    units[number] = 0;
   }
-  const dealer = new Dealer(cut);
-  for (const unit of unitsOf(source, ties, find)) yield* dealer.take(unit);
-  yield* dealer.rest();
+  return units;
 }
 
-/** One pass for each wave: which rows belong to it is asked of their values, and nothing but the values is held. */
-function* dealtByValue(
-  source: ChangeSource,
+/** How many rows each change of a table stands for: more than one only where rows have no key. */
+function rowCounts(source: TieSource, { name, keyKind }: TableShape): Uint32Array {
+  const counts = new Uint32Array(changesIn(source, name)).fill(1);
+  let number = 0;
+  if (keyKind === "none") for (const change of source.changes(name)) counts[number++] = countOf(change);
+  return counts;
+}
+
+function dealer(units: Uint32Array, cut: Cut, dealt: Dealt): void {
+  const dealing = new Dealer(cut, dealt);
+  for (const [number, rows] of units.entries()) if (rows > 0) dealing.take({ number, rows });
+  dealing.rest();
+}
+
+/** One round for each wave: which of them a row belongs to is asked of its values. */
+function dealByValue(
+  source: TieSource,
   ties: Ties,
+  units: Uint32Array,
   cut: Cut & { readonly by: string },
-  find: Find,
-): Generator<Dealt, undefined> {
+  dealt: Dealt,
+): void {
+  const waves = wavesByValue(source, cut, units.length);
+  const waveOf = waveOfUnits(ties, waves, cut.by);
+  for (let wave = 1; wave <= cut.bounds.length; wave++) {
+    const dealing = new Dealer({ bounds: [Number.POSITIVE_INFINITY], batchRows: cut.batchRows }, dealt, wave);
+    for (const [number, rows] of units.entries())
+      if (rows > 0 && waveOf[number] === wave) dealing.take({ number, rows });
+    dealing.rest();
+  }
+}
+
+/** By number of a row: the waves of its values before and after, 0 where it has no such image. */
+interface RowWaves {
+  readonly before: Uint32Array;
+  readonly after: Uint32Array;
+}
+
+function wavesByValue(source: TieSource, cut: Cut & { readonly by: string }, rows: number): RowWaves {
   const ranks = new Map(valuesOf(source, cut.by).map((value, rank) => [keyText([value]), rank]));
-  const waveOf = (value: Value): number => {
-    const rank = ranks.get(keyText([value])) ?? 0;
+  const waveOf = (image: Images["before"]): number => {
+    if (image === null) return 0;
+    const rank = ranks.get(keyText([image[0] ?? null])) ?? 0;
     return 1 + cut.bounds.findIndex((end) => rank < end);
   };
-  for (let wave = 1; wave <= cut.bounds.length; wave++) {
-    const dealer = new Dealer({ bounds: [Number.POSITIVE_INFINITY], batchRows: cut.batchRows });
-    for (const unit of unitsOf(source, ties, find)) {
-      if (waveOfUnit(source, unit, cut.by, waveOf) !== wave) continue;
-      for (const dealt of dealer.take(unit)) yield { ...dealt, wave };
+  const waves = { before: new Uint32Array(rows), after: new Uint32Array(rows) };
+  let number = 0;
+  for (const table of sortedTables(source.tables)) {
+    for (const { before, after } of imagesOf(source, table.name, [columnOf(table, cut.by)])) {
+      waves.before[number] = waveOf(before);
+      waves.after[number++] = waveOf(after);
     }
-    for (const dealt of dealer.rest()) yield { ...dealt, wave };
   }
+  return waves;
 }
 
-function waveOfUnit(source: ChangeSource, unit: Unit, by: string, waveOf: (value: Value) => number): number {
-  const waves = new Set(unit.changes().flatMap((c) => valuesIn(source, c, by).map(waveOf)));
-  const [only] = waves;
-  if (only !== undefined && waves.size === 1) return only;
-  throw new UsageError({
+/** By number of a unit's first row its wave. */
+function waveOfUnits({ firsts }: Ties, { before, after }: RowWaves, by: string): Uint32Array {
+  const waves = new Uint32Array(before.length);
+  for (let number = 0; number < waves.length; number++) {
+    const first = firsts?.[number] ?? number;
+    for (const wave of [before[number] ?? 0, after[number] ?? 0]) {
+      if (wave === 0 || waves[first] === wave) continue;
+      if (waves[first] !== 0) throw splitByValue(by, wavesOfGroup(firsts, first, { before, after }));
+      waves[first] = wave;
+    }
+  }
+  return waves;
+}
+
+function wavesOfGroup(firsts: Ties["firsts"], first: number, { before, after }: RowWaves): number {
+  const waves = new Set<number>();
+  for (let number = first; number < before.length; number++) {
+    if ((firsts?.[number] ?? number) !== first) continue;
+    waves.add(before[number] ?? 0).add(after[number] ?? 0);
+  }
+  waves.delete(0);
+  return waves.size;
+}
+
+function splitByValue(by: string, waves: number): UsageError {
+  return new UsageError({
     code: "ERR_WAVES_SPLIT",
     message: `waves by ${by} would split rows that hang together`,
-    why: `rows that must be written together have values of ${by} that are in ${waves.size} waves`,
+    why: `rows that must be written together have values of ${by} that are in ${waves} waves`,
     next: [
       { actor: "requester", text: "Ask for larger waves, or leave --waves out: then it is one transaction." },
     ],
@@ -197,18 +247,20 @@ function waveOfUnit(source: ChangeSource, unit: Unit, by: string, waveOf: (value
  * The values of a column in a change set, each once, in the order of keys; a row that changes it counts for both.
  * @throws UsageError ERR_USAGE when a changed table has no such column.
  */
-export function valuesOf(source: ChangeSource, by: string): readonly Value[] {
+export function valuesOf(source: TieSource, by: string): readonly Value[] {
   const found = new Map<string, Value>();
-  for (const change of allChanges(source))
-    for (const value of valuesIn(source, change, by)) found.set(keyText([value]), value);
+  for (const table of sortedTables(source.tables)) {
+    for (const { before, after } of imagesOf(source, table.name, [columnOf(table, by)]))
+      for (const [value = null] of [before, after].filter((image) => image !== null))
+        found.set(keyText([value]), value);
+  }
   return [...found.values()].sort((a, b) => compareKeys([a], [b]));
 }
 
-function valuesIn(source: ChangeSource, change: Change, by: string): readonly Value[] {
-  const at =
-    source.tables.find((t) => t.name === change.table)?.columns.findIndex((c) => c.name === by) ?? -1;
-  if (at === -1) throw noColumn(change.table, by);
-  return [beforeOf(change), afterOf(change)].flatMap((row) => (row === null ? [] : [row[at] ?? null]));
+function columnOf(table: TableShape, by: string): number {
+  const at = table.columns.findIndex((c) => c.name === by);
+  if (at === -1) throw noColumn(table.name, by);
+  return at;
 }
 
 function noColumn(table: string, by: string): UsageError {
@@ -220,75 +272,91 @@ function noColumn(table: string, by: string): UsageError {
   });
 }
 
+/** Rows that are written together: one that stands for itself, or a group, by its first. */
+interface Unit {
+  readonly number: number;
+  readonly rows: number;
+}
+
+/** The batches so far. */
+class Dealt {
+  readonly #batches: BatchOutline[] = [];
+  readonly #batchOf: Uint32Array;
+
+  constructor(rows: number) {
+    this.#batchOf = new Uint32Array(rows);
+  }
+
+  add(wave: number, batch: number, units: readonly Unit[]): void {
+    for (const { number } of units) this.#batchOf[number] = this.#batches.length;
+    this.#batches.push({ wave, batch, rows: units.reduce((n, u) => n + u.rows, 0) });
+  }
+
+  deal({ firsts }: Ties): Deal {
+    const batchOf = this.#batchOf;
+    for (const [number, first] of (firsts ?? []).entries()) batchOf[number] = batchOf[first] ?? 0;
+    return { batches: this.#batches, batchOf };
+  }
+}
+
 class Dealer {
   readonly #cut: Cut;
+  readonly #dealt: Dealt;
+  /** What the first wave is called. */
+  readonly #first: number;
   #wave = 1;
   #batch = 0;
-  #dealt = 0;
+  #rows = 0;
   #held: Unit[] = [];
   #heldRows = 0;
   #waiting: Unit[] = [];
 
-  constructor(cut: Cut) {
+  constructor(cut: Cut, dealt: Dealt, first = 1) {
     this.#cut = cut;
+    this.#dealt = dealt;
+    this.#first = first;
   }
 
-  *take(unit: Unit): Generator<Dealt, undefined> {
+  take(unit: Unit): void {
     if (unit.rows > this.#room()) this.#waiting.push(unit);
-    else yield* this.#put(unit);
-    while (this.#room() === 0 && this.#wave < this.#cut.bounds.length) yield* this.#nextWave();
+    else this.#put(unit);
+    while (this.#room() === 0 && this.#wave < this.#cut.bounds.length) this.#nextWave();
   }
 
-  *rest(): Generator<Dealt, undefined> {
-    while (this.#wave < this.#cut.bounds.length) yield* this.#nextWave();
-    yield* this.#flush();
+  rest(): void {
+    while (this.#wave < this.#cut.bounds.length) this.#nextWave();
+    this.#flush();
   }
 
   #room(): number {
-    return (this.#cut.bounds[this.#wave - 1] ?? Number.POSITIVE_INFINITY) - this.#dealt;
+    return (this.#cut.bounds[this.#wave - 1] ?? Number.POSITIVE_INFINITY) - this.#rows;
   }
 
-  *#put(unit: Unit): Generator<Dealt, undefined> {
-    if (this.#heldRows > 0 && this.#heldRows + unit.rows > this.#cut.batchRows) yield* this.#flush();
+  #put(unit: Unit): void {
+    if (this.#heldRows > 0 && this.#heldRows + unit.rows > this.#cut.batchRows) this.#flush();
     this.#held.push(unit);
     this.#heldRows += unit.rows;
-    this.#dealt += unit.rows;
-    if (this.#heldRows >= this.#cut.batchRows) yield* this.#flush();
+    this.#rows += unit.rows;
+    if (this.#heldRows >= this.#cut.batchRows) this.#flush();
   }
 
-  *#nextWave(): Generator<Dealt, undefined> {
-    yield* this.#flush();
+  #nextWave(): void {
+    this.#flush();
     this.#wave++;
     this.#batch = 0;
     const waiting = this.#waiting;
     this.#waiting = [];
     for (const unit of waiting) {
       if (unit.rows > this.#room()) this.#waiting.push(unit);
-      else yield* this.#put(unit);
+      else this.#put(unit);
     }
   }
 
-  *#flush(): Generator<Dealt, undefined> {
+  #flush(): void {
     if (this.#held.length === 0) return;
-    const units = this.#held;
+    this.#batch++;
+    this.#dealt.add(this.#first + this.#wave - 1, this.#batch, this.#held);
     this.#held = [];
     this.#heldRows = 0;
-    this.#batch++;
-    yield { wave: this.#wave, batch: this.#batch, units };
   }
-}
-
-function* unitsOf(source: ChangeSource, ties: Ties, find: Find): Generator<Unit, undefined> {
-  let number = -1;
-  for (const change of allChanges(source)) {
-    number++;
-    if (ties.followers.has(number)) continue;
-    const group = ties.groups.get(number);
-    if (group === undefined) yield { rows: countOf(change), changes: () => [change] };
-    else yield { rows: group.reduce((n, m) => n + m.rows, 0), changes: () => group.map(find) };
-  }
-}
-
-function sum(units: readonly Unit[]): number {
-  return units.reduce((n, u) => n + u.rows, 0);
 }

@@ -233,7 +233,7 @@ async function readProject(file: string): Promise<Project> {
     bundleFor: (target) => {
       // Whatever opens a target holds its bundle against the marker: rules that cannot be read stop it here.
       policies();
-      const guarding = guardingOf(config, target);
+      const guarding = guardingOf(targetConfigOf(config, target));
       return makeBundle({
         people,
         policies: digests,

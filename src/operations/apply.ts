@@ -43,9 +43,9 @@ import { stoppedPartWay } from "./writing/run-ends.js";
 import { refuseOutsideScope, refuseSchemaOutsideScope, unexpected } from "./judging/scope.js";
 import { presentRows } from "./judging/script.js";
 import { applyingPipeline, requireRequester } from "./consent/pipeline.js";
-import { loadPlan } from "./recall/stored-plan.js";
+import { both, loadPlan, loadSealed } from "./recall/stored-plan.js";
 import { timeOf } from "./judging/time.js";
-import type { LoadedPlan, Toolbox } from "./toolbox.js";
+import type { BeforeImagesKept, LoadedPlan, Toolbox, WorkingChanges } from "./toolbox.js";
 import { rowsOf } from "./writing/write-batch.js";
 import { resumeRun, type Writing, writeRun } from "./writing/write-run.js";
 
@@ -73,6 +73,15 @@ export interface ApplyRequest {
   readonly pacing?: Pacing;
   /** The run to go on with; refused where the plan's run is another or over. */
   readonly resume?: string;
+  /** What this process holds of the plan since it sealed it a moment ago, see {@link loadSealed}. */
+  readonly sealed?: SealedHere;
+}
+
+/** A plan's changes and their summary, as the process has them that made the plan. */
+export interface SealedHere {
+  readonly changes: WorkingChanges;
+  readonly summary: Summary;
+  readonly kept?: BeforeImagesKept;
 }
 
 /** How a run ended well. */
@@ -103,25 +112,52 @@ export interface Applied {
  * Killed at any point and run again, it ends as if it had not been killed.
  */
 export async function applyPlan(tools: Toolbox, request: ApplyRequest): Promise<Applied> {
-  const summarising = startSummary();
-  const plan = await loadPlan(tools, request.ref, summarising);
+  const read = await planToApply(tools, request);
   try {
-    const summary = endSummary(summarising, plan.changes, plan.statement.changeset.digest);
     return await withTarget(
       tools,
-      plan.statement.target.name,
-      (examined) => applyTo(tools, { plan, summary }, examined, request),
+      read.plan.statement.target.name,
+      (examined) => applyTo(tools, read, examined, request),
       // A dry run asks the same questions over the connection that would write: its role is a part of the answer.
       "write",
     );
   } finally {
-    plan.close();
+    read.kept?.drop();
+    read.plan.close();
+  }
+}
+
+interface PlanToApply {
+  readonly plan: LoadedPlan;
+  readonly summary: Summary;
+  /** What the snapshot will hold, packed in the one reading of the plan. */
+  readonly kept?: BeforeImagesKept;
+}
+
+async function planToApply(tools: Toolbox, { ref, sealed }: ApplyRequest): Promise<PlanToApply> {
+  if (sealed !== undefined) {
+    const { changes, ...known } = sealed;
+    return { plan: await loadSealed(tools, ref, changes), ...known };
+  }
+  const [summarising, kept] = [startSummary(), tools.snapshots.keep()];
+  try {
+    const plan = await loadPlan(tools, ref, both(summarising, kept));
+    try {
+      const summary = endSummary(summarising, plan.changes, plan.statement.changeset.digest);
+      return { plan, summary, kept };
+    } catch (e) {
+      plan.close();
+      throw e;
+    }
+  } catch (e) {
+    kept.drop();
+    throw e;
   }
 }
 
 async function applyTo(
   tools: Toolbox,
-  { plan, summary }: { readonly plan: LoadedPlan; readonly summary: Summary },
+  { plan, summary, kept }: PlanToApply,
   examined: Examined,
   request: ApplyRequest,
 ): Promise<Applied> {
@@ -190,6 +226,7 @@ async function applyTo(
     under,
     cut,
     ...(pipeline === null ? {} : { appliedBy: pipeline.facts }),
+    ...(kept === undefined ? {} : { kept }),
     maxRowsPerSecond: slower(plan.statement.pace.max_rows_per_second, request.pacing?.maxRowsPerSecond),
     stillAllowed: async () => {
       await refuseClosedPlan(tools, plan, examined, await timeOf(tools, examined));

@@ -6,7 +6,6 @@
 import { UsageError } from "../base/errors.js";
 import { type Change, countOf, type RowKey, type TableShape } from "../changeset/change.js";
 import { keyText } from "../changeset/key.js";
-import { digestOfSource } from "../changeset/encode.js";
 import type { Summary } from "../changeset/summarise.js";
 import { afterOf } from "../changeset/change.js";
 import { sameRow } from "../changeset/value.js";
@@ -17,7 +16,7 @@ import { compareStates, stateNow } from "./merging/compare-states.js";
 import { type Damage, declare, type Declared, type Evidence, fateOf, refusedRow } from "./merging/damage.js";
 import { type Examined, withTarget } from "./judging/examine.js";
 import { chooseSnapshot, openImage, type RejectedSnapshot, type VerifiedSnapshot } from "./merging/image.js";
-import { summaryOf } from "./judging/judge-plan.js";
+import { patternsOf } from "./judging/judge-plan.js";
 import { narrow, type Narrowing } from "./merging/narrow.js";
 import { namesRows, narrowRows, refuseUnanswerable, type RowNarrowing } from "./merging/narrow-rows.js";
 import { requirePlannable } from "./plan.js";
@@ -75,8 +74,8 @@ export interface Rescued {
   };
   readonly rejected: readonly RejectedSnapshot[];
   readonly counts: RescueCounts;
-  /** Everything that is not as in the snapshot, in patterns. */
-  readonly changed: Summary;
+  /** Everything that is not as in the snapshot, in patterns; null where a declaration says what of it is meant. */
+  readonly changed: Pick<Summary, "patterns"> | null;
   readonly conflicts: readonly RowConflict[];
   readonly removed: readonly { readonly table: string; readonly shape: TableShape; readonly key: RowKey }[];
   readonly born: readonly { readonly table: string; readonly rows: number }[];
@@ -160,7 +159,7 @@ async function rescueFrom(
       { declared, evidence: evidence.of, decisions },
       request,
     ).finally(evidence.close);
-    const changed = summaryOf(compared.changes, digestOfSource(compared.changes).digest);
+    const changed = request.damage.length > 0 ? null : patternsOf(compared.changes);
     try {
       const { counts, conflicts, removed, born } = sorted;
       return {
@@ -216,10 +215,13 @@ export function takenWhole(
   rowsBefore: ReadonlyMap<string, number>,
 ): ReadonlySet<string> {
   const whole = new Set<string>();
-  for (const { name } of changes.tables) {
+  for (const { name, keyKind } of changes.tables) {
+    const had = rowsBefore.get(name) ?? 0;
+    // With a key each change is one row: fewer changes than rows need not be read for it.
+    if (keyKind === "primary" && changes.size !== undefined && changes.size(name) < had) continue;
     let touched = 0;
     for (const c of changes.changes(name)) if (c.op !== "insert") touched += countOf(c);
-    if (touched >= (rowsBefore.get(name) ?? 0)) whole.add(name);
+    if (touched >= had) whole.add(name);
   }
   return whole;
 }

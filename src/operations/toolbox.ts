@@ -12,7 +12,9 @@ import type { Clock, Random } from "../base/clock.js";
 import type { Digest } from "../base/digest.js";
 import type { Change, ChangeSink, ChangeSource, RowKey, TableShape } from "../changeset/change.js";
 import type { Measured } from "../changeset/encode.js";
+import type { TieSource } from "../changeset/ties.js";
 import type { Value } from "../changeset/value.js";
+import type { Deal } from "../changeset/waves.js";
 import type { Config, Purpose } from "../config/config.js";
 import type { SystemPin } from "../config/system-pins.js";
 import type { Evidence } from "../environment/evidence.js";
@@ -23,7 +25,7 @@ import type { PrepareAssertion } from "../policy/lint-assertions.js";
 import type { FileContent, SnapshotManifest } from "../snapshot/snapshot.js";
 import type { DumpFacts } from "../target/dump.js";
 import type { Target } from "../target/target.js";
-import type { MachineProbe } from "./doctor.js";
+import type { MachineProbe } from "./checkup/finding.js";
 import type { Interruption } from "./writing/interruption.js";
 
 export type { JobRequest, PreparedJob } from "../jobs/job.js";
@@ -49,16 +51,17 @@ export interface Project {
 }
 
 /** A ChangeSet in its working form: a fresh SQLite file of ours that can be asked in SQL. */
-export interface WorkingChanges extends ChangeSource {
+export interface WorkingChanges extends TieSource {
   readonly path: string;
   readonly get: (table: string, key: RowKey) => Change | undefined;
-  /** Keys alone, and a change by its key's bytes; see `SampleSource`. */
-  readonly keys?: (table: string) => Iterable<Uint8Array>;
-  readonly at?: (table: string, key: Uint8Array) => Change | undefined;
+  /** A change by its place; see `SampleSource`. */
+  readonly nth?: (table: string, place: number) => Change | undefined;
   /** Measures the changes and keeps their canonical stream, which is put into the plan's file later. */
   readonly packed?: (also?: ChangeSink) => Measured;
   /** The changes in canonical order, cut into parts of so many each; absent where they are a part of a file themselves. */
   readonly slices?: (sizes: Iterable<number>) => Iterable<ChangeSource>;
+  /** The changes as they are dealt into transactions, one after the other; absent like `slices`. */
+  readonly dealt?: (deal: Deal) => Iterable<ChangeSource>;
   readonly query: (
     sql: string,
     limits: { readonly maxRows: number; readonly maxMs: number },
@@ -96,6 +99,8 @@ export interface PlanFile {
   readonly signature: Uint8Array | null;
   /** Streams the verified ChangeSet into the sink. */
   readonly loadInto: (sink: ChangeSink) => Promise<{ readonly rows: number; readonly digest: Digest }>;
+  /** The digest of the ChangeSet's stream, without taking it apart into rows. */
+  readonly streamDigest: () => Promise<Digest>;
 }
 
 /** The store's plans. */
@@ -135,6 +140,15 @@ export interface OpenSnapshot {
   readonly close: () => void;
 }
 
+/** Before-images packed beforehand: a sink for changes in canonical order. Call `drop` in `finally`. */
+export interface BeforeImagesKept extends ChangeSink {
+  /** What was packed; null where that failed. */
+  readonly packed: () =>
+    | (Measured & { readonly blocks: () => Iterable<Uint8Array>; readonly remove: () => void })
+    | null;
+  readonly drop: () => void;
+}
+
 /** How a snapshot is. */
 export type SnapshotCheck =
   | { readonly ok: true; readonly manifest: SnapshotManifest; readonly digest: Digest }
@@ -147,7 +161,11 @@ export interface SnapshotShelf {
     facts: SnapshotFacts,
     before: ChangeSource,
     covered?: readonly TableShape[],
+    /** The before-images of the same changes, packed while these passed. */
+    kept?: BeforeImagesKept,
   ) => Promise<{ readonly manifest: SnapshotManifest; readonly digest: Digest }>;
+  /** Packs the before-images of changes that pass, for a snapshot that may be taken of them later. */
+  readonly keep: () => BeforeImagesKept;
   /** Keeps a database file by its pages, or a dump, and restores and checks it in a scratch file; a dump by `prove`. */
   readonly takeFile: (
     facts: SnapshotFacts,

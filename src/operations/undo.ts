@@ -28,11 +28,11 @@ import { requirePlannable } from "./plan.js";
 import { PLAN_LIFETIME_SECONDS, type PlanMade, sealPlan } from "./planning/seal-plan.js";
 import { refusePlanOfOtherPlace } from "./recall/plan-state.js";
 import { allRuns, findWrittenRun, type RunRecord } from "./recall/runs.js";
-import { isForgotten } from "./snapshot.js";
+import { isForgotten } from "./prune.js";
 import { loadPlan } from "./recall/stored-plan.js";
 import { timeOf } from "./judging/time.js";
-import type { ChangesWriter, LoadedPlan, Toolbox, WorkingChanges } from "./toolbox.js";
-import { problemsOf } from "./judging/trial.js";
+import type { BeforeImagesKept, ChangesWriter, LoadedPlan, Toolbox, WorkingChanges } from "./toolbox.js";
+import { triedBothWays } from "./judging/trial.js";
 import { schemaBack, tablesWithPlace } from "./merging/undo-schema.js";
 import type { Pacing } from "./writing/run-cut.js";
 import { problemInWords } from "./writing/write-batch.js";
@@ -95,12 +95,16 @@ export async function undoRun(tools: Toolbox, request: UndoRequest): Promise<Und
     }
     const target = runs[0]?.target ?? "";
     refuseOtherDecisions(request.resolutions, runs, target);
-    const prepared = await withTarget(tools, target, (examined) =>
+    const { prepared, sealed } = await withTarget(tools, target, (examined) =>
       prepareUndo(tools, { runs, plans, examined }, request),
     );
-    if (prepared.made === null)
-      return { runs, target, ...prepared, made: null, applied: null, waiting: null };
-    return await finishUndo(tools, { runs, target }, { ...prepared, made: prepared.made }, request);
+    if (sealed === null) return { runs, target, ...prepared, made: null, applied: null, waiting: null };
+    try {
+      return await finishUndo(tools, { runs, target }, prepared, sealed, request);
+    } finally {
+      sealed.kept.drop();
+      sealed.changes.close();
+    }
   } finally {
     for (const plan of plans) plan.close();
   }
@@ -150,7 +154,6 @@ function refuseOtherDecisions(
 interface Prepared {
   readonly counts: UndoCounts;
   readonly conflicts: readonly RowConflict[];
-  readonly made: PlanMade | null;
   readonly cover: Cover | null;
   readonly waiting: string | null;
   readonly left: readonly string[];
@@ -162,11 +165,25 @@ interface Undoing {
   readonly examined: Examined;
 }
 
-async function prepareUndo(tools: Toolbox, u: Undoing, request: UndoRequest): Promise<Prepared> {
+/** A plan and the changes that it was sealed over. Close them. */
+interface Sealed {
+  readonly made: PlanMade;
+  readonly changes: WorkingChanges;
+  /** What the snapshot of its run would hold. */
+  readonly kept: BeforeImagesKept;
+}
+
+async function prepareUndo(
+  tools: Toolbox,
+  u: Undoing,
+  request: UndoRequest,
+): Promise<{ readonly prepared: Prepared; readonly sealed: Sealed | null }> {
   const { examined } = u;
+  let sealed: Sealed | null = null;
   await requirePlannable(tools, examined);
   for (const plan of u.plans) refusePlanOfOtherPlace(plan, examined);
   const { merged, changes, whole } = await mergeAll(tools, u, request);
+  const kept = tools.snapshots.keep();
   try {
     const { counts, conflicts } = merged;
     if (counts.conflict > 0 && request.onConflict === "stop")
@@ -176,9 +193,9 @@ async function prepareUndo(tools: Toolbox, u: Undoing, request: UndoRequest): Pr
     const { script } = back;
     const left = [...back.left, ...merged.leftIn.map(leftWords)];
     if (rows === 0 && script === null)
-      return { counts, conflicts, made: null, cover: null, waiting: null, left };
-    const problems = await problemsOf(tools, examined.target, changes, rows);
-    if (problems.length > 0) throw problemStop(u, counts, conflicts, problems);
+      return { prepared: { counts, conflicts, cover: null, waiting: null, left }, sealed };
+    const tried = await triedBothWays(tools, examined.target, changes, rows);
+    if (tried.problems.length > 0) throw problemStop(u, counts, conflicts, tried.problems);
     const clean =
       whole &&
       u.runs.length === 1 &&
@@ -212,11 +229,18 @@ async function prepareUndo(tools: Toolbox, u: Undoing, request: UndoRequest): Pr
       pacing: request.pacing ?? {},
       putBack: request.putBack === true,
       ...(script === null ? {} : { script }),
+      ...(tried.undo === null ? {} : { undo: tried.undo }),
+      also: kept,
     });
     const { cover, why } = await openCover(tools, u, clean);
-    return { counts, conflicts, made, cover, waiting: why, left };
+    sealed = { made, changes, kept };
+    return { prepared: { counts, conflicts, cover, waiting: why, left }, sealed };
   } finally {
-    changes.close();
+    // What was sealed is applied from here, where nobody else need sign it.
+    if (sealed === null) {
+      kept.drop();
+      changes.close();
+    }
   }
 }
 
@@ -349,21 +373,23 @@ async function changedBySince(tools: Toolbox, u: Undoing, run: string): Promise<
 async function finishUndo(
   tools: Toolbox,
   of: Pick<Undone, "runs" | "target">,
-  prepared: Prepared & { readonly made: PlanMade },
+  prepared: Prepared,
+  { made, changes, kept }: Sealed,
   request: UndoRequest,
 ): Promise<Undone> {
-  const { made, cover } = prepared;
+  const { cover } = prepared;
   const mayApply =
     made.decision.kind === "allow" || (made.decision.kind === "needs-approval" && cover !== null);
-  if (!mayApply) return { ...of, ...prepared, applied: null };
+  if (!mayApply) return { ...of, ...prepared, made, applied: null };
   const applied = await applyPlan(tools, {
     ref: made.id,
     tokens: [],
     confirm: request.confirm,
     dryRun: false,
+    sealed: { changes, summary: made.summary, kept },
     ...(cover === null ? {} : { under: cover }),
   });
-  return { ...of, ...prepared, applied, waiting: null };
+  return { ...of, ...prepared, made, applied, waiting: null };
 }
 
 /** The cover, if it may be used for this undo; else in words why not. */

@@ -1,5 +1,5 @@
 /** The rows a plan is about to change, as they are before it: what a snapshot of level `rows` keeps. */
-import type { Change, ChangeSource } from "../changeset/change.js";
+import type { Change, ChangeSink, ChangeSource } from "../changeset/change.js";
 
 /**
  * The before-images of a ChangeSet, each as the deletion of that row, so that whatever reads ChangeSets
@@ -17,8 +17,20 @@ export function beforeImages(source: ChangeSource): ChangeSource {
   };
 }
 
+/** {@link beforeImages} for whoever has the changes passing anyway. Law: `sink` is told the same tables and changes. */
+export function beforeImagesInto(sink: ChangeSink): ChangeSink {
+  return {
+    table: sink.table,
+    add: (change) => {
+      const image = beforeImage(change);
+      if (image !== null) sink.add(image);
+    },
+  };
+}
+
 function beforeImage(c: Change): Change | null {
   if (c.op === "insert") return null;
-  const count = c.count === undefined ? {} : { count: c.count };
-  return { op: "delete", table: c.table, key: c.key, before: c.before, origin: "unknown", ...count };
+  const { table, key, before, count } = c;
+  const image: Change = { op: "delete", table, key, before, origin: "unknown" };
+  return count === undefined ? image : { ...image, count };
 }

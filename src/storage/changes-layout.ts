@@ -6,11 +6,18 @@
 import type { Json } from "../base/canonical.js";
 import { array, boolean, count, decode, literal, object, string } from "../base/decode.js";
 import { TargetError } from "../base/errors.js";
-import type { StoredTable, TableShape } from "../changeset/change.js";
+import type { Change, Op, Origin, StoredTable, TableShape } from "../changeset/change.js";
+import type { Value } from "../changeset/value.js";
 import { quoteName } from "./sqlite.js";
 
 /** The internal table that says what the others are. */
 export const SHAPE_TABLE = "holdpoint_shape";
+
+/** What makes that table. */
+export const SHAPE_SQL = `CREATE TABLE ${SHAPE_TABLE} (position INTEGER PRIMARY KEY, layout TEXT NOT NULL) STRICT`;
+
+/** `hpcs`, in the file's header: it is a complete working ChangeSet. */
+export const APPLICATION_ID = 0x68_70_63_73;
 
 /** The columns that every table of changes begins with, see `docs/formats/store.md`. */
 export const FACT_COLUMNS = ["op", "origin", "link", "count", "key", "exact"] as const;
@@ -71,6 +78,23 @@ export function insertSql(layout: TableLayout): string {
   return `INSERT INTO ${quoteName(layout.sqlName)} VALUES (${places.join(", ")})`;
 }
 
+/** Changes that differ in their key and images alone: no link, a count of 1, nothing in the column `exact`. */
+export type PlainKind = Pick<Change, "op" | "origin">;
+
+/** The SQL that writes so many plain changes: of each the key, then its images, those that it has. */
+export function insertPlainSql(
+  { sqlName, before, after }: TableLayout,
+  kind: PlainKind,
+  rows: number,
+): string {
+  const image = (columns: readonly string[], isThere: boolean): readonly string[] =>
+    columns.map(() => (isThere ? "?" : "NULL"));
+  const cells = [...image(before, kind.op !== "insert"), ...image(after, kind.op !== "delete")];
+  const [op, origin] = [quoteText(kind.op), quoteText(kind.origin)];
+  const row = `(${[op, origin, "NULL", "1", "?", "NULL", ...cells].join(", ")})`;
+  return `INSERT INTO ${quoteName(sqlName)} VALUES ${Array.from({ length: rows }, () => row).join(", ")}`;
+}
+
 /** The SQL that writes another file's changes, or their inverse, in key order, between two keys. */
 export function copySql(layout: TableLayout, database: string, of: StoredTable, inverse: boolean): string {
   const op = "CASE op WHEN 'insert' THEN 'delete' WHEN 'delete' THEN 'insert' ELSE op END";
@@ -80,24 +104,81 @@ export function copySql(layout: TableLayout, database: string, of: StoredTable, 
     FROM ${database}.${quoteName(of.name)} WHERE key > ? AND key <= ? ORDER BY key`;
 }
 
+/** Operations and origins in the order of {@link selectSql}'s codes. */
+const OPS: readonly Op[] = ["insert", "update", "delete"];
+const ORIGINS: readonly Origin[] = ["unknown", "job", "cascade", "trigger"];
+
+/** The facts of a change as {@link selectSql} gives them: of a plain one as a code, else as JSON. */
+const FACTS_SQL = `coalesce(
+  CASE WHEN count = 1 AND exact IS NULL THEN ${codeSql("op", OPS, ORIGINS.length)} + ${codeSql("origin", ORIGINS, 1)} END,
+  json_array(op, origin, CASE typeof(count) WHEN 'integer' THEN CAST(count AS TEXT) END, exact))`;
+
+function codeSql(column: string, words: readonly string[], factor: number): string {
+  const cases = words.map((word, i) => `WHEN ${quoteText(word)} THEN ${i * factor}`);
+  return `CASE ${column} ${cases.join(" ")} END`;
+}
+
+/** What a row of {@link selectSql} says beside its images; `exact` is the text of that column. */
+export interface ChangeFacts extends PlainKind {
+  readonly count: number;
+  readonly exact: string | null;
+}
+
+/** The facts of every plain kind, by code: one object each, however many rows there are. */
+const PLAIN: readonly ChangeFacts[] = OPS.flatMap((op) =>
+  ORIGINS.map((origin) => ({ op, origin, count: 1, exact: null })),
+);
+
+/** Reads the first column of {@link selectSql}; undefined when it is none. */
+export function factsOf(column: Value | undefined): ChangeFacts | undefined {
+  if (typeof column === "bigint") return PLAIN[Number(column)];
+  if (typeof column !== "string") return undefined;
+  const [op, origin, count, exact] = JSON.parse(column) as readonly unknown[];
+  const kind = PLAIN.find((k) => k.op === op && k.origin === origin);
+  if (kind === undefined || typeof count !== "string") return undefined;
+  if (exact !== null && typeof exact !== "string") return undefined;
+  return { ...kind, count: Number(count), exact };
+}
+
 /**
- * The SQL that reads changes, one column per place of {@link insertSql}; `tail` continues it. Key and link are left out:
- * the images say them exactly, and two blobs a row cost as much as four cells (measured).
+ * The SQL that reads changes: their facts in one column, then the images; `tail` continues it. Each column that is handed
+ * over costs as much as finding the row (measured), so key and link are left out, which the images say exactly.
  */
 export function selectSql(layout: TableLayout, tail: string): string {
-  const facts = FACT_COLUMNS.map((name) => (name === "key" || name === "link" ? "NULL" : quoteName(name)));
-  const columns = [...facts, ...[...layout.before, ...layout.after].map(quoteName)];
+  const columns = [FACTS_SQL, ...[...layout.before, ...layout.after].map(quoteName)];
   return `SELECT ${columns.join(", ")} FROM ${quoteName(layout.sqlName)} ${tail}`;
+}
+
+/** The SQL that reads some columns of both images, in key order: the operation, `exact`, before, after. */
+export function imagesSql(layout: TableLayout, columns: readonly number[]): string {
+  const cells = [layout.before, layout.after].flatMap((image) =>
+    columns.map((i) => (image[i] === undefined ? "NULL" : quoteName(image[i]))),
+  );
+  return `SELECT ${["op", "exact", ...cells].join(", ")} FROM ${quoteName(layout.sqlName)} ORDER BY key`;
+}
+
+/**
+ * The SQL that copies another file's changes so that their keys begin with four bytes that say which transaction they are
+ * written in: the bytes at four times the row's number, and so far beyond, of the first value that is bound.
+ */
+export function dealtSql(layout: TableLayout, database: string): string {
+  const columns = [...FACT_COLUMNS, ...layout.before, ...layout.after].map((name) =>
+    name === "key"
+      ? "CAST(substr(?, 4 * (row_number() OVER (ORDER BY key) + ?) - 3, 4) || key AS BLOB)"
+      : quoteName(name),
+  );
+  const name = quoteName(layout.sqlName);
+  return `INSERT INTO main.${name} SELECT ${columns.join(", ")} FROM ${database}.${name}`;
+}
+
+/** How many changes lie in each transaction, by the bytes that {@link dealtSql} puts before their keys. */
+export function dealtCountsSql(layout: TableLayout): string {
+  return `SELECT substr(key, 1, 4), count(*) FROM ${quoteName(layout.sqlName)} GROUP BY 1`;
 }
 
 /** Below and above every key: a key begins with a tag between `05` and `30`. */
 export const FIRST_KEY: Uint8Array = Buffer.of();
 export const LAST_KEY: Uint8Array = Buffer.of(0xff);
-
-/** All keys in canonical order. */
-export function keysSql(layout: TableLayout): string {
-  return `SELECT key FROM ${quoteName(layout.sqlName)} ORDER BY key`;
-}
 
 /** The key so many rows beyond a key, and the one after it. */
 export function keyAtSql(layout: TableLayout): string {
@@ -194,4 +275,9 @@ function freeName(wanted: string, taken: Set<string>): string {
 
 function folded(name: string): string {
   return name.toLowerCase();
+}
+
+/** A word of ours as an SQL text. */
+function quoteText(word: string): string {
+  return `'${word.replaceAll("'", "''")}'`;
 }

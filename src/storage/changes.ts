@@ -5,16 +5,13 @@
  */
 import { renameSync } from "node:fs";
 import type { Statement } from "better-sqlite3";
-import { canonical, type Json, parseCanonical } from "../base/canonical.js";
-import { asFarAsPossible, HoldpointError, IntegrityError, messageOf, UsageError } from "../base/errors.js";
+import { canonical, parseCanonical } from "../base/canonical.js";
+import { asFarAsPossible, HoldpointError, IntegrityError, UsageError } from "../base/errors.js";
 import {
-  afterOf,
-  beforeOf,
   type Change,
   type ChangeSink,
   type ChangeSource,
   keyOf,
-  type Origin,
   type RowKey,
   type StoredChanges,
   type StoredTable,
@@ -22,27 +19,33 @@ import {
 } from "../changeset/change.js";
 import { keyBytes } from "../changeset/key.js";
 import { sortedTables } from "../changeset/source.js";
+import type { Images, TieSource } from "../changeset/ties.js";
 import type { Row, Value } from "../changeset/value.js";
+import type { Deal } from "../changeset/waves.js";
 import { faultOfChange, faultOfShape, malformed, sameShape } from "../changeset/well-formed.js";
-import { type Bindable, toCell, valueFromJson, valueToJson } from "./cells.js";
+import { valueFromJson } from "./cells.js";
+import { type Exact, TableInsert } from "./changes-insert.js";
 import {
+  APPLICATION_ID,
   copySql,
   countAboveSql,
   createSql,
-  FACT_COLUMNS,
+  factsOf,
   FIRST_KEY,
-  insertSql,
+  imagesSql,
   keyAtSql,
-  keysSql,
   keysWhereSql,
   LAST_KEY,
   layoutFromJson,
   layoutOf,
   layoutToJson,
+  type PlainKind,
   selectSql,
+  SHAPE_SQL,
   SHAPE_TABLE,
   type TableLayout,
 } from "./changes-layout.js";
+import { type DealtPart, writeDealt } from "./dealt.js";
 import { type PackedChanges, packChanges, tell } from "./packed.js";
 import { type QueryAnswer, type QueryLimits, queryFile, type RunBounded } from "./query.js";
 import {
@@ -59,23 +62,16 @@ import {
 /** The name under which a file is attached whose changes are taken. */
 const OTHER = "other";
 
-/** `hpcs`, in the file's header: it is a complete working ChangeSet. */
-const APPLICATION_ID = 0x68_70_63_73;
-
-const SHAPE_SQL = `CREATE TABLE ${SHAPE_TABLE} (position INTEGER PRIMARY KEY, layout TEXT NOT NULL) STRICT`;
-
 /** Keys that one question gives: an answer of the bounded child holds 16 MB. */
 const KEYS_PAGE = 100_000;
 
 /** A ChangeSet in its working form. Close it in `finally`. */
-export interface ChangesFile extends ChangeSource {
+export interface ChangesFile extends TieSource {
   readonly path: string;
   /** The change of one row; undefined when there is none. */
   readonly get: (table: string, key: RowKey) => Change | undefined;
-  /** The bytes of a table's keys as `keyBytes` writes them, in canonical order, without the rows. */
-  readonly keys?: (table: string) => Iterable<Uint8Array>;
-  /** The change whose key has these bytes. */
-  readonly at?: (table: string, key: Uint8Array) => Change | undefined;
+  /** The change of a table that stands after so many others in canonical order. */
+  readonly nth?: (table: string, place: number) => Change | undefined;
   /**
    * The canonical stream, encoded and packed once: measured now, put into a plan's file or a snapshot later. `also` is told
    * every change. Kept beside the file until it is closed.
@@ -83,6 +79,11 @@ export interface ChangesFile extends ChangeSource {
   readonly packed?: (also?: ChangeSink) => PackedChanges;
   /** The changes in canonical order, cut into parts of so many each; what the sizes leave over is in no part. */
   readonly slices?: (sizes: Iterable<number>) => Iterable<ChangeSource>;
+  /**
+   * The changes as they are dealt into transactions, one after the other. The first time they are copied in that order, into
+   * a file that lies beside this one until it is closed.
+   */
+  readonly dealt?: (deal: Deal) => Iterable<ChangeSource>;
   /**
    * Asks in SQL: one SELECT, read-only, bounded in time and rows. See {@link queryFile}.
    * @throws UsageError ERR_USAGE when SQLite refuses the question or it takes too long.
@@ -142,7 +143,7 @@ class Writer implements ChangesWriter {
   readonly #db: Database;
   readonly #tables = new Map<
     string,
-    { readonly layout: TableLayout; readonly insert: Statement; rows: number }
+    { readonly layout: TableLayout; readonly insert: TableInsert; rows: number }
   >();
   #attached: string | null = null;
 
@@ -176,7 +177,7 @@ class Writer implements ChangesWriter {
     );
     this.#guarded(() => {
       this.#db.exec(createSql(layout));
-      this.#tables.set(shape.name, { layout, insert: this.#db.prepare(insertSql(layout)), rows: 0 });
+      this.#tables.set(shape.name, { layout, insert: new TableInsert(this.#db, layout), rows: 0 });
     });
   };
 
@@ -185,14 +186,9 @@ class Writer implements ChangesWriter {
     const fault =
       table === undefined ? "the table was not declared" : faultOfChange(table.layout.shape, change);
     if (table === undefined || fault !== undefined) throw malformed(change.table, fault ?? "unknown");
-    const { cells, exact } = cellsOf(change, table.layout.shape.columns.length);
-    const link = change.link === undefined ? null : keyBytes(change.link);
-    const facts = [change.op, change.origin, link, change.count ?? 1, keyBytes(change.key), exact];
     try {
-      table.insert.run([...facts, ...cells]);
+      table.insert.add(change);
     } catch (e) {
-      if (messageOf(e).startsWith("UNIQUE constraint failed"))
-        throw malformed(change.table, "two changes of one key");
       throw sqliteFailure("write", this.#part, "ERR_CHANGESET_ALTERED", e);
     }
     table.rows++;
@@ -209,7 +205,10 @@ class Writer implements ChangesWriter {
     const table = this.#tables.get(name);
     if (table === undefined) return;
     const sql = `DELETE FROM ${quoteName(table.layout.sqlName)} WHERE key = ?`;
-    this.#guarded(() => (table.rows -= this.#db.prepare(sql).run(keyBytes(key)).changes));
+    this.#guarded(() => {
+      table.insert.flush();
+      table.rows -= this.#db.prepare(sql).run(keyBytes(key)).changes;
+    });
   };
 
   /** Copies tables of another file, or none of them. */
@@ -225,6 +224,8 @@ class Writer implements ChangesWriter {
         const table = this.#tables.get(shape.name);
         if (table === undefined || at === undefined) continue;
         const bounds = [at.above ?? FIRST_KEY, at.upTo ?? LAST_KEY];
+        table.insert.flush();
+        table.insert.othersAdded();
         table.rows += this.#db.prepare(copySql(table.layout, OTHER, at, inverse)).run(...bounds).changes;
       }
       return plain;
@@ -239,6 +240,7 @@ class Writer implements ChangesWriter {
   finish = (): ChangesFile => {
     try {
       this.#guarded(() => {
+        for (const { insert } of this.#tables.values()) insert.flush();
         this.#saveShapes();
         this.#db.pragma(`application_id = ${APPLICATION_ID}`);
         this.#db.exec("COMMIT");
@@ -278,13 +280,13 @@ class Writer implements ChangesWriter {
   }
 }
 
-function openWith(sqlite: Sqlite, path: string, options: ChangesOptions): ChangesFile {
+function openWith(sqlite: Sqlite, path: string, options: ChangesOptions): Reader {
   let db: Database | undefined;
   try {
     db = new sqlite(path, { readonly: true, fileMustExist: true });
     db.pragma("query_only = ON");
     db.pragma("trusted_schema = OFF");
-    return new Reader(db, path, options, layoutsOf(db, path));
+    return new Reader(sqlite, db, path, options, layoutsOf(db, path));
   } catch (e) {
     db?.close();
     throw sqliteFailure("read", path, "ERR_CHANGESET_ALTERED", e);
@@ -295,14 +297,24 @@ class Reader implements ChangesFile {
   readonly path: string;
   readonly tables: readonly TableShape[];
   readonly stored: StoredChanges;
+  readonly #sqlite: Sqlite;
   readonly #db: Database;
   readonly #options: ChangesOptions;
   readonly #layouts: ReadonlyMap<string, TableLayout>;
   readonly #reading = new Set<IterableIterator<unknown>>();
   readonly #byKey = new Map<string, Statement>();
   #packed: PackedChanges | null = null;
+  #dealt: { readonly deal: Deal; readonly parts: readonly DealtPart[]; readonly reader: Reader } | null =
+    null;
 
-  constructor(db: Database, path: string, options: ChangesOptions, layouts: readonly TableLayout[]) {
+  constructor(
+    sqlite: Sqlite,
+    db: Database,
+    path: string,
+    options: ChangesOptions,
+    layouts: readonly TableLayout[],
+  ) {
+    this.#sqlite = sqlite;
     this.#db = db;
     this.path = path;
     this.#options = options;
@@ -316,20 +328,12 @@ class Reader implements ChangesFile {
     return layout === undefined ? [] : { [Symbol.iterator]: () => this.#stream(layout, EVERYTHING) };
   };
 
-  keys = (table: string): Iterable<Uint8Array> => {
-    const layout = this.#layouts.get(table);
-    return layout === undefined ? [] : { [Symbol.iterator]: () => this.#keys(layout) };
-  };
-
-  at = (table: string, key: Uint8Array): Change | undefined => {
+  nth = (table: string, place: number): Change | undefined => {
     const layout = this.#layouts.get(table);
     if (layout === undefined) return undefined;
-    // Waves of rows that hang together ask for each of them.
-    const row = this.#reads(() => {
-      const statement = this.#byKey.get(table) ?? this.#prepare(selectSql(layout, "WHERE key = ?"));
-      this.#byKey.set(table, statement);
-      return statement.get(key);
-    });
+    const row = this.#reads(() =>
+      this.#prepare(selectSql(layout, "ORDER BY key LIMIT 1 OFFSET ?")).get(place),
+    );
     return row === undefined ? undefined : this.#changeOf(layout, row);
   };
 
@@ -391,8 +395,47 @@ class Reader implements ChangesFile {
     };
   }
 
+  size = (table: string): number => {
+    const layout = this.#layouts.get(table);
+    if (layout === undefined) return 0;
+    return this.#reads(() => Number(this.#db.prepare(countAboveSql(layout)).pluck().get(FIRST_KEY)));
+  };
+
+  images = (table: string, columns: readonly number[]): Iterable<Images> => {
+    const layout = this.#layouts.get(table);
+    return layout === undefined ? [] : { [Symbol.iterator]: () => this.#images(layout, columns) };
+  };
+
+  dealt = (deal: Deal): Iterable<ChangeSource> => this.#dealtParts(deal);
+
+  *#dealtParts(deal: Deal): Generator<ChangeSource, undefined> {
+    if (this.#dealt?.deal !== deal) {
+      this.#dealt?.reader.close();
+      const path = `${this.path}.dealt`;
+      const parts = writeDealt(
+        this.#sqlite,
+        path,
+        { path: this.path, layouts: [...this.#layouts.values()] },
+        deal,
+      );
+      const reader = openWith(this.#sqlite, path, { ...this.#options, removeOnClose: true });
+      this.#dealt = { deal, parts, reader };
+    }
+    const { parts, reader } = this.#dealt;
+    for (const { tables, above, upTo } of parts)
+      yield reader.#part(new Map(tables.map((name) => [name, { above, upTo }])));
+  }
+
   get = (table: string, key: RowKey): Change | undefined => {
-    return this.at(table, keyBytes(key));
+    const layout = this.#layouts.get(table);
+    if (layout === undefined) return undefined;
+    // Waves of rows that hang together ask for each of them.
+    const row = this.#reads(() => {
+      const statement = this.#byKey.get(table) ?? this.#prepare(selectSql(layout, "WHERE key = ?"));
+      this.#byKey.set(table, statement);
+      return statement.get(keyBytes(key));
+    });
+    return row === undefined ? undefined : this.#changeOf(layout, row);
   };
 
   query = async (sql: string, limits: QueryLimits): Promise<QueryAnswer> =>
@@ -428,18 +471,24 @@ class Reader implements ChangesFile {
     }
     this.#packed?.remove();
     this.#packed = null;
+    this.#dealt?.reader.close();
+    this.#dealt = null;
     if (this.#options.removeOnClose) asFarAsPossible(() => discard(this.path));
   };
 
-  *#keys(layout: TableLayout): IterableIterator<Uint8Array> {
-    const keys = this.#reads(() => this.#db.prepare(keysSql(layout)).pluck(true).iterate());
-    this.#reading.add(keys);
+  *#images(layout: TableLayout, columns: readonly number[]): IterableIterator<Images> {
+    const rows = this.#reads(() => this.#prepare(imagesSql(layout, columns)).iterate());
+    this.#reading.add(rows);
     try {
-      for (const key of keys) yield key as Uint8Array;
+      for (const row of rows)
+        yield (
+          imagesIn(row as readonly Value[], layout.shape.columns.length, columns) ??
+            refuse(this.path, `a row of ${layout.shape.name} is no change`)
+        );
     } catch (e) {
       throw sqliteFailure("read", this.path, "ERR_CHANGESET_ALTERED", e);
     } finally {
-      this.#reading.delete(keys);
+      this.#reading.delete(rows);
     }
   }
 
@@ -501,77 +550,66 @@ function storedPart(
   };
 }
 
-/** What cannot lie in a cell exactly: the link's values, and the cells that hold only a likeness. */
-interface Exact {
-  readonly link: readonly Json[] | null;
-  /** Position among the image cells (before, then after), and the value. */
-  readonly cells: readonly (readonly [number, Json])[];
-}
-
-function cellsOf(
-  change: Change,
-  width: number,
-): { readonly cells: readonly Bindable[]; readonly exact: string | null } {
-  const none: Row = Array.from({ length: width }, () => null);
-  const values = [...(beforeOf(change) ?? none), ...(afterOf(change) ?? none)];
-  const likenesses: [number, Json][] = [];
-  const cells = values.map((v, i) => {
-    const { cell, isLikeness } = toCell(v);
-    if (isLikeness) likenesses.push([i, valueToJson(v)]);
-    return cell;
-  });
-  if (change.link === undefined && likenesses.length === 0) return { cells, exact: null };
-  const exact: Exact = { link: change.link?.map(valueToJson) ?? null, cells: likenesses };
-  return { cells, exact: canonical({ link: exact.link, cells: exact.cells }) };
-}
-
 /**
  * A row of the working file as a change; undefined when it is none. Every row of a plan passes here several times: the
  * plain ones are made by literals, which is four times as fast as spreading the facts into them (measured).
  */
 function changeOf(shape: TableShape, row: readonly Value[]): Change | undefined {
-  const [op, , , count, , exactText] = row;
-  if (typeof count !== "bigint") return undefined;
-  const [from, width] = [FACT_COLUMNS.length, shape.columns.length];
-  const exact = exactText === null || exactText === undefined ? null : readExact(exactText);
+  const facts = factsOf(row[0]);
+  if (facts === undefined) return undefined;
+  const { op, count } = facts;
+  const width = shape.columns.length;
+  const exact = facts.exact === null ? null : readExact(facts.exact);
   if (exact === undefined) return undefined;
   const cells = exact === null ? row : withExact(row, exact.cells);
-  const before = op === "insert" ? null : cells.slice(from, from + width);
-  const after = op === "delete" ? null : cells.slice(from + width);
-  const change = assemble(shape, row, before, after);
-  if (change === undefined || (count === 1n && (exact?.link ?? null) === null)) return change;
+  const before = op === "insert" ? null : cells.slice(1, 1 + width);
+  const after = op === "delete" ? null : cells.slice(1 + width);
+  const change = assemble(shape, facts, before, after);
+  if (change === undefined || (count === 1 && (exact?.link ?? null) === null)) return change;
   return {
     ...change,
     ...(exact === null || exact.link === null ? {} : { link: exact.link }),
-    ...(count === 1n ? {} : { count: Number(count) }),
+    ...(count === 1 ? {} : { count }),
   };
 }
 
 function withExact(row: readonly Value[], exact: readonly (readonly [number, Value])[]): readonly Value[] {
   const cells = [...row];
-  for (const [i, v] of exact) cells[FACT_COLUMNS.length + i] = v;
+  for (const [i, v] of exact) cells[1 + i] = v;
   return cells;
 }
 
 function assemble(
   shape: TableShape,
-  [op, origin]: readonly Value[],
+  { op, origin }: PlainKind,
   before: Row | null,
   after: Row | null,
 ): Change | undefined {
   const { name: table } = shape;
   const key = keyOf(shape, before ?? after ?? []);
-  const from = origin as Origin;
-  if (op === "insert" && after !== null) return { table, key, origin: from, op, after };
-  if (op === "delete" && before !== null) return { table, key, origin: from, op, before };
+  if (op === "insert" && after !== null) return { table, key, origin, op, after };
+  if (op === "delete" && before !== null) return { table, key, origin, op, before };
   if (op !== "update" || before === null || after === null) return undefined;
-  return { table, key, origin: from, op, before, after };
+  return { table, key, origin, op, before, after };
+}
+
+/** A row of {@link imagesSql}: operation, exact values, cells of both images. A likeness is replaced by what it stands for. */
+function imagesIn(row: readonly Value[], width: number, columns: readonly number[]): Images | undefined {
+  const [op, exactText = null] = row;
+  const exact = exactText === null ? null : typeof exactText === "string" ? readExact(exactText) : undefined;
+  if (exact === undefined) return undefined;
+  const image = (half: 0 | 1): Row =>
+    columns.map((column, i) => {
+      const own = exact?.cells.find(([at]) => at === half * width + column);
+      return own === undefined ? (row[2 + half * columns.length + i] ?? null) : own[1];
+    });
+  return { before: op === "insert" ? null : image(0), after: op === "delete" ? null : image(1) };
 }
 
 function readExact(
-  text: Value,
+  text: string,
 ): { readonly link: RowKey | null; readonly cells: readonly [number, Value][] } | undefined {
-  const json = typeof text === "string" ? (parseCanonical(text) as Exact | undefined) : undefined;
+  const json = parseCanonical(text) as Exact | undefined;
   if (json === undefined) return undefined;
   const link = json.link?.map(valueFromJson) ?? null;
   const cells = json.cells.map(([i, v]) => [i, valueFromJson(v)] as const);

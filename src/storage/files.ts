@@ -16,7 +16,7 @@ import {
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { codeOf, UsageError } from "../base/errors.js";
-import { discard, storageFailure } from "./sqlite.js";
+import { discard, storageFailure, storing } from "./sqlite.js";
 
 /** How much is read at a time. */
 const CHUNK_BYTES = 65_536;
@@ -46,15 +46,34 @@ export function writeWhole(path: string, chunks: Iterable<Uint8Array>, whenThere
 
 /** Writes a file (0600) at a free path that only this process will read: nothing waits for the disk. */
 export function writeScratch(path: string, chunks: Iterable<Uint8Array>): void {
+  const file = new ScratchFile(path);
   try {
-    const fd = openSync(path, "wx", 0o600);
-    try {
-      for (const chunk of chunks) writeAll(fd, chunk);
-    } finally {
-      closeSync(fd);
-    }
-  } catch (e) {
-    throw storageFailure("write", path, e);
+    for (const chunk of chunks) file.write(chunk);
+  } finally {
+    file.close();
+  }
+}
+
+/** {@link writeScratch} for whoever has the chunks passing anyway. Close it in `finally`. */
+export class ScratchFile {
+  readonly #path: string;
+  #fd: number | null;
+
+  constructor(path: string) {
+    this.#path = path;
+    this.#fd = storing("write", path, () => openSync(path, "wx", 0o600));
+  }
+
+  write(chunk: Uint8Array): void {
+    const fd = this.#fd;
+    if (fd !== null) storing("write", this.#path, () => writeAll(fd, chunk));
+  }
+
+  /** May be called again. */
+  close(): void {
+    const fd = this.#fd;
+    this.#fd = null;
+    if (fd !== null) storing("write", this.#path, () => closeSync(fd));
   }
 }
 

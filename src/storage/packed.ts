@@ -4,11 +4,11 @@
  */
 import { createHash } from "node:crypto";
 import { asFarAsPossible, IntegrityError } from "../base/errors.js";
-import { packBlocks } from "../changeset/blocks.js";
-import type { ChangeSink, ChangeSource } from "../changeset/change.js";
-import { type Measured, measuredStream } from "../changeset/encode.js";
+import { BlockPacker, packBlocks } from "../changeset/blocks.js";
+import type { Change, ChangeSink, ChangeSource, TableShape } from "../changeset/change.js";
+import { type Measured, measuredStream, StreamInProgress } from "../changeset/encode.js";
 import { sortedTables } from "../changeset/source.js";
-import { readPieces, writeScratch } from "./files.js";
+import { readPieces, ScratchFile, writeScratch } from "./files.js";
 import { discard } from "./sqlite.js";
 
 /** Packed blocks in a file of their own, which somebody removes. */
@@ -51,6 +51,43 @@ export function packChanges(source: ChangeSource, path: string, also?: ChangeSin
   }
   const digest = written.digest("hex");
   return { ...measured(), blocks: () => blocksAt(path, digest), remove: () => asFarAsPossible(remove) };
+}
+
+/** {@link packChanges} for whoever has the changes passing anyway, in canonical order. Either `finish` or `abort` it. */
+export class PackingInProgress implements ChangeSink {
+  readonly #path: string;
+  readonly #file: ScratchFile;
+  readonly #written = createHash("sha256");
+  readonly #packer: BlockPacker;
+  readonly #stream: StreamInProgress;
+
+  constructor(path: string) {
+    this.#path = path;
+    this.#file = new ScratchFile(path);
+    this.#packer = new BlockPacker((piece) => {
+      this.#written.update(piece);
+      this.#file.write(piece);
+    });
+    this.#stream = new StreamInProgress((chunk) => this.#packer.push(chunk));
+  }
+
+  table = (shape: TableShape): void => this.#stream.table(shape);
+  add = (change: Change): void => this.#stream.add(change);
+
+  finish(): PackedChanges {
+    const measured = this.#stream.finish();
+    this.#packer.end();
+    this.#file.close();
+    const digest = this.#written.digest("hex");
+    const remove = (): void => asFarAsPossible(() => discard(this.#path));
+    return { ...measured, blocks: () => blocksAt(this.#path, digest), remove };
+  }
+
+  /** Leaves nothing behind. */
+  abort(): void {
+    this.#file.close();
+    discard(this.#path);
+  }
 }
 
 /** Tells a sink every table and change of a source. */

@@ -32,6 +32,11 @@ export interface PlanFile {
    * @throws IntegrityError ERR_PLAN_ALTERED; the sink has then been given a part, to be thrown away.
    */
   readonly loadInto: (sink: ChangeSink) => Promise<{ readonly rows: number; readonly digest: Digest }>;
+  /**
+   * The digest of the ChangeSet's canonical stream, without taking it apart into rows.
+   * @throws IntegrityError ERR_PLAN_ALTERED
+   */
+  readonly streamDigest: () => Promise<Digest>;
 }
 
 const PLAN: ContainerKind = {
@@ -81,7 +86,7 @@ export async function writePlanFile(
  * @throws IntegrityError ERR_PLAN_ALTERED when any byte is altered, missing or too many.
  */
 export async function readPlanFile(path: string, options: ReadOptions & ContainerLimits): Promise<PlanFile> {
-  const { sections, digest, loadInto } = openContainer(path, PLAN, options, options);
+  const { sections, digest, loadInto, streamDigest } = openContainer(path, PLAN, options, options);
   const [statement = new Uint8Array(), signature = new Uint8Array()] = sections;
   return {
     path,
@@ -89,5 +94,6 @@ export async function readPlanFile(path: string, options: ReadOptions & Containe
     signature: signature.length === 0 ? null : signature,
     digest,
     loadInto: async (sink) => loadInto(sink),
+    streamDigest: async () => streamDigest(),
   };
 }

@@ -11,7 +11,7 @@ import type { ChangeSink, ChangeSource, TableShape } from "../changeset/change.j
 import type { Measured } from "../changeset/encode.js";
 import { sameShape } from "../changeset/well-formed.js";
 import { sortedTables } from "../changeset/source.js";
-import { beforeImages } from "../snapshot/before-images.js";
+import { beforeImages, beforeImagesInto } from "../snapshot/before-images.js";
 import { manifestBytes, manifestDigest, parseManifest } from "../snapshot/manifest.js";
 import type { FileContent, RowSnapshot, SnapshotFile, SnapshotManifest } from "../snapshot/snapshot.js";
 import type { ChangesFile, ChangesWriter } from "./changes.js";
@@ -19,7 +19,7 @@ import { type Container, type ContainerKind, openContainer, readHead, writeConta
 import { dropPacks, joinFile, packIds, packOf, quickCheck } from "./database-file.js";
 import { MOST_CHUNK_BYTES, packFile } from "./chunks.js";
 import { readAt, syncFolder, withFile } from "./files.js";
-import { type PackedChanges, packChanges, type PackingSource } from "./packed.js";
+import { type PackedChanges, packChanges, PackingInProgress, type PackingSource } from "./packed.js";
 import { writeRows } from "./restore-rows.js";
 import { storageFailure, storingAsync } from "./sqlite.js";
 import type { Store } from "./store.js";
@@ -67,6 +67,14 @@ export interface OpenSnapshot extends RowSnapshot {
   readonly close: () => void;
 }
 
+/** Before-images packed beforehand: a sink for the changes, in canonical order. Call `drop` in `finally`. */
+export interface BeforeImagesKept extends ChangeSink {
+  /** What was packed; null where the disk refused, which whoever packs them then is told. Once. */
+  readonly packed: () => PackedChanges | null;
+  /** Removes what was packed. */
+  readonly drop: () => void;
+}
+
 /** What {@link Snapshots.prune} did. */
 export interface Pruned {
   readonly removed: readonly string[];
@@ -83,7 +91,11 @@ export interface Snapshots {
     facts: SnapshotFacts,
     before: ChangeSource,
     covered?: readonly TableShape[],
+    /** The before-images of the same changes, packed while these passed: then `before` is not read once more. */
+    kept?: BeforeImagesKept,
   ) => Promise<TakenSnapshot>;
+  /** Packs the before-images of changes that pass, for a snapshot that may be taken of them later. */
+  readonly keep: () => BeforeImagesKept;
   /**
    * Keeps a database file, page by page, storing only pages that no earlier snapshot of the target has; then puts it
    * together again in a scratch file, compares it by digest and has SQLite check it, or, of a
@@ -163,10 +175,11 @@ export function openSnapshots(
   const workPath = store.workPath ?? ((): string => join(folder, ".packed"));
   const pathOf = (ref: string): string => join(folder, findId(stored(folder), ref) + SUFFIX);
   return {
-    take: (facts, before, covered) =>
+    take: (facts, before, covered, kept) =>
       storingAsync("keep a snapshot in", folder, () =>
-        take(join(folder, facts.id + SUFFIX), facts, { before, covered, workPath }, deps.whenWritten),
+        take(join(folder, facts.id + SUFFIX), facts, { before, covered, kept, workPath }, deps.whenWritten),
       ),
+    keep: () => keepBeforeImages(workPath()),
     takeFile: (facts, path, content, prove = async () => undefined) =>
       storingAsync("keep a snapshot in", folder, () =>
         takeFile({ folder, prove, ...deps }, facts, path, content),
@@ -236,12 +249,13 @@ function take(
   given: {
     readonly before: ChangeSource;
     readonly covered: readonly TableShape[] | undefined;
+    readonly kept: BeforeImagesKept | undefined;
     readonly workPath: () => string;
   },
   whenWritten?: (path: string) => void,
 ): TakenSnapshot {
   const source = beforeImages(given.before);
-  const packed = packedAt(given.workPath(), path, source);
+  const packed = given.kept?.packed() ?? packedAt(given.workPath(), path, source);
   try {
     const manifest = manifestOf(facts, packed, source, given.covered);
     const packing: PackingSource = { ...source, packed: () => packed };
@@ -255,6 +269,42 @@ function take(
   } finally {
     packed.remove();
   }
+}
+
+/**
+ * Packs at `path`. A disk that refuses does not stop whatever the changes pass for: that no snapshot can be taken is said when
+ * one is to be.
+ */
+function keepBeforeImages(path: string): BeforeImagesKept {
+  let packing: PackingInProgress | null = null;
+  const drop = (): void => {
+    packing?.abort();
+    packing = null;
+  };
+  const unlessRefused = <T>(work: () => T): T | null => {
+    try {
+      return work();
+    } catch (e) {
+      if (codeOf(e) !== "ERR_STORE_FAILED") throw e;
+      drop();
+      return null;
+    }
+  };
+  unlessRefused(() => (packing = new PackingInProgress(path)));
+  const into = beforeImagesInto({
+    table: (shape) => packing?.table(shape),
+    add: (change) => packing?.add(change),
+  });
+  return {
+    table: (shape) => void unlessRefused(() => into.table(shape)),
+    add: (change) => void unlessRefused(() => into.add(change)),
+    packed: () => {
+      const found = unlessRefused(() => packing?.finish() ?? null);
+      packing = null;
+      return found;
+    },
+    drop,
+  };
 }
 
 function packedAt(work: string, path: string, source: ChangeSource): PackedChanges {

@@ -296,9 +296,14 @@ export interface Target {
   readonly rehearse: (job: RunnableJob, sink: ChangeSink, how?: RehearsalKind) => Promise<Rehearsal>;
   /**
    * Writes the changes and takes them back where nothing is kept, and compares every row with its image before.
-   * Absent where a target cannot: then the way back counts as not rehearsed.
+   * Absent where a target cannot: then the way back counts as not rehearsed. `there` is told what stood in the way of writing
+   * the changes themselves, once they were tried: nothing, or rows and references.
    */
-  readonly rehearseUndo?: (source: ChangeSource, script?: readonly SqlStatement[]) => Promise<UndoRehearsal>;
+  readonly rehearseUndo?: (
+    source: ChangeSource,
+    script?: readonly SqlStatement[],
+    there?: (problems: readonly WriteProblem[]) => void,
+  ) => Promise<UndoRehearsal>;
   /** The statements that take schema changes back as things stand now; absent where a target knows none. */
   readonly undoSchema?: (changes: readonly SchemaChange[]) => Promise<SchemaUndo>;
   /** Rows by key, as they are now. */

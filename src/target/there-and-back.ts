@@ -10,17 +10,18 @@ import type { BatchOutcome, SqlStatement, UndoRehearsal, WriteProblem, WriteSess
 
 /**
  * Tries it in the session and rolls back. With a script the changes are brought about by running it, and the rows of tables
- * that are gone or have other columns then count as lost.
+ * that are gone or have other columns then count as lost. Without one `told` hears what stood in the way of the changes.
  */
 export async function thereAndBack(
   session: WriteSession,
   source: ChangeSource,
   script: readonly SqlStatement[],
+  told?: (problems: readonly WriteProblem[]) => void,
 ): Promise<UndoRehearsal> {
   await session.begin({ script: script.length > 0 });
   try {
     if (script.length > 0) return await scriptAndBack(session, source, script);
-    return await rowsAndBack(session, source);
+    return await rowsAndBack(session, source, told);
   } finally {
     await session.rollback();
   }
@@ -33,9 +34,14 @@ export function rowsOf(source: ChangeSource): number {
   return rows;
 }
 
-async function rowsAndBack(session: WriteSession, source: ChangeSource): Promise<UndoRehearsal> {
+async function rowsAndBack(
+  session: WriteSession,
+  source: ChangeSource,
+  told: ((problems: readonly WriteProblem[]) => void) | undefined,
+): Promise<UndoRehearsal> {
   const inverse = invertSource(source);
   const there = await session.write(source, []);
+  told?.(there.problems);
   if (there.problems.length > 0) return stuck("the changes could not be written", there, rowsOf(source));
   const of = there.written + there.alreadyDone;
   const back = await session.write(inverse, []);

@@ -1,12 +1,10 @@
 /** A person approves at a real pseudo-terminal, through the real binary: with a passphrase key, and with an agent's. */
 import { readFileSync } from "node:fs";
-import { resolve } from "node:path";
 import { spawn } from "@lydell/node-pty";
 import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
-import { makeKey, makeProject, type TestProject } from "../support/project.js";
+import { BIN, makeKey, makeProject, type TestProject } from "../support/project.js";
 import { startAgent } from "../support/ssh.js";
 
-const BIN = process.env["HOLDPOINT_TEST_BIN"] ?? resolve(import.meta.dirname, "../../../bin/holdpoint.js");
 const PASSPHRASE = "correct horse";
 
 let project: TestProject;

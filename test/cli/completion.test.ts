@@ -4,11 +4,8 @@
  */
 import { spawnSync } from "node:child_process";
 import { chmodSync, mkdirSync } from "node:fs";
-import { resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import { makeProject, type TestProject } from "../support/project.js";
-
-const BIN = process.env["HOLDPOINT_TEST_BIN"] ?? resolve(import.meta.dirname, "../../../bin/holdpoint.js");
+import { BIN, makeProject, type TestProject } from "../support/project.js";
 
 /** Whether the machine has it. */
 function has(shell: string): boolean {

@@ -36,8 +36,10 @@ onPostgres("the road on PostgreSQL", "both", (ofRun, which) => {
     const before = await dumpPostgres(url);
     const plan = project.plan("DELETE FROM customers WHERE id <= 5");
     expect(await dumpPostgres(url)).toBe(before);
-    const shown = project.json(["show", plan]);
-    expect(shown.ok).toBe(true);
+    const shown = project.run(["show", plan]);
+    expect(shown.stdout).toContain(
+      "rehearsed on shop-prod and rolled back: 25 of 25 rows came back identical",
+    );
     const token = project.approve(plan);
     const applied = project.json([
       "apply",
@@ -139,12 +141,16 @@ onPostgres("the road on PostgreSQL", "both", (ofRun, which) => {
     try {
       await other.rows("BEGIN");
       await other.rows("SELECT 1 FROM orders WHERE id <= 10 FOR UPDATE");
-      plan = project.plan("UPDATE orders SET status = 'sent' WHERE id <= 10");
+      project.write("jobs/sent.sql", "UPDATE orders SET status = 'sent' WHERE id <= 10");
+      const planned = project.run(["plan", "jobs/sent.sql", "--on", "shop-prod", "--key", "keys/dana"]);
+      expect(planned.stderr).toContain("rehearsing the way back on the clone clone ...");
+      plan = /pl_\w+/.exec(planned.stdout)?.[0] ?? "";
     } finally {
       await other.close();
     }
     const shown = project.run(["show", plan]);
     expect(shown.stdout).toContain("rehearsed on the clone clone");
+    expect(shown.stdout).toContain("rehearsed on the clone clone: 10 of 10 rows came back identical");
     const applied = project.json([
       "apply",
       plan,

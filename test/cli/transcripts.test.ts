@@ -2,11 +2,10 @@
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { expect, test } from "@jest/globals";
-import { makeProject } from "../support/project.js";
+import { BIN, makeProject } from "../support/project.js";
 import { parseTranscript, play, transcriptText } from "../support/transcript.js";
 
 const FOLDER = resolve(import.meta.dirname, "../../../test/cli");
-const BIN = process.env["HOLDPOINT_TEST_BIN"] ?? resolve(import.meta.dirname, "../../../bin/holdpoint.js");
 
 const files = readdirSync(FOLDER).filter((f) => f.endsWith(".txt"));
 

@@ -3,11 +3,8 @@
  * what a stopped run leaves is finished by the next `apply` or taken back by `undo`.
  */
 import { createRequire } from "node:module";
-import { resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import { makeProject, type TestProject } from "../support/project.js";
-
-const BIN = resolve(import.meta.dirname, "../../../bin/holdpoint.js");
+import { BIN, makeProject, type TestProject } from "../support/project.js";
 
 const ROWS = `
   CREATE TABLE item (id INTEGER PRIMARY KEY, state TEXT NOT NULL, code TEXT UNIQUE);
@@ -334,7 +331,7 @@ describe("between the waves", () => {
       "--waves",
       "5,100%",
     ]);
-    expect(other.json(["apply", plan])).toMatchObject({
+    expect(other.json(["apply", plan], { ownProcess: true })).toMatchObject({
       exit: { code: 130 },
       error: { code: "ERR_INTERRUPTED" },
       target_changed: "no",
@@ -348,7 +345,7 @@ describe("between the waves", () => {
       "--waves",
       "5,100%",
     ]);
-    expect(other.json(["apply", plan])).toMatchObject({
+    expect(other.json(["apply", plan], { ownProcess: true })).toMatchObject({
       exit: { code: 40 },
       error: { code: "ERR_RUN_STOPPED" },
       target_changed: "partly",
@@ -368,7 +365,7 @@ describe("between the waves", () => {
     ]);
     const repair = other.plan("UPDATE item SET state = 'h' WHERE id = 2800");
     const holding = ["hold", "items", "--reason", "INC-1", "--except", repair];
-    control({ check: { command: [process.env["HOLDPOINT_TEST_BIN"] ?? BIN, ...holding] } });
+    control({ check: { command: [BIN, ...holding] } });
     const stopped = other.json(["apply", plan]);
     expect(stopped).toMatchObject({ exit: { code: 40 }, target_changed: "partly" });
     expect(stopped.error?.why).toContain("INC-1");

@@ -15,10 +15,9 @@ import {
   type TokenServer,
   tokenServer,
 } from "../support/ci-issuer.js";
-import { makeProject, type TestProject } from "../support/project.js";
+import { BIN, makeProject, type TestProject } from "../support/project.js";
 
 const DOCS = resolve(import.meta.dirname, "../../../docs/ci");
-const BIN = process.env["HOLDPOINT_TEST_BIN"] ?? resolve(import.meta.dirname, "../../../bin/holdpoint.js");
 const KEY = issuerKey("k1");
 
 const AGENT = `#!/bin/sh

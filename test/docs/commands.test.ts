@@ -8,9 +8,9 @@ import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { describe, expect, test } from "@jest/globals";
+import { BIN } from "../support/project.js";
 
 const ROOT = resolve(import.meta.dirname, "../../..");
-const BIN = process.env["HOLDPOINT_TEST_BIN"] ?? join(ROOT, "bin/holdpoint.js");
 
 const PAGES = ["README.md", "docs/guide-developer.md", "docs/guide-approver.md", "docs/guide-ci.md"];
 

@@ -3,11 +3,17 @@ import fc from "../support/fast-check.js";
 import { digestOf } from "../../src/base/digest.js";
 import { codeOf } from "../../src/base/errors.js";
 import { applyTo, sameState } from "../../src/changeset/apply.js";
-import { packBlocks, unpackBlocks } from "../../src/changeset/blocks.js";
+import { BlockPacker, packBlocks, unpackBlocks } from "../../src/changeset/blocks.js";
 import { afterOf, beforeOf, type Change, type ChangeSet } from "../../src/changeset/change.js";
 import { compose } from "../../src/changeset/compose.js";
 import { diff } from "../../src/changeset/diff.js";
-import { decodeChangeSet, decodeStream, digestOfSource, encodeStream } from "../../src/changeset/encode.js";
+import {
+  decodeChangeSet,
+  decodeStream,
+  digestOfSource,
+  encodeStream,
+  StreamInProgress,
+} from "../../src/changeset/encode.js";
 import { invert, invertChange, invertSource } from "../../src/changeset/invert.js";
 import { compareKeys, keyBytes } from "../../src/changeset/key.js";
 import { mergeRow, takeBack } from "../../src/changeset/merge.js";
@@ -284,6 +290,25 @@ describe("the blocks", () => {
           expect(bytesOf(unpackBlocks(pieces)).equals(bytesOf(chunks))).toBe(true);
         },
       ),
+      runs,
+    );
+  });
+
+  test("written while changes pass they are those of their source, and so is what was measured", () => {
+    fc.assert(
+      fc.property(changeSetArbitrary, (cs) => {
+        const pieces: Uint8Array[] = [];
+        const packer = new BlockPacker((piece) => pieces.push(piece));
+        const stream = new StreamInProgress((chunk) => packer.push(chunk));
+        for (const shape of cs.tables) {
+          stream.table(shape);
+          for (const change of cs.changes.filter((c) => c.table === shape.name)) stream.add(change);
+        }
+        const measured = stream.finish();
+        packer.end();
+        expect(measured).toEqual(digestOfSource(sourceOf(cs)));
+        expect(bytesOf(pieces).equals(bytesOf(packBlocks(encodeStream(sourceOf(cs)))))).toBe(true);
+      }),
       runs,
     );
   });

@@ -4,19 +4,21 @@ import fc from "../support/fast-check.js";
 import { type ChangeSet, countOf, type TableShape } from "../../src/changeset/change.js";
 import { keyText } from "../../src/changeset/key.js";
 import { changeSet, countsOf, sourceOf } from "../../src/changeset/source.js";
-import { type Member, type SchemaTies, type Ties, tiesOf } from "../../src/changeset/ties.js";
+import { groupsOf, type SchemaTies, type Ties, tiesOf } from "../../src/changeset/ties.js";
 import {
+  type Batch,
   batchesOf,
   boundsOf,
+  type Cut,
+  dealOf,
   mergeBounds,
-  outlineOf,
   parseWaves,
   valuesOf,
   waveColumn,
 } from "../../src/changeset/waves.js";
 import { changeSetArbitrary, LAW_RUNS } from "../support/changeset-arbitrary.js";
 
-const NO_TIES: Ties = { groups: new Map(), followers: new Set() };
+const NO_TIES: Ties = { firsts: null };
 const runs = { numRuns: LAW_RUNS };
 
 /** Ties over columns that some tables have: unique values, and references among all tables. */
@@ -35,13 +37,8 @@ function schemaOf(cs: ChangeSet, pick: number): SchemaTies {
   };
 }
 
-function finderIn(cs: ChangeSet): (m: Member) => ChangeSet["changes"][number] {
-  const byKey = new Map(cs.changes.map((c) => [`${c.table}\n${keyText(c.key)}`, c]));
-  return (m) => {
-    const found = byKey.get(`${m.table}\n${keyText(m.key)}`);
-    if (found === undefined) throw new Error("no such row");
-    return found;
-  };
+function dealt(cs: ChangeSet, ties: Ties, cut: Cut): readonly Batch[] {
+  return batchesOf(sourceOf(cs), dealOf(sourceOf(cs), ties, cut));
 }
 
 function tied(cs: ChangeSet, pick: number): Ties {
@@ -66,7 +63,7 @@ describe("batches", () => {
         const total = rowsIn(cs);
         const ties = tied(cs, pick);
         const cut = { bounds: mergeBounds(ends, [total]).filter((e) => e <= total), batchRows };
-        const batches = [...batchesOf(sourceOf(cs), ties, cut, finderIn(cs))];
+        const batches = dealt(cs, ties, cut);
         const parts = batches.map((b) => b.source.tables.flatMap((t) => [...b.source.changes(t.name)]));
         expect(changeSet(cs.tables, parts.flat())).toEqual(changeSet(cs.tables, cs.changes));
         let written = 0;
@@ -77,8 +74,10 @@ describe("batches", () => {
         const places = new Map(
           parts.flatMap((changes, i) => changes.map((c) => [`${c.table}\n${keyText(c.key)}`, i] as const)),
         );
-        for (const group of ties.groups.values()) {
-          expect(new Set(group.map((m) => places.get(`${m.table}\n${keyText(m.key)}`))).size).toBe(1);
+        for (const group of groupsOf(ties)) {
+          const members = group.flatMap((n) => cs.changes.slice(n, n + 1));
+          expect(members).toHaveLength(group.length);
+          expect(new Set(members.map((m) => places.get(`${m.table}\n${keyText(m.key)}`))).size).toBe(1);
         }
       }),
       runs,
@@ -114,7 +113,7 @@ describe("batches", () => {
             batchRows: rows,
             by: "tenant",
           };
-          const batches = [...batchesOf(sourceOf(cs), NO_TIES, cut, finderIn(cs))];
+          const batches = dealt(cs, NO_TIES, cut);
           expect(
             changeSet(
               [shape],
@@ -129,7 +128,7 @@ describe("batches", () => {
               expect(rank >= (cut.bounds[b.wave - 2] ?? 0)).toBe(true);
             }
           }
-          expect([...outlineOf(sourceOf(cs), NO_TIES, cut, finderIn(cs))]).toEqual(
+          expect(dealOf(sourceOf(cs), NO_TIES, cut).batches).toEqual(
             batches.map(({ wave, batch, rows: n }) => ({ wave, batch, rows: n })),
           );
         },
@@ -144,13 +143,13 @@ describe("batches", () => {
         const total = rowsIn(cs);
         const cut = { bounds: mergeBounds(ends, [total]).filter((e) => e <= total), batchRows };
         const made = (): unknown[] =>
-          [...batchesOf(sourceOf(cs), tied(cs, pick), cut, finderIn(cs))].map(({ wave, batch, rows }) => ({
+          dealt(cs, tied(cs, pick), cut).map(({ wave, batch, rows }) => ({
             wave,
             batch,
             rows,
           }));
         expect(made()).toEqual(made());
-        expect([...outlineOf(sourceOf(cs), tied(cs, pick), cut, finderIn(cs))]).toEqual(made());
+        expect(dealOf(sourceOf(cs), tied(cs, pick), cut).batches).toEqual(made());
       }),
       runs,
     );
@@ -175,9 +174,9 @@ const SCHEMA: SchemaTies = {
 const facts = { origin: "job" } as const;
 
 describe("rows that hang together", () => {
-  const groupsOf = (cs: ChangeSet, schema: SchemaTies | undefined = SCHEMA): number[][] | null => {
+  const keysOf = (cs: ChangeSet, schema: SchemaTies | undefined = SCHEMA): number[][] | null => {
     const ties = tiesOf(sourceOf(cs), countsOf(sourceOf(cs)), schema);
-    return ties === null ? null : [...ties.groups.values()].map((g) => g.map((m) => Number(m.key[0])));
+    return ties === null ? null : groupsOf(ties).map((g) => g.map((n) => Number(cs.changes[n]?.key[0])));
   };
   const update = (id: bigint, before: string | null, after: string | null, owner = 1n) =>
     ({
@@ -198,18 +197,18 @@ describe("rows that hang together", () => {
         { ...facts, table: "item", key: [8n], op: "delete", before: [8n, 2n, "b"] },
       ],
     );
-    expect(groupsOf(cs)).toEqual([[7, 1]]);
+    expect(keysOf(cs)).toEqual([[7, 1]]);
   });
 
   test("children of a parent that stays hang on nothing", () => {
     const cs = changeSet([ITEM], [update(1n, "a", "b"), update(2n, "c", "d")]);
-    expect(groupsOf(cs)).toEqual([]);
+    expect(keysOf(cs)).toEqual([]);
   });
 
   test("a unique value that changes hands, in any case and around a ring", () => {
-    expect(groupsOf(changeSet([ITEM], [update(1n, "a", "x"), update(2n, "b", "A")]))).toEqual([[1, 2]]);
+    expect(keysOf(changeSet([ITEM], [update(1n, "a", "x"), update(2n, "b", "A")]))).toEqual([[1, 2]]);
     const ring = [update(1n, "a", "b"), update(2n, "b", "c"), update(3n, "c", "a"), update(4n, "z", null)];
-    expect(groupsOf(changeSet([ITEM], ring))).toEqual([[1, 2, 3]]);
+    expect(keysOf(changeSet([ITEM], ring))).toEqual([[1, 2, 3]]);
   });
 
   test("the two ends of a changed key", () => {
@@ -221,18 +220,18 @@ describe("rows that hang together", () => {
         { ...facts, table: "item", key: [6n], op: "insert", after: [6n, 9n, null] },
       ],
     );
-    expect(groupsOf(cs)).toEqual([[1, 5]]);
+    expect(keysOf(cs)).toEqual([[1, 5]]);
   });
 
   test("a unique expression ties every row that could give and take", () => {
     const cs = changeSet([ITEM], [update(1n, "a", "b"), update(2n, "c", "d")]);
-    expect(
-      groupsOf(cs, { references: [], uniques: [{ table: "item", columns: null, isKey: false }] }),
-    ).toEqual([[1, 2]]);
+    expect(keysOf(cs, { references: [], uniques: [{ table: "item", columns: null, isKey: false }] })).toEqual(
+      [[1, 2]],
+    );
   });
 
   test("where the schema's ties are not known, everything is one group", () => {
-    expect(groupsOf(changeSet([ITEM], [update(1n, "a", "b")]), undefined)).not.toEqual([[1]]);
+    expect(keysOf(changeSet([ITEM], [update(1n, "a", "b")]), undefined)).not.toEqual([[1]]);
     expect(tiesOf(sourceOf(changeSet([ITEM], [])), [], undefined)).toBeNull();
   });
 });

@@ -16,6 +16,7 @@ import {
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import Database from "better-sqlite3";
+import { mayStay, runResident } from "./resident.js";
 
 /** The binary under test. */
 export const BIN =
@@ -49,6 +50,8 @@ export interface Document {
 export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly input?: string;
+  /** For a command that gets signals, or sends them to the process it runs in. */
+  readonly ownProcess?: boolean;
 }
 
 /** A project to run commands in. */
@@ -148,12 +151,14 @@ export function projectAt(dir: string, database: string, target: string): TestPr
     ...more,
   });
   const run: TestProject["run"] = (args, options = {}) => {
+    const command = { cwd: dir, args, env: envOf(options.env), input: options.input ?? "" };
+    if (options.ownProcess !== true && mayStay(command)) return runResident(command);
     const done = spawnSync(process.execPath, [BIN, ...args], {
       cwd: dir,
       encoding: "utf8",
-      env: envOf(options.env),
+      env: command.env,
       maxBuffer: 256 * 1024 * 1024,
-      input: options.input ?? "",
+      input: command.input,
     });
     return { status: done.status ?? -1, stdout: done.stdout, stderr: done.stderr };
   };

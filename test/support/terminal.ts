@@ -1,9 +1,7 @@
 /** A command at a real pseudo-terminal: keys are typed when their question stands on the screen, never by the clock. */
-import { resolve } from "node:path";
 import { spawn } from "@lydell/node-pty";
 import xterm from "@xterm/headless";
-
-const BIN = process.env["HOLDPOINT_TEST_BIN"] ?? resolve(import.meta.dirname, "../../../bin/holdpoint.js");
+import { BIN } from "./project.js";
 
 /** What is typed once words have appeared after the last answer. */
 export interface Turn {

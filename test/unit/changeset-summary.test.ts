@@ -177,8 +177,8 @@ describe("the sample", () => {
   const keys = (summary: Summary): readonly (Value | undefined)[] => summary.sample.map((c) => c.key[0]);
 
   test("is the same on every machine for one seed", () => {
-    expect(keys(summed(changes))).toEqual([2n, 42n, 49n]);
-    expect(keys(summed([...changes].reverse()))).toEqual([2n, 42n, 49n]);
+    expect(keys(summed(changes))).toEqual([16n, 19n, 47n]);
+    expect(keys(summed([...changes].reverse()))).toEqual([16n, 19n, 47n]);
   });
 
   test("is another one for another seed", () => {

@@ -111,7 +111,10 @@ describe("a configuration", () => {
       { table: "orders", column: "created_at", withinSeconds: 900 },
       { table: "audit", column: "at", withinSeconds: null },
     ]);
-    expect(guardingOf(found, "shop")["newest_row"]).toEqual({ "orders.created_at": 900, "audit.at": null });
+    expect(guardingOf(targetConfigOf(found, "shop"))["newest_row"]).toEqual({
+      "orders.created_at": 900,
+      "audit.at": null,
+    });
     for (const wrong of ["{ orders: 15m }", "{ orders.created_at: soon }", "{ orders.created_at: }"])
       expect(() => parseConfig(text(wrong), "/srv/app/holdpoint.yaml")).toThrow(
         expect.objectContaining({ code: "ERR_CONFIG_INVALID" }),
@@ -162,11 +165,14 @@ describe("outbox, sums and direction", () => {
       { table: "orders", column: "status", from: ["pending", null], to: ["2"], way: null },
       { table: "orders", column: "total", from: null, to: null, way: "down" },
     ]);
-    expect(guardingOf(config, "t")).toMatchObject({ outbox: ["mail"], sums: { "orders.total": "EUR" } });
+    expect(guardingOf(targetConfigOf(config, "t"))).toMatchObject({
+      outbox: ["mail"],
+      sums: { "orders.total": "EUR" },
+    });
   });
 
   test("what is not set stands in no bundle: pins made before these keys hold", () => {
-    const guarding = guardingOf(parseConfig(minimal(""), "/x/holdpoint.yaml"), "t");
+    const guarding = guardingOf(targetConfigOf(parseConfig(minimal(""), "/x/holdpoint.yaml"), "t"));
     expect(Object.keys(guarding)).not.toContain("outbox");
     expect(Object.keys(guarding)).not.toContain("sums");
   });
@@ -459,7 +465,7 @@ describe("the address", () => {
 
 describe("the guarding part", () => {
   const guarding = (text: string): string =>
-    canonical(guardingOf(parseConfig(text, "/srv/holdpoint.yaml"), "elb-prod"));
+    canonical(guardingOf(targetConfigOf(parseConfig(text, "/srv/holdpoint.yaml"), "elb-prod")));
 
   test("leaves out url and identity, and nothing else", () => {
     const same = FULL.replace("${ELB_PROD_URL}", "sqlite:elsewhere.db").replace(

@@ -11,12 +11,9 @@ import {
   programFolders,
 } from "../../src/machine/postgres-programs.js";
 import { drill } from "../../src/operations/drill.js";
-import {
-  listSnapshots,
-  pruneSnapshots,
-  takeSnapshot,
-  verifySnapshot,
-} from "../../src/operations/snapshot.js";
+import { listSnapshots, verifySnapshot } from "../../src/operations/kept-snapshots.js";
+import { pruneSnapshots } from "../../src/operations/prune.js";
+import { takeSnapshot } from "../../src/operations/snapshot.js";
 import { parseManifest, manifestBytes } from "../../src/snapshot/manifest.js";
 import { type DumpFacts, misfitOf } from "../../src/target/dump.js";
 import { onPostgres } from "../support/on-postgres.js";

@@ -16,6 +16,7 @@ import { beforeImages } from "../../src/snapshot/before-images.js";
 import { highestLevel, type SnapshotLevel } from "../../src/snapshot/snapshot.js";
 import { manifestBytes, manifestDigest, parseManifest } from "../../src/snapshot/manifest.js";
 import { createChanges } from "../../src/storage/changes.js";
+import { tell } from "../../src/storage/packed.js";
 import {
   openSnapshots,
   type SnapshotDeps,
@@ -92,6 +93,50 @@ describe("a snapshot of rows", () => {
       const { manifest } = await snapshots.take(facts("1"), sourceOf(ordersSet(born(1))));
       expect([manifest.rows, manifest.tables]).toEqual([0, []]);
       expect((await snapshots.verify(manifest.id)).ok).toBe(true);
+    }));
+
+  test("law: packed while the changes pass it is the one that is packed from them", () =>
+    inFolder((folder) =>
+      fc.assert(
+        fc.asyncProperty(changeSetArbitrary, async (cs) => {
+          const snapshots = snapshotsIn(folder);
+          const kept = snapshots.keep();
+          tell(sourceOf(cs), kept);
+          const one = await snapshots.take(facts("1"), sourceOf(cs), undefined, kept);
+          const bytes = readFileSync(one.path);
+          await snapshots.prune([facts("1").id], () => [], { evenIfNeeded: false });
+          const other = await snapshots.take(facts("1"), sourceOf(cs));
+          expect(readFileSync(other.path).equals(bytes)).toBe(true);
+          expect(one.digest).toBe(other.digest);
+          await snapshots.prune([facts("1").id], () => [], { evenIfNeeded: false });
+          expect(readdirSync(folder)).toEqual([]);
+        }),
+        { numRuns: 30 },
+      ),
+    ));
+
+  test("what was packed and not used is gone, and what could not be packed is packed when it is needed", () =>
+    inFolder(async (folder) => {
+      const unused = snapshotsIn(folder).keep();
+      tell(before, unused);
+      expect(readdirSync(folder).length).toBe(1);
+      unused.drop();
+      unused.drop();
+      expect(readdirSync(folder)).toEqual([]);
+      // A folder that is not there refuses like a disk that is full.
+      const places = [join(folder, "nowhere", "packed"), join(folder, "packed")];
+      const workPath = (): string => places.shift() ?? "";
+      const workingChanges = (): never => {
+        throw new Error("nothing is opened");
+      };
+      const snapshots = openSnapshots({ snapshots: folder, workPath }, { workingChanges });
+      const refused = snapshots.keep();
+      tell(before, refused);
+      expect(refused.packed()).toBeNull();
+      const { manifest } = await snapshots.take(facts("1"), before, undefined, refused);
+      expect(manifest.rows).toBe(2);
+      refused.drop();
+      expect(readdirSync(folder)).toEqual([`${facts("1").id}.hpsnap`]);
     }));
 
   const faults: readonly (readonly [string, (path: string) => void])[] = [

@@ -4,11 +4,20 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "@jest/globals";
 import fc from "../support/fast-check.js";
-import type { Change, ChangeSet, TableShape } from "../../src/changeset/change.js";
+import {
+  type Change,
+  type ChangeSet,
+  type ChangeSource,
+  countOf,
+  type TableShape,
+} from "../../src/changeset/change.js";
 import { digestOfSource } from "../../src/changeset/encode.js";
-import { changeSet, collect, sourceOf } from "../../src/changeset/source.js";
-import { sameRow, type Value } from "../../src/changeset/value.js";
+import { changeSet, collect, countsOf, sourceOf } from "../../src/changeset/source.js";
+import { summarise } from "../../src/changeset/summarise.js";
+import { tiesOf } from "../../src/changeset/ties.js";
+import { sameRow, sameValue, type Value } from "../../src/changeset/value.js";
 import { afterOf, beforeOf } from "../../src/changeset/change.js";
+import { batchesOf, dealOf, mergeBounds } from "../../src/changeset/waves.js";
 import { valueFromJson, valueToJson } from "../../src/storage/cells.js";
 import {
   type ChangesFile,
@@ -41,6 +50,8 @@ const paid = (id: bigint): Change => ({
   before: [id, "pending"],
   after: [id, "paid"],
 });
+
+const keysOf = (changes: readonly Change[]): readonly (readonly Value[])[] => changes.map((c) => c.key);
 
 async function stored(folder: string, cs: ChangeSet, options = kept): Promise<ChangesFile> {
   const writer = await createChanges(join(folder, `${readdirSync(folder).length}.db`), options);
@@ -94,6 +105,117 @@ describe("the working form of a ChangeSet", () => {
         { numRuns: 60 },
       ),
     ));
+
+  test("law: dealt into transactions it holds in each what batches in memory hold, as often as asked", () =>
+    inFolder((folder) =>
+      fc.assert(
+        fc.asyncProperty(
+          changeSetArbitrary,
+          fc.nat({ max: 5 }),
+          fc.integer({ min: 1, max: 4 }),
+          async (cs, pick, batchRows) => {
+            const file = await stored(folder, cs, passing);
+            const memory = sourceOf(cs);
+            const uniques = cs.tables.map((t) => ({
+              table: t.name,
+              columns: [t.columns[pick % t.columns.length]?.name ?? ""],
+              isKey: false,
+            }));
+            const ties = tiesOf(memory, countsOf(memory), { references: [], uniques });
+            expect(tiesOf(file, countsOf(file), { references: [], uniques })).toEqual(ties);
+            if (ties === null) throw new Error("not known");
+            const rows = cs.changes.reduce((n, c) => n + countOf(c), 0);
+            for (const end of [1, rows]) {
+              const cut = { bounds: mergeBounds([end], [rows]), batchRows };
+              const deal = dealOf(file, ties, cut);
+              expect(deal).toEqual(dealOf(memory, ties, cut));
+              const digests = (parts: Iterable<ChangeSource>): unknown =>
+                Array.from(parts, (part) => digestOfSource(part).digest);
+              const inMemory = digests(batchesOf(memory, deal).map((b) => b.source));
+              expect(digests(file.dealt?.(deal) ?? [])).toEqual(inMemory);
+              expect(digests(file.dealt?.(deal) ?? [])).toEqual(inMemory);
+            }
+            file.close();
+            expect(readdirSync(folder)).toEqual([]);
+          },
+        ),
+        { numRuns: 60 },
+      ),
+    ));
+
+  test("a deal that leaves rows out is not written", () =>
+    inFolder(async (folder) => {
+      const file = await stored(folder, changeSet([orders], [paid(1n), paid(2n)]));
+      const batches = [{ wave: 1, batch: 1, rows: 1 }];
+      expect(() => [...(file.dealt?.({ batches, batchOf: new Uint32Array(1) }) ?? [])]).toThrow(
+        expect.objectContaining({ code: "ERR_CHANGESET_ALTERED" }),
+      );
+      expect(readdirSync(folder)).toEqual(["0.db"]);
+      file.close();
+    }));
+
+  test("law: any number of rows in order, of any mixture, are the changes that were added, and each is found by its place", () =>
+    inFolder((folder) => {
+      const row = fc.record({
+        op: fc.constantFrom("insert", "update", "delete"),
+        v: valueArbitrary,
+        w: valueArbitrary,
+      });
+      const origins = fc.constantFrom("job", "cascade", "unknown");
+      return fc.assert(
+        fc.asyncProperty(fc.array(row, { minLength: 1, maxLength: 70 }), origins, async (rows, origin) => {
+          const changes = rows.flatMap(({ op, v, w }, i): Change[] => {
+            const facts = { table: "orders", key: [BigInt(i)], origin } as const;
+            const [before, after] = [
+              [BigInt(i), v],
+              [BigInt(i), w],
+            ];
+            if (op === "insert") return [{ ...facts, op, after }];
+            if (op === "delete" || sameValue(v, w)) return [{ ...facts, op: "delete", before }];
+            return [{ ...facts, op: "update", before, after }];
+          });
+          const cs = changeSet([orders], changes);
+          const file = await stored(folder, cs, passing);
+          expect(digestOfSource(file)).toEqual(digestOfSource(sourceOf(cs)));
+          for (const place of [0, 15, 16, changes.length - 1, changes.length])
+            expect(file.nth?.("orders", place)?.key).toEqual(changes[place]?.key);
+          const options = { sampleSeed: digestOfSource(file).digest, sampleSize: 4, patternLimit: 3 };
+          expect(keysOf(summarise(file, options).sample)).toEqual(
+            keysOf(summarise(sourceOf(cs), options).sample),
+          );
+          file.close();
+        }),
+        { numRuns: 60 },
+      );
+    }));
+
+  test("a second change of one key is refused, in whatever order it comes", () =>
+    inFolder(async (folder) => {
+      for (const again of [3n, 0n, 39n]) {
+        const writer = await createChanges(join(folder, `${again}.db`), passing);
+        writer.table(orders);
+        for (let i = 0n; i < 40n; i++) writer.add(paid(i));
+        expect(() => writer.add(paid(again))).toThrow(expect.objectContaining({ code: "ERR_INTERNAL" }));
+        writer.abort();
+      }
+      expect(readdirSync(folder)).toEqual([]);
+    }));
+
+  test("a value of megabytes among small ones is kept as it is", () =>
+    inFolder(async (folder) => {
+      const long = (i: bigint): string => (i % 7n === 0n ? "x".repeat(300_000) : `y${i}`);
+      const changes = Array.from({ length: 40 }, (_, i): Change => ({
+        op: "insert",
+        table: "orders",
+        key: [BigInt(i)],
+        origin: "job",
+        after: [BigInt(i), long(BigInt(i))],
+      }));
+      const cs = changeSet([orders], changes);
+      const file = await stored(folder, cs);
+      expect(digestOfSource(file)).toEqual(digestOfSource(sourceOf(cs)));
+      file.close();
+    }));
 
   test("keeps every hostile value as itself", () =>
     inFolder(async (folder) => {

@@ -5,6 +5,7 @@
 import { readFileSync } from "node:fs";
 import type { ConnectionOptions } from "node:tls";
 import { codeOf, messageOf, UsageError } from "../../base/errors.js";
+import { fromPassFile } from "./pass-file.js";
 
 /** How the connection is protected, in libpq's words. */
 export type TlsMode = "disable" | "prefer" | "require" | "verify-ca" | "verify-full";
@@ -16,10 +17,16 @@ export interface Address {
   readonly port: number;
   readonly user: string;
   readonly database: string;
-  /** Undefined: the driver asks `.pgpass`. */
+  /** Undefined where none stands anywhere; then {@link Address.whyNoPassword} says where it was looked for. */
   readonly password: string | undefined;
+  readonly whyNoPassword: string;
   readonly tls: TlsMode;
-  readonly tlsFiles: { readonly ca?: string; readonly cert?: string; readonly key?: string };
+  /** Without an authority those count that come with Node.js. */
+  readonly tlsFiles: {
+    readonly ca?: string | undefined;
+    readonly cert?: string;
+    readonly key?: string;
+  };
   /** Where parts came from that do not stand in the url: `host` and `PGHOST`. Never a value. */
   readonly origins: readonly { readonly part: string; readonly from: string }[];
   /** Without user and password, for people: `shop on db1.example:5432`. */
@@ -55,10 +62,28 @@ const VARIABLES: Readonly<Record<string, string>> = {
 };
 
 /**
+ * What libpq reads and this does not. Left aside in silence they would lead to another server, or to less care, than every
+ * other client takes here; values that change nothing are let through.
+ */
+const UNREAD: Readonly<Record<string, RegExp>> = {
+  PGOPTIONS: /^\s*$/,
+  PGHOSTADDR: /^$/,
+  PGREQUIREPEER: /^$/,
+  PGREQUIREAUTH: /^$/,
+  PGCHANNELBINDING: /^(|disable|prefer)$/,
+  PGTARGETSESSIONATTRS: /^(|any)$/,
+  PGLOADBALANCEHOSTS: /^(|disable)$/,
+  PGSSLCRL: /^$/,
+  PGSSLCRLDIR: /^$/,
+  PGREPLICATION: /^$/,
+};
+
+/**
  * Reads `postgres://[user[:password]@][host][:port][/database][?parameter=value…]`; what is missing comes from the service
  * that `service=` or `PGSERVICE` names (`PGSERVICEFILE`, `~/.pg_service.conf`, `$PGSYSCONFDIR/pg_service.conf`), then from
- * the variables `PGHOST`, `PGPORT`, `PGUSER` …, in libpq's order.
- * @throws UsageError ERR_TARGET_UNSUPPORTED for another form, several hosts, or a parameter that this version does not know.
+ * the variables `PGHOST`, `PGPORT`, `PGUSER` …, in libpq's order, and a password from `.pgpass`.
+ * @throws UsageError ERR_TARGET_UNSUPPORTED for another form, several hosts, or a parameter or variable of libpq's that this
+ * version does not know.
  */
 export function parseAddress(
   url: string,
@@ -67,6 +92,7 @@ export function parseAddress(
 ): Address {
   const parts = /^postgres(?:ql)?:\/\/(?:([^@/?#]*)@)?([^/?#@]*)(?:\/([^?#]*))?(?:\?([^#]*))?$/i.exec(url);
   if (parts === null) throw unsupported("the url is not of the form postgres://user@host:port/database");
+  refuseUnread(env);
   const [, credentials = "", authority = "", path = "", query = ""] = parts;
   const given = parametersOf(query);
   const [user = "", ...secret] = credentials.split(":");
@@ -92,12 +118,18 @@ export function parseAddress(
   const database = get("dbname", decoded(path)) || found.user;
   const password = get("password", decoded(secret.join(":")));
   if (found.host.includes(",")) throw unsupported("the url names several hosts: name the primary's");
+  const kept = password === "" ? fromPassFile({ ...found, database }, env) : null;
+  if (kept?.kind === "found") origins.push({ part: "password", from: `${kept.file}:${kept.line}` });
+  const mode = get("sslmode", "");
+  const tlsFiles = filesOf((name) => get(name, ""));
+  const isSystem = tlsFiles.ca === "system";
   return {
     ...found,
     database,
-    password: password === "" ? undefined : password,
-    tls: tlsMode(get("sslmode", ""), found.host),
-    tlsFiles: filesOf((name) => get(name, "")),
+    password: kept?.kind === "found" ? kept.password : password === "" ? undefined : password,
+    whyNoPassword: kept?.kind === "none" ? kept.why : "",
+    tls: isSystem ? ofSystem(mode) : tlsMode(mode, found.host, tlsFiles.ca),
+    tlsFiles: isSystem ? { ...tlsFiles, ca: undefined } : tlsFiles,
     origins,
     shown: `${database} on ${found.host}${found.host.startsWith("/") ? "" : `:${found.port}`}`,
   };
@@ -144,11 +176,26 @@ function portOf(text: string): number {
   return port;
 }
 
-function tlsMode(text: string, host: string): TlsMode {
+function tlsMode(text: string, host: string, ca: string | undefined): TlsMode {
   if (text === "") return /^(localhost|127\.|::1$|\/)/.test(host) ? "disable" : "prefer";
   const mode = TLS_MODES.find((m) => m === text);
   if (mode === undefined) throw unsupported(`sslmode wants one of ${TLS_MODES.join(", ")}`);
-  return mode;
+  // As in libpq: whoever names an authority wants it asked.
+  return mode === "require" && ca !== undefined ? "verify-ca" : mode;
+}
+
+/** The public authorities issue for everybody, so only the name tells whose server it is. */
+function ofSystem(text: string): TlsMode {
+  if (text === "" || text === "verify-full") return "verify-full";
+  throw unsupported("sslrootcert=system wants sslmode=verify-full");
+}
+
+function refuseUnread(env: Readonly<Record<string, string | undefined>>): void {
+  const name = Object.keys(UNREAD).find((n) => UNREAD[n]?.test(env[n] ?? "") === false);
+  if (name === undefined) return;
+  throw unsupported(
+    `the environment variable ${name} is set, which PostgreSQL's own clients obey and holdpoint does not: unset it for this command`,
+  );
 }
 
 function filesOf(get: (name: string) => string): Address["tlsFiles"] {

@@ -15,7 +15,8 @@
  * | 4 | outside, job | these, and the rows with a writer in progress, in key order, side by side |
  *
  * What was found on some pages only is believed when it is exactly what the server counted. Where that cannot be (a row
- * that was written twice, a savepoint that was rolled back), all pages are read.
+ * that was written twice, a savepoint that was rolled back), all pages are read. There the rows that went away are counted
+ * in the same snapshot, apart from reading them, wherever the server's own count is not that number to the row.
  *
  * Why not `xmax = txid`: savepoints and exception blocks have transaction ids of their own that no view lists once they
  * ended, shared row locks put a multixact number there, and a lock alone puts the id there without any change.
@@ -27,7 +28,7 @@ import { compareKeys } from "../../changeset/key.js";
 import type { Row } from "../../changeset/value.js";
 import type { Counters } from "./counters.js";
 import { type Session, unsupported } from "./driver.js";
-import { findGone, Writers, type Gone } from "./gone.js";
+import { type Counted, findGone, findOwnGone, NOTHING, Writers, type Gone } from "./gone.js";
 import { literal } from "./names.js";
 import { pagesToRead, tableAs, type PageRange } from "./pages.js";
 import { PLACES, placeNumber, placeText } from "./places.js";
@@ -61,8 +62,11 @@ export interface Seen {
   readonly after: number;
 }
 
-/** Memory for putting the rows in key order, instead of a file of the server's. */
-const SORTING = { work_mem: "64MB" };
+/**
+ * Memory for putting the rows in key order, instead of a file of the server's; and no compiling of these few expressions,
+ * which takes longer than what it saves.
+ */
+const SORTING = { work_mem: "64MB", jit: "off" };
 /** In a transaction that has an id, ages are counted from that id: rows of its savepoints are younger than none. */
 const AFTER = "age(t.xmin) <= 0";
 /** Rows whose other end is looked for, at most: they are held in memory. */
@@ -91,14 +95,15 @@ export class StorageCapture {
    * @throws TargetError ERR_TARGET_UNSUPPORTED when it cannot be read whole, or is more than the server counted.
    */
   async run(): Promise<Seen> {
-    for (const session of [this.#views.job, this.#views.outside]) await session.set(SORTING, true);
+    const { job, outside } = this.#views;
+    await Promise.all([job, outside].map((session) => session.set(SORTING, true)));
     const { pages, gone } = await this.#whereToRead();
     const pairs = new Pairs(this.#shape, this.#mayMoveKeys(), this.#emit);
     const seen = await mergeSides(this.#shape, this.#before(gone, pages), this.#after(pages), (b, a) =>
       pairs.take(b, a),
     );
     await pairs.finish((deleted) => this.#successors(deleted));
-    this.#refuseDifference(gone, seen);
+    await this.#refuseDifference(gone, seen);
     return seen;
   }
 
@@ -118,16 +123,28 @@ export class StorageCapture {
 
   async #whereToRead(): Promise<{ readonly pages: readonly PageRange[] | null; readonly gone: Gone }> {
     const pages = this.#counted.areProof ? await pagesToRead(this.#views.fresh, this.#storage) : null;
-    const gone = await this.#gone(pages);
-    if (pages === null) return { pages, gone };
-    const isAll = gone.count === this.#removed && (await this.#countAfter(pages)) === this.#made;
-    return isAll ? { pages, gone } : { pages: null, gone: await this.#gone(null) };
+    if (pages !== null) {
+      const gone = await this.#counting(pages);
+      if (gone.count === this.#removed && (await this.#countAfter(pages)) === this.#made)
+        return { pages, gone };
+    }
+    return { pages: null, gone: await this.#gone() };
   }
 
-  async #gone(pages: readonly PageRange[] | null): Promise<Gone> {
-    if (this.#counted.areProof && this.#removed === 0)
-      return { count: 0, condition: "false", has: async () => false };
+  /** On all pages; counted where that is needed to find them. */
+  async #gone(): Promise<Gone> {
+    if (this.#nothingRemoved) return NOTHING;
+    const own = await findOwnGone(this.#views, this.#beginning, this.#storage);
+    return own ?? (await this.#counting(null));
+  }
+
+  async #counting(pages: readonly PageRange[] | null): Promise<Counted> {
+    if (this.#nothingRemoved) return NOTHING;
     return await findGone(this.#views, this.#beginning, this.#storage, pages);
+  }
+
+  get #nothingRemoved(): boolean {
+    return this.#counted.areProof && this.#removed === 0;
   }
 
   async #countAfter(pages: readonly PageRange[]): Promise<number> {
@@ -140,11 +157,12 @@ export class StorageCapture {
     return count;
   }
 
-  #refuseDifference(gone: Gone, seen: Seen): void {
+  async #refuseDifference(gone: Gone, seen: Seen): Promise<void> {
     const { shown } = this.#storage;
-    if (seen.before !== gone.count) {
+    const count = gone.count ?? (await this.#countAgain(seen));
+    if (seen.before !== count) {
       throw unsupported(
-        `${shown} could not be captured: ${gone.count} rows went away, and ${seen.before} of them could be read`,
+        `${shown} could not be captured: ${count} rows went away, and ${seen.before} of them could be read`,
         "what cannot be shown whole is not signed; others may have locked the same rows meanwhile",
         "Plan it again.",
       );
@@ -158,22 +176,47 @@ export class StorageCapture {
     );
   }
 
-  // ---- step 4
-
-  async *#before(gone: Gone, pages: readonly PageRange[] | null): AsyncGenerator<Located, undefined> {
-    if (gone.count === 0) return;
-    for await (const cells of this.#views.outside.copy(this.#rowsWhere(pages, "xmax", gone.condition))) {
-      const located = this.#located(cells);
-      if (await gone.has(cells[1] ?? "", located.place)) yield located;
-    }
+  /**
+   * How many rows went away, for what was read without counting them first. When it is to the row what the server itself
+   * counted, on both sides, that says so; where it is not (a row that was written twice, one that was only locked), they
+   * are counted now, in the same snapshot.
+   */
+  async #countAgain(seen: Seen): Promise<number> {
+    const isAll = seen.before === this.#removed && seen.after === this.#made;
+    if (this.#counted.areProof && isAll) return seen.before;
+    return (await this.#counting(null)).count;
   }
 
-  async *#after(pages: readonly PageRange[] | null): AsyncGenerator<Located, undefined> {
+  // ---- step 4
+
+  async *#before(gone: Gone, pages: readonly PageRange[] | null): Batches {
+    if (gone.count === 0) return;
+    const sql = this.#rowsWhere(pages, "xmax", gone.condition);
+    for await (const batch of this.#views.outside.copyBatches(sql))
+      yield await this.#chosen(batch, (number, place) => gone.has(number, place));
+  }
+
+  async *#after(pages: readonly PageRange[] | null): Batches {
     if (this.#counted.areProof && this.#made === 0) return;
     const writers = this.#writers();
-    for await (const cells of this.#views.job.copy(this.#rowsWhere(pages, "xmin", AFTER))) {
-      if (await writers.isOpen(cells[1] ?? "")) yield this.#located(cells);
+    const sql = this.#rowsWhere(pages, "xmin", AFTER);
+    for await (const batch of this.#views.job.copyBatches(sql))
+      yield await this.#chosen(batch, (number) => writers.isOpen(number));
+  }
+
+  async #chosen(
+    batch: readonly (readonly Cell[])[],
+    isMeant: (number: string, place: number) => boolean | Promise<boolean>,
+  ): Promise<readonly Located[]> {
+    const { columns } = this.#storage.table;
+    const chosen: Located[] = [];
+    for (const cells of batch) {
+      const place = placeNumber(cells[0]);
+      const is = isMeant(cells[1] ?? "", place);
+      // Waited for only where the answer is not known yet: once for each number, not for each row.
+      if (is === true || (is !== false && (await is))) chosen.push({ place, row: toRow(columns, cells, 2) });
     }
+    return chosen;
   }
 
   /** What the job's session sees and others hold to be in progress is its own. */
@@ -186,10 +229,6 @@ export class StorageCapture {
     const order = keyOrder(table, this.#shape, "t", this.#beginning.isUtf8);
     return `SELECT t.ctid, t.${column}, ${selectList(table, "t")} FROM ${tableAs(this.#storage, pages)}
       WHERE ${condition} ORDER BY ${order}`;
-  }
-
-  #located(cells: readonly Cell[]): Located {
-    return { place: placeNumber(cells[0] ?? null), row: toRow(this.#storage.table.columns, cells, 2) };
   }
 
   // ---- changed keys
@@ -213,6 +252,9 @@ export class StorageCapture {
   }
 }
 
+/** Rows of one side in key order, as many at once as have come. */
+export type Batches = AsyncGenerator<readonly Located[], undefined>;
+
 /** A row and where it stands. */
 export interface Located {
   readonly place: number;
@@ -226,16 +268,18 @@ type Take = (before: readonly Located[], after: readonly Located[]) => void;
 /** Walks both sides in key order and hands over what stands under one key: at most one row each where there is a key. */
 export async function mergeSides(
   shape: TableShape,
-  before: AsyncIterable<Located>,
-  after: AsyncIterable<Located>,
+  before: AsyncIterable<readonly Located[]>,
+  after: AsyncIterable<readonly Located[]>,
   take: Take,
 ): Promise<Seen> {
   const [left, right] = [new Groups(shape, before), new Groups(shape, after)];
-  let [was, is] = [await left.next(), await right.next()];
-  while (was !== null || is !== null) {
+  await Promise.all([left.refill(), right.refill()]);
+  while (left.head !== null || right.head !== null) {
+    const [was, is] = [left.head, right.head];
     const order = was === null ? 1 : is === null ? -1 : compareKeys(was.key, is.key);
     take(order <= 0 ? (was?.rows ?? []) : [], order >= 0 ? (is?.rows ?? []) : []);
-    [was, is] = [order <= 0 ? await left.next() : was, order >= 0 ? await right.next() : is];
+    if (order <= 0 && !left.advance()) await left.refill();
+    if (order >= 0 && !right.advance()) await right.refill();
   }
   return { before: left.count, after: right.count };
 }
@@ -248,35 +292,57 @@ interface Group {
 /** Rows of one side, equal keys together. Their order is checked: a wrong one would tear pairs apart unseen. */
 class Groups {
   readonly #shape: TableShape;
-  readonly #rows: AsyncIterator<Located>;
-  #ahead: Located | null | undefined;
+  readonly #source: AsyncIterator<readonly Located[]>;
+  #rows: readonly Located[] = [];
+  #at = 0;
+  /** The group that is begun: which rows belong to it is known when another key has come. */
+  #key: RowKey | null = null;
+  #begun: Located[] = [];
+  #isOver = false;
   count = 0;
+  /** The group that stands first; null at the end, and while {@link advance} has said that more rows are needed. */
+  head: Group | null = null;
 
-  constructor(shape: TableShape, rows: AsyncIterable<Located>) {
+  constructor(shape: TableShape, rows: AsyncIterable<readonly Located[]>) {
     this.#shape = shape;
-    this.#rows = rows[Symbol.asyncIterator]();
+    this.#source = rows[Symbol.asyncIterator]();
   }
 
-  async next(): Promise<Group | null> {
-    const first = this.#ahead === undefined ? await this.#read() : this.#ahead;
-    if (first === null) return null;
-    const key = keyOf(this.#shape, first.row);
-    const rows = [first];
-    for (let next = await this.#read(); ; next = await this.#read()) {
-      this.#ahead = next;
-      const order = next === null ? -1 : compareKeys(key, keyOf(this.#shape, next.row));
+  /** Goes to the next group, where the rows that are here tell it; whether they did. */
+  advance(): boolean {
+    this.head = null;
+    for (let row = this.#rows[this.#at]; row !== undefined; row = this.#rows[this.#at]) {
+      this.#at++;
+      const key = keyOf(this.#shape, row.row);
+      const order = this.#key === null ? 0 : compareKeys(this.#key, key);
       if (order > 0)
         throw unsupported(`${this.#shape.name} is not read in key order`, "its collation cannot be followed");
-      if (order < 0 || next === null) return { key, rows };
-      rows.push(next);
+      if (order < 0) {
+        this.#close();
+        [this.#key, this.#begun] = [key, [row]];
+        return true;
+      }
+      this.#key ??= key;
+      this.#begun.push(row);
     }
+    if (!this.#isOver) return false;
+    this.#close();
+    [this.#key, this.#begun] = [null, []];
+    return true;
   }
 
-  async #read(): Promise<Located | null> {
-    const read = await this.#rows.next();
-    if (read.done === true) return null;
-    this.count++;
-    return read.value;
+  /** Waits for rows until {@link advance} can. */
+  async refill(): Promise<void> {
+    do {
+      const next = await this.#source.next();
+      this.#isOver = next.done === true;
+      [this.#rows, this.#at] = [next.done === true ? [] : next.value, 0];
+      this.count += this.#rows.length;
+    } while (!this.advance());
+  }
+
+  #close(): void {
+    this.head = this.#key === null ? null : { key: this.#key, rows: this.#begun };
   }
 }
 
@@ -359,15 +425,15 @@ export class WholeCapture {
 
   /** @throws TargetError ERR_TARGET_UNSUPPORTED when more rows are left than are held. */
   async readAfter(job: Session): Promise<void> {
-    for await (const located of this.#rows(job)) {
-      if (this.#after.length >= WHOLE) {
+    for await (const batch of this.#rows(job)) {
+      if (this.#after.length + batch.length > WHOLE) {
         throw unsupported(
           `the job locks ${this.#storage.shown} whole and leaves more than ${WHOLE} rows in it`,
           "the rows after TRUNCATE must be held until others can read the table again",
           "Write it as DELETE, or in several jobs.",
         );
       }
-      this.#after.push(located);
+      this.#after.push(...batch);
     }
   }
 
@@ -382,14 +448,15 @@ export class WholeCapture {
     return seen;
   }
 
-  async *#rows(session: Session): AsyncGenerator<Located, undefined> {
+  async *#rows(session: Session): Batches {
     const { table, from } = this.#storage;
     const order = keyOrder(table, table.shape, "t", this.#beginning.isUtf8);
     const sql = `SELECT ${selectList(table, "t")} FROM ${from} AS t ORDER BY ${order}`;
-    for await (const cells of session.copy(sql)) yield { place: 0, row: toRow(table.columns, cells, 0) };
+    for await (const batch of session.copyBatches(sql))
+      yield batch.map((cells) => ({ place: 0, row: toRow(table.columns, cells, 0) }));
   }
 }
 
-async function* listed<T>(items: readonly T[]): AsyncGenerator<T, undefined> {
-  yield* items;
+async function* listed<T>(items: readonly T[]): AsyncGenerator<readonly T[], undefined> {
+  yield items;
 }

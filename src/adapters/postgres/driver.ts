@@ -10,17 +10,20 @@ import type { Clock } from "../../base/clock.js";
 import { codeOf, HoldpointError, messageOf, TargetError, UsageError } from "../../base/errors.js";
 import { type Address, tlsOptions } from "./address.js";
 import { literal, quote } from "./names.js";
-import { type Cell, decodeCopy, READING_SETTINGS, SESSION_SETTINGS } from "./values.js";
+import { arrayText, type Cell, decodeBatches, READING_SETTINGS, SESSION_SETTINGS } from "./values.js";
 
 /** The driver's modules. */
 export interface Driver {
   readonly Client: typeof pg.Client;
   readonly Query: typeof pg.Query;
-  readonly copyTo: (sql: string) => CopyToStreamQuery;
+  readonly copyTo: (sql: string, options: { readonly highWaterMark: number }) => CopyToStreamQuery;
 }
 
 /** The oldest server that has all functions that are used here. */
 const OLDEST_VERSION = 13;
+
+/** Bytes of a COPY that wait to be decoded, at most. */
+const COPIED_AHEAD = 2 ** 18;
 
 /** How long a server may take to say goodbye, in milliseconds. */
 const GOODBYE_MS = 2_000;
@@ -162,10 +165,16 @@ export class Session {
 
   /** The rows of a query by COPY, as they come; nothing else can run on this session meanwhile. */
   async *copy(query: string): AsyncGenerator<readonly Cell[], undefined> {
+    for await (const rows of this.copyBatches(query)) yield* rows;
+  }
+
+  /** The same, as many rows at once as have come. */
+  async *copyBatches(query: string): AsyncGenerator<readonly (readonly Cell[])[], undefined> {
     this.#assertThere();
-    const stream = this.#client.query(this.#driver.copyTo(`COPY (${query}) TO STDOUT`));
+    const copying = this.#driver.copyTo(`COPY (${query}) TO STDOUT`, { highWaterMark: COPIED_AHEAD });
+    const stream = this.#client.query(copying);
     this.#copies++;
-    yield* decodeCopy(stream);
+    yield* decodeBatches(stream);
     this.#copies--;
   }
 
@@ -199,7 +208,8 @@ export class Session {
   }
 
   #extended(sql: string, values: readonly Parameter[]): ExtendedQuery {
-    return { text: sql, values: [...values], queryMode: "extended", rowMode: "array", types: AS_TEXT };
+    const cells = values.map((v) => (typeof v === "string" || v === null ? v : arrayText(v)));
+    return { text: sql, values: cells, queryMode: "extended", rowMode: "array", types: AS_TEXT };
   }
 
   #assertThere(): void {
@@ -216,8 +226,9 @@ export class Session {
 export async function openSession(connecting: Connecting, reading: boolean): Promise<Session> {
   const session = await connect(connecting);
   try {
-    await session.set({ ...SESSION_SETTINGS, ...timeouts(connecting) }, false);
+    // Before any setting: on a pooler's connection it would stay, for whoever gets that connection next.
     await refuseUnfit(session, connecting.address);
+    await session.set({ ...SESSION_SETTINGS, ...timeouts(connecting) }, false);
     if (reading) await session.set(READING_SETTINGS, false);
     return session;
   } catch (e) {
@@ -250,7 +261,7 @@ async function connectWith(
   { driver, address, statementTimeoutMs }: Connecting,
   ssl: ReturnType<typeof tlsOptions>,
 ): Promise<Session> {
-  const { host, port, user, database, password } = address;
+  const { host, port, user, database } = address;
   const socket = new Socket();
   const client = new driver.Client({
     stream: () => socket,
@@ -258,7 +269,8 @@ async function connectWith(
     port,
     user,
     database,
-    ...(password === undefined ? {} : { password }),
+    // Asked only where the server wants one. Always given: the driver would look elsewhere by itself.
+    password: () => passwordFor(address),
     ssl,
     client_encoding: "UTF8",
     application_name: "holdpoint",
@@ -271,9 +283,25 @@ async function connectWith(
     return session;
   } catch (e) {
     await session.close();
+    if (e instanceof HoldpointError) throw e;
     // Whatever goes wrong here (name, route, TLS, password), there is no connection.
     throw isDenied(e) ? mayNotConnect(e, address) : unreachable(e, address.shown);
   }
+}
+
+function passwordFor({ password, whyNoPassword, shown, host }: Address): string {
+  if (password !== undefined) return password;
+  throw new TargetError({
+    code: "ERR_TARGET_UNREACHABLE",
+    message: `${shown} asks for a password, and there is none`,
+    why: `none stands in the url, a service or PGPASSWORD; ${whyNoPassword}`,
+    next: [
+      {
+        actor: "requester",
+        text: `Write it into ~/.pgpass (chmod 600) as ${host}:PORT:DATABASE:USER:PASSWORD, which holdpoint, psql and pg_dump read.`,
+      },
+    ],
+  });
 }
 
 function mayNotConnect(e: unknown, { shown, database, user }: Address): TargetError {
@@ -298,7 +326,7 @@ async function refuseUnfit(session: Session, address: Address): Promise<void> {
       "SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_setting('server_version_num'), pg_catalog.current_setting('server_encoding')",
     )) ?? [];
   const again = await session.value("SELECT pg_catalog.pg_backend_pid()");
-  if (backend !== again || backend !== session.backend) throw poolerRefused(address);
+  if (backend !== again || backend !== session.backend) throw await poolerRefused(session, address);
   if (Math.trunc(Number(version) / 10_000) < OLDEST_VERSION)
     throw unsupported(
       `${address.shown} runs PostgreSQL ${String(version)}`,
@@ -312,12 +340,26 @@ async function refuseUnfit(session: Session, address: Address): Promise<void> {
   }
 }
 
-function poolerRefused(address: Address): TargetError {
+/**
+ * In whatever mode: which one a pooler has does not show, and it is its operator's to change while we work. The server tells
+ * how it is reached from the pooler, which is where to look for its own address.
+ */
+async function poolerRefused(session: Session, address: Address): Promise<TargetError> {
+  const [host, port] =
+    (await session.row(
+      "SELECT pg_catalog.host(pg_catalog.inet_server_addr()), pg_catalog.current_setting('port')",
+    )) ?? [];
+  const where = host === null ? "a socket of the pooler's own machine" : String(host);
   return new TargetError({
     code: "ERR_TARGET_UNSUPPORTED",
     message: `a connection pooler stands before ${address.shown}`,
-    why: "the backend that answers is not the one that was connected to: locks and settings of a session would be lost or shared",
-    next: [{ actor: "requester", text: "Use the server's own host and port in the url, not the pooler's." }],
+    why: "the backend that answers is not the one that was connected to: locks and settings of a session would be lost or shared, and that it pools by session does not show from here",
+    next: [
+      {
+        actor: "requester",
+        text: `Use the server's own host and port in the url, not the pooler's, which reaches it by ${where}, port ${String(port)}.`,
+      },
+    ],
   });
 }
 
@@ -410,9 +452,26 @@ function unreachable(e: unknown, shown: string): TargetError {
     code: "ERR_TARGET_UNREACHABLE",
     message: `cannot reach ${shown}`,
     why: messageOf(e),
+    next: UNTRUSTED.has(codeOf(e) ?? "")
+      ? [
+          {
+            actor: "requester",
+            text: "If the server is the right one, name the file of the authority that issued its certificate: sslrootcert=FILE in the url.",
+          },
+        ]
+      : [],
     cause: e,
   });
 }
+
+/** Node's names for a certificate whose issuer is not trusted. */
+const UNTRUSTED: ReadonlySet<string> = new Set([
+  "DEPTH_ZERO_SELF_SIGNED_CERT",
+  "SELF_SIGNED_CERT_IN_CHAIN",
+  "UNABLE_TO_GET_ISSUER_CERT",
+  "UNABLE_TO_GET_ISSUER_CERT_LOCALLY",
+  "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
+]);
 
 /** Whether the error came from the server, which gives each an SQLSTATE. */
 function isServerError(e: unknown): boolean {

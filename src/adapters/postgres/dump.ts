@@ -2,6 +2,8 @@
  * The whole database by `pg_dump`, as of one moment that is counted beside it. Which programs there are is told by the
  * machine; a password reaches them by their environment alone.
  */
+import { rmSync, writeFileSync } from "node:fs";
+import { rootCertificates } from "node:tls";
 import { IntegrityError } from "../../base/errors.js";
 import type { DumpFacts, Dumped } from "../../target/dump.js";
 import type { Address } from "./address.js";
@@ -28,9 +30,6 @@ export interface Programs {
   ) => Promise<{ readonly host: string; readonly user: string; readonly stop: () => Promise<void> }>;
 }
 
-/** Variables of this process. */
-export type Env = Readonly<Record<string, string | undefined>>;
-
 /**
  * Writes a dump of the database to `path`, and counts every table in the same exported snapshot.
  * @throws TargetError ERR_TARGET_UNSUPPORTED without a `pg_dump` that is as new as the server; IntegrityError
@@ -39,7 +38,6 @@ export type Env = Readonly<Record<string, string | undefined>>;
 export async function dump(
   connecting: Connecting,
   programs: Programs,
-  env: Env,
   settings: Readonly<Record<string, string>>,
   path: string,
 ): Promise<Dumped> {
@@ -60,7 +58,9 @@ export async function dump(
       `--lock-wait-timeout=${connecting.lockTimeoutMs}`,
       `--file=${path}`,
     ];
-    const dumping = programs.run(`${program.folder}/pg_dump`, options, libpq(connecting.address, env));
+    const dumping = withLibpq(connecting.address, path, (env) =>
+      programs.run(`${program.folder}/pg_dump`, options, env),
+    );
     const counting = counted(session, settings);
     const [ended, known] = await Promise.allSettled([dumping, counting]);
     if (known.status === "rejected") throw known.reason;
@@ -128,11 +128,34 @@ async function programFor(
   );
 }
 
-/** What libpq is told; nothing else of our environment goes with it. Without a password it asks the same file as we do. */
-export function libpq(address: Address, env: Env): Readonly<Record<string, string>> {
+/**
+ * Runs `work` with what libpq is told. Where the driver believes the authorities that come with Node.js, libpq is given the
+ * same ones in a file beside `path`: by itself it would look into the home folder, and end.
+ */
+export async function withLibpq<T>(
+  address: Address,
+  path: string,
+  work: (env: Readonly<Record<string, string>>) => Promise<T>,
+): Promise<T> {
+  const { tls, tlsFiles } = address;
+  const isChecked = tls === "verify-ca" || tls === "verify-full";
+  if (!isChecked || tlsFiles.ca !== undefined || address.host.startsWith("/"))
+    return await work(libpq(address));
+  const roots = `${path}.roots`;
+  writeFileSync(roots, rootCertificates.join("\n"), { mode: 0o600, flag: "wx" });
+  try {
+    return await work({ ...libpq(address), PGSSLROOTCERT: roots });
+  } finally {
+    rmSync(roots, { force: true });
+  }
+}
+
+/**
+ * What libpq is told; nothing else of our environment goes with it. A password that was found for the database itself goes
+ * with its scratch database too, which no line of `.pgpass` names: so libpq is given it, and asks no file.
+ */
+function libpq(address: Address): Readonly<Record<string, string>> {
   const { host, port, user, database, password, tls, tlsFiles } = address;
-  const home = env["HOME"];
-  const passfile = env["PGPASSFILE"] ?? (home === undefined ? undefined : `${home}/.pgpass`);
   return {
     PGHOST: host,
     PGPORT: String(port),
@@ -146,11 +169,7 @@ export function libpq(address: Address, env: Env): Readonly<Record<string, strin
     ...(tlsFiles.ca === undefined ? {} : { PGSSLROOTCERT: tlsFiles.ca }),
     ...(tlsFiles.cert === undefined ? {} : { PGSSLCERT: tlsFiles.cert }),
     ...(tlsFiles.key === undefined ? {} : { PGSSLKEY: tlsFiles.key }),
-    ...(password !== undefined
-      ? { PGPASSWORD: password }
-      : passfile === undefined
-        ? {}
-        : { PGPASSFILE: passfile }),
+    ...(password === undefined ? {} : { PGPASSWORD: password }),
   };
 }
 

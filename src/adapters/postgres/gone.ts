@@ -4,6 +4,7 @@
  *
  * | step | session | what |
  * | --- | --- | --- |
+ * | 0 | fresh | where no transaction but the job's can still be in progress under a number that a savepoint of the job could have, that number alone is looked for, and steps 1, 3 and 4 are left out |
  * | 1 | outside | candidates, counted by `xmax`: a superset of the job's |
  * | 2 | job | candidates that it still sees were only locked, or touched by somebody else |
  * | 3 | outside, job, fresh | a number under which the job misses a row, and that others hold to be in progress, is the job's: what somebody else has not committed hides nothing from it |
@@ -21,35 +22,99 @@ import type { Storage } from "./schema.js";
 
 /** The rows that went away. */
 export interface Gone {
-  readonly count: number;
+  /** Null where they were not counted before they are read. */
+  readonly count: number | null;
   /** SQL that holds for each of them, and for some others, in terms of `t`. */
   readonly condition: string;
   /** Whether a row that was read by that condition is one of them. */
-  readonly has: (xmax: string, place: number) => Promise<boolean>;
+  readonly has: (xmax: string, place: number) => boolean | Promise<boolean>;
 }
+
+/** The rows that went away, counted. */
+export type Counted = Gone & { readonly count: number };
 
 /** Numbers that are looked at as a group; of more the small ones are looked at place by place. */
 const MOST_GROUPS = 16;
 /** Rows of a group of which one that the job does not see is looked for first. */
 const SAMPLE = 1_000;
 
-const NOTHING: Gone = { count: 0, condition: "false", has: async () => false };
+/** Transaction numbers that are asked about, at most, before groups are looked at instead. */
+const MOST_NUMBERS = 1_000;
 
-/** Finds them. `outside` holds a snapshot that is later than the job. */
+/** Where nothing went away. */
+export const NOTHING: Counted = { count: 0, condition: "false", has: () => false };
+
+/**
+ * Finds them without counting, where they can only have the job's own number. Null where they may have others.
+ *
+ * A version that the job took away, in its transaction itself, carries the transaction's number, or since a moment ago that
+ * of a multixact in which it is the one who changed the row. Savepoints have numbers of their own, but later ones than the
+ * job's and earlier ones than a number that is given out now that the job is done; and until the job is rolled back they are
+ * in progress, unless they were rolled back themselves, and then took nothing away. So where each number in between has
+ * ended, or is held by another session, there is nothing but the job's own.
+ */
+export async function findOwnGone(
+  views: Views,
+  beginning: Beginning,
+  storage: Storage,
+): Promise<Gone | null> {
+  const { job, fresh } = views;
+  if (!(await isAlone(fresh, job.backend, beginning))) return null;
+  const own = xidOf(beginning);
+  const condition = `t.xmax <> 0 AND (t.xmax = ${literal(own)}::xid
+    OR mxid_age(t.xmax) BETWEEN 0 AND (SELECT mxid_age(${literal(beginning.multixact)}::xid)))`;
+  const seen = await placesWhere(job, `${storage.from} AS t`, condition);
+  const members = new Members(fresh, new Set([own]));
+  return {
+    count: null,
+    condition,
+    has: (xmax, place) => !seen.has(place) && (xmax === own || members.isOwn(xmax)),
+  };
+}
+
+async function isAlone(fresh: Session, backend: string, beginning: Beginning): Promise<boolean> {
+  const { transaction, multixact } = beginning;
+  // A snapshot's own end will not do: it is the number after the last that has ended, and savepoints may be beyond it.
+  const next = BigInt((await fresh.value("SELECT pg_current_xact_id()")) ?? "0");
+  if (next <= transaction || next - transaction > MOST_NUMBERS) return false;
+  const own = literal(xidOf(beginning));
+  // Whoever waits for a number may hold a shared lock on it for a moment; only its owner has the exclusive one.
+  const [others, mayBeMulti] =
+    (await fresh.row(
+      `SELECT EXISTS (
+           SELECT 1 FROM generate_series(${transaction + 1n}::bigint, ${next - 1n}::bigint) AS n
+           WHERE coalesce(pg_xact_status(n::text::xid8), '') NOT IN ('committed', 'aborted') AND NOT EXISTS (
+             SELECT 1 FROM pg_locks l WHERE l.locktype = 'transactionid' AND l.granted AND l.mode = 'ExclusiveLock'
+               AND l.pid IS DISTINCT FROM ${literal(backend)}::integer AND l.transactionid::text = (n % 4294967296)::text)),
+         mxid_age(${own}::xid) BETWEEN 0 AND mxid_age(${literal(multixact)}::xid)`,
+    )) ?? [];
+  return others === "f" && mayBeMulti === "f";
+}
+
+function xidOf({ transaction }: Beginning): string {
+  return String(BigInt.asUintN(32, transaction));
+}
+
+async function placesWhere(session: Session, table: string, condition: string): Promise<ReadonlySet<number>> {
+  const places = new Set<number>();
+  for await (const [place] of session.copy(`SELECT t.ctid FROM ${table} WHERE ${condition}`))
+    places.add(placeNumber(place));
+  return places;
+}
+
+/** Finds and counts them. `outside` holds a snapshot that is later than the job. */
 export async function findGone(
   views: Views,
   beginning: Beginning,
   storage: Storage,
   pages: readonly PageRange[] | null,
-): Promise<Gone> {
+): Promise<Counted> {
   const { job, outside, fresh } = views;
   const table = tableAs(storage, pages);
   const touched = touchedBy(beginning);
   const groups = await groupsIn(outside, table, touched, beginning);
   if (groups.length === 0) return NOTHING;
-  const seen = new Set<number>();
-  for await (const [place] of job.copy(`SELECT t.ctid FROM ${table} WHERE ${touched}`))
-    seen.add(placeNumber(place));
+  const seen = await placesWhere(job, table, touched);
   const [large, rest] = split(groups);
   const own: Group[] = [];
   for (const group of large) if (await isJobs(views, beginning, storage, table, group)) own.push(group);
@@ -60,11 +125,11 @@ export async function findGone(
     count:
       own.reduce((sum, g) => sum + g.count, single.size) - (await countSeen(outside, storage, numbers, seen)),
     condition: touched,
-    has: async (xmax, place) => {
+    has: (xmax, place) => {
       if (single.has(place)) return true;
       if (seen.has(place)) return false;
       // A row of the job's that somebody locks meanwhile (a new reference to it) gets a multixact in place of its number.
-      return numbers.has(xmax) || (await members.isOwn(xmax));
+      return numbers.has(xmax) || members.isOwn(xmax);
     },
   };
 }
@@ -79,8 +144,9 @@ interface Group {
 }
 
 /** Rows whose `xmax` may be the job's, as a transaction or inside a multixact. Ages are asked once, not for every row. */
-function touchedBy({ transaction, multixact }: Beginning): string {
-  const xid = literal(String(BigInt.asUintN(32, transaction)));
+function touchedBy(beginning: Beginning): string {
+  const { multixact } = beginning;
+  const xid = literal(xidOf(beginning));
   return `t.xmax <> 0 AND (age(t.xmax) <= (SELECT age(${xid}::xid))
       OR mxid_age(t.xmax) BETWEEN 0 AND (SELECT mxid_age(${literal(multixact)}::xid)))`;
 }
@@ -89,9 +155,10 @@ async function groupsIn(
   outside: Session,
   table: string,
   touched: string,
-  { transaction, multixact }: Beginning,
+  beginning: Beginning,
 ): Promise<readonly Group[]> {
-  const xid = literal(String(BigInt.asUintN(32, transaction)));
+  const { multixact } = beginning;
+  const xid = literal(xidOf(beginning));
   const rows = await outside.rows(
     `SELECT g.xmax, g.n, age(g.xmax) <= age(${xid}::xid),
        mxid_age(g.xmax) BETWEEN 0 AND mxid_age(${literal(multixact)}::xid)
@@ -114,11 +181,13 @@ function split(groups: readonly Group[]): readonly [readonly Group[], readonly s
 
 async function isJobs(
   { job, outside, fresh }: Views,
-  { transaction }: Beginning,
+  beginning: Beginning,
   storage: Storage,
   table: string,
   { xmax, count }: Group,
 ): Promise<boolean> {
+  if (xmax === xidOf(beginning)) return true;
+  const { transaction } = beginning;
   for (const most of [SAMPLE, count]) {
     const sql = `SELECT t.ctid FROM ${table} WHERE t.xmax = ${literal(xmax)}::xid LIMIT ${most}`;
     const places = (await outside.rows(sql)).map(([place]) => placeNumber(place));
@@ -173,9 +242,11 @@ export class Writers {
   }
 
   /** Whether that number belongs to a transaction in progress that began with the job or later. */
-  async isOpen(xid: string): Promise<boolean> {
-    const known = this.#known.get(xid);
-    if (known !== undefined) return known;
+  isOpen(xid: string): boolean | Promise<boolean> {
+    return this.#known.get(xid) ?? this.#ask(xid);
+  }
+
+  async #ask(xid: string): Promise<boolean> {
     const later = BigInt.asUintN(32, BigInt(xid) - this.#transaction);
     const is = later < 2n ** 31n && (await this.#inProgress(this.#transaction + later));
     this.#known.set(xid, is);
@@ -204,9 +275,11 @@ class Members {
     this.#own = own;
   }
 
-  async isOwn(xmax: string): Promise<boolean> {
-    const known = this.#known.get(xmax);
-    if (known !== undefined) return known;
+  isOwn(xmax: string): boolean | Promise<boolean> {
+    return this.#known.get(xmax) ?? this.#ask(xmax);
+  }
+
+  async #ask(xmax: string): Promise<boolean> {
     const is = (await this.#writers(xmax)).some((xid) => this.#own.has(xid));
     this.#known.set(xmax, is);
     return is;

@@ -11,7 +11,7 @@ import type { Session } from "./driver.js";
 import { quote } from "./names.js";
 import { keyMatch, unnested } from "./read.js";
 import type { ColumnInfo, TableInfo } from "./schema.js";
-import { columnOf, comparable, comparableCell, isInteger, type Cell } from "./values.js";
+import { arrayText, columnOf, comparable, comparableCell, isInteger, type Cell } from "./values.js";
 
 /** Columns of the parameters' table `k`, their values, and what must hold of `t`. */
 interface Given {
@@ -42,14 +42,48 @@ export async function inKeyOrder<T>(session: Session, work: () => Promise<T>): P
   return done;
 }
 
-/** Writes the updates whose cells are as they were before; the places (from 0) of those that were written. */
-export async function updateAsBefore(
-  session: Session,
+/** A statement with its parameters as they travel, to be sent when its turn comes. It gives places, from 1. */
+export interface Asking {
+  readonly sql: string;
+  readonly values: readonly string[];
+}
+
+/** The places (from 0) that the statement gives. */
+export async function placesFrom(session: Session, { sql, values }: Asking): Promise<readonly number[]> {
+  return (await session.rows(sql, ...values)).map(([n]) => Number(n) - 1);
+}
+
+/**
+ * Does `run` for one item after the other, and makes the next one ready while the server works on the last: making the
+ * parameters takes us as long as half of what the statement takes the server.
+ */
+export async function oneAhead<T, P>(
+  items: Iterable<T>,
+  prepare: (item: T) => P,
+  run: (prepared: P) => Promise<void>,
+): Promise<void> {
+  let running = Promise.resolve();
+  try {
+    for (const item of items) {
+      const prepared = prepare(item);
+      await running;
+      running = run(prepared);
+    }
+  } catch (e) {
+    // What is under way has to end before somebody rolls back.
+    await running.catch(() => undefined);
+    throw e;
+  }
+  await running;
+}
+
+/** Writes the updates whose cells are as they were before; the places of those that were written. */
+export function updateAsBefore(
   table: TableInfo,
   shape: TableShape,
   updates: readonly Update[],
   changed: readonly number[],
-): Promise<readonly number[]> {
+): Asking {
   const cells = changed.flatMap((i) => table.columns.slice(i, i + 1));
   const wrote: Given = {
     columns: cells,
@@ -69,21 +103,15 @@ export async function updateAsBefore(
   );
   const given = together(keysOf(table, shape, updates), before, wrote);
   const sets = cells.map((c, i) => `${quote(c.name)} = k.v${i}`);
-  return await placesOf(
-    session,
+  return asking(
     `UPDATE ${table.from} AS t SET ${sets.join(", ")} FROM ${parametersOf(given)}
       WHERE ${given.conditions.join(" AND ")} RETURNING k.n`,
     given,
   );
 }
 
-/** Deletes the rows that are whole as they were before; the places (from 0) of those that were deleted. */
-export async function deleteAsBefore(
-  session: Session,
-  table: TableInfo,
-  shape: TableShape,
-  deletes: readonly Delete[],
-): Promise<readonly number[]> {
+/** Deletes the rows that are whole as they were before; the places of those that were deleted. */
+export function deleteAsBefore(table: TableInfo, shape: TableShape, deletes: readonly Delete[]): Asking {
   const own = table.columns.flatMap((c, i) => (c.generated ? [] : [i]));
   const before = exactly(
     table,
@@ -91,56 +119,54 @@ export async function deleteAsBefore(
     deletes.map((d) => d.before),
   );
   const given = together(keysOf(table, shape, deletes), before);
-  return await placesOf(
-    session,
+  return asking(
     `DELETE FROM ${table.from} AS t USING ${parametersOf(given)}
       WHERE ${given.conditions.join(" AND ")} RETURNING k.n`,
     given,
   );
 }
 
+/** Looks for changes whose row is not as it should be, many in one statement. */
+export interface Looking {
+  readonly asking: Asking;
+  /** For each place that the statement gives the change that stands there. */
+  readonly changes: readonly Change[];
+}
+
 /**
- * The places (from 0) of changes whose row is not, to the byte, as the change leaves it. Some of them may be right all the
- * same: where a column is generated, what else was changed since decides.
+ * Statements that find the changes whose row is not, to the byte, as the change leaves it. Some of them may be right all
+ * the same: where a column is generated, what else was changed since decides.
  */
-export async function unlikeAfter(
-  session: Session,
+export function unlikeAfter(
   table: TableInfo,
   shape: TableShape,
   changes: readonly Change[],
-): Promise<readonly number[]> {
-  const unlike: number[] = [];
-  for (const group of groups(table, changes)) {
-    const found =
-      group.op === "delete"
-        ? await stillThere(session, table, shape, group.changes)
-        : await otherThan(session, table, shape, group);
-    unlike.push(...found.flatMap((n) => group.places.slice(n, n + 1)));
-  }
-  return unlike.sort((a, b) => a - b);
+): readonly Looking[] {
+  return groups(table, changes).map((group) => ({
+    changes: group.changes,
+    asking: group.op === "delete" ? stillThere(table, shape, group.changes) : otherThan(table, shape, group),
+  }));
 }
 
 // ---- groups
 
-/** Changes that one statement can look at, and their places. */
+/** Changes that one statement can look at. */
 interface Group {
   readonly op: Change["op"];
   /** The columns that are compared. */
   readonly columns: readonly number[];
   readonly changes: Change[];
-  readonly places: number[];
 }
 
 function groups(table: TableInfo, changes: readonly Change[]): readonly Group[] {
   const found = new Map<string, Group>();
-  changes.forEach((change, place) => {
+  for (const change of changes) {
     const columns = comparedColumns(table, change);
     const id = `${change.op} ${columns.join()}`;
-    const group = found.get(id) ?? { op: change.op, columns, changes: [], places: [] };
+    const group = found.get(id) ?? { op: change.op, columns, changes: [] };
     found.set(id, group);
     group.changes.push(change);
-    group.places.push(place);
-  });
+  }
   return [...found.values()];
 }
 
@@ -158,30 +184,18 @@ function comparedColumns(table: TableInfo, change: Change): readonly number[] {
   }
 }
 
-async function stillThere(
-  session: Session,
-  table: TableInfo,
-  shape: TableShape,
-  changes: readonly Change[],
-): Promise<readonly number[]> {
+function stillThere(table: TableInfo, shape: TableShape, changes: readonly Change[]): Asking {
   const given = keysOf(table, shape, changes);
-  return await placesOf(
-    session,
+  return asking(
     `SELECT k.n FROM ${parametersOf(given)} JOIN ${table.from} AS t ON ${given.conditions.join(" AND ")} ORDER BY k.n`,
     given,
   );
 }
 
-async function otherThan(
-  session: Session,
-  table: TableInfo,
-  shape: TableShape,
-  { changes, columns }: Group,
-): Promise<readonly number[]> {
+function otherThan(table: TableInfo, shape: TableShape, { changes, columns }: Group): Asking {
   const afters = changes.map((c) => (c.op === "delete" ? [] : c.after));
   const given = together(keysOf(table, shape, changes), exactly(table, columns, afters));
-  return await placesOf(
-    session,
+  return asking(
     `SELECT k.n FROM ${parametersOf(given)} LEFT JOIN ${table.from} AS t ON ${given.conditions.join(" AND ")}
       WHERE t.ctid IS NULL ORDER BY k.n`,
     given,
@@ -246,6 +260,6 @@ function parametersOf(given: Given): string {
   return unnested(given.columns, given.names, 1);
 }
 
-async function placesOf(session: Session, sql: string, given: Given): Promise<readonly number[]> {
-  return (await session.rows(sql, ...given.values)).map(([n]) => Number(n) - 1);
+function asking(sql: string, given: Given): Asking {
+  return { sql, values: given.values.map(arrayText) };
 }

@@ -22,6 +22,7 @@ import type {
   SqlStatement,
   Target,
   UndoRehearsal,
+  WriteProblem,
   WriteSession,
 } from "../../target/target.js";
 import type { VitalColumn, Vitals } from "../../target/vitals.js";
@@ -174,8 +175,7 @@ export async function openRestored(
 
 async function placeOf(place: RestorePlace, options: RestoreOptions): Promise<DumpPlace> {
   if (place.kind === "own") return place;
-  const { env } = options;
-  return { ...place, connecting: await connectingOf({ ...options, url: place.url }), env };
+  return { ...place, connecting: await connectingOf({ ...options, url: place.url }) };
 }
 
 /** Where somebody asked for two runs. */
@@ -213,9 +213,9 @@ class PostgresTarget implements Target {
     this.#settings = settings;
     this.#beside = new Beside(connecting);
     this.#whenClosed = whenClosed;
-    const { programs, env } = options;
+    const { programs } = options;
     if (programs !== undefined)
-      this.dumpTo = (path) => this.#reading(() => dump(connecting, programs, env, settings, path));
+      this.dumpTo = (path) => this.#reading(() => dump(connecting, programs, settings, path));
   }
 
   get #limits(): RehearsalLimits {
@@ -246,8 +246,12 @@ class PostgresTarget implements Target {
   undoSchema = async (changes: readonly SchemaChange[]): Promise<SchemaUndo> =>
     this.#reading(() => undoSchema(this.#reader, changes));
 
-  rehearseUndo = async (source: ChangeSource, script: readonly SqlStatement[] = []): Promise<UndoRehearsal> =>
-    rehearseUndo(this.#connecting, this.#options.random, this.#limits, source, script);
+  rehearseUndo = async (
+    source: ChangeSource,
+    script: readonly SqlStatement[] = [],
+    there?: (problems: readonly WriteProblem[]) => void,
+  ): Promise<UndoRehearsal> =>
+    rehearseUndo(this.#connecting, this.#options.random, this.#limits, source, script, there);
 
   readRows = (shape: TableShape, keys: Iterable<RowKey>): AsyncIterable<ReadRow> => this.#rows(shape, keys);
 

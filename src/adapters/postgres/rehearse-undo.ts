@@ -6,7 +6,7 @@
 import type { Random } from "../../base/clock.js";
 import { HoldpointError } from "../../base/errors.js";
 import type { ChangeSource } from "../../changeset/change.js";
-import type { SqlStatement, UndoRehearsal } from "../../target/target.js";
+import type { SqlStatement, UndoRehearsal, WriteProblem } from "../../target/target.js";
 import { rowsOf, thereAndBack } from "../../target/there-and-back.js";
 import type { Connecting } from "./driver.js";
 import type { RehearsalLimits } from "./limits.js";
@@ -22,6 +22,7 @@ export async function rehearseUndo(
   limits: RehearsalLimits,
   source: ChangeSource,
   script: readonly SqlStatement[],
+  told?: (problems: readonly WriteProblem[]) => void,
 ): Promise<UndoRehearsal> {
   const of = rowsOf(source);
   const not = (why: string): UndoRehearsal => ({ rehearsed: "not", identical: 0, of, why });
@@ -29,7 +30,7 @@ export async function rehearseUndo(
   try {
     const session = await openWriteSession(connecting, random, limits);
     try {
-      return await thereAndBack(session, source, script);
+      return await thereAndBack(session, source, script, told);
     } finally {
       await session.close();
     }

@@ -27,16 +27,16 @@ import { isStandby } from "./identify.js";
 import { Watch, type RehearsalLimits } from "./limits.js";
 import { isOurs, qualified, quote, shownName } from "./names.js";
 import { OutsideEffects } from "./outside.js";
-import { countRows, storesUtf8 } from "./read.js";
+import { countRowsQuietly, joinMoment } from "./read.js";
 import {
   jobSettings,
   readCatalogue,
   readObjects,
   refuseSettings,
-  schemaFacts,
+  factsOf,
   type Catalogue,
   type SchemaObject,
-  type Storage,
+  type TableInfo,
 } from "./schema.js";
 import { readSequences, sequenceMoves } from "./sequences.js";
 import { silenceNotices } from "./silence.js";
@@ -70,17 +70,28 @@ export async function rehearse(
     sessions.push(session);
     return session;
   };
+  let own: Session | undefined;
   try {
-    const views: Views = { job: await open(false), outside: await open(true), fresh: await open(true) };
-    if (await isStandby(views.fresh)) throw standbyRefused(connecting.address.shown);
-    return await new Run(setting, views, play, sink).rehearse();
+    const [first, outside, fresh, counting] = await allOf([open(false), open(true), open(true), open(true)]);
+    own = first;
+    if (await isStandby(fresh)) throw standbyRefused(connecting.address.shown);
+    const views: Views = { job: first, outside, fresh };
+    return await new Run(setting, views, new Sizes(counting), play, sink).rehearse();
   } catch (e) {
     throw asTargetError(e, connecting.address.shown);
   } finally {
     // Said aloud, so that the row locks are gone when this returns, and not some time after.
-    await sessions[0]?.rollback().catch(() => undefined);
-    for (const session of sessions) await session.close();
+    await own?.rollback().catch(() => undefined);
+    await Promise.all(sessions.map((session) => session.close()));
   }
+}
+
+/** All at once; when one fails, not before the others have come to their end: somebody has to close what they opened. */
+async function allOf<const T extends readonly Promise<unknown>[]>(
+  works: T,
+): Promise<{ -readonly [I in keyof T]: Awaited<T[I]> }> {
+  await Promise.allSettled(works);
+  return await Promise.all(works);
 }
 
 async function playFor(job: RunnableJob): Promise<Play> {
@@ -101,17 +112,48 @@ export interface Locked {
   readonly isWhole: boolean;
 }
 
+/** Tables counted beside the capture, in its snapshot, each once. */
+class Sizes {
+  readonly #session: Session;
+  readonly #counts = new Map<string, Promise<number>>();
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(session: Session) {
+    this.#session = session;
+  }
+
+  /** Sees what `outside` sees. */
+  async begin(outside: Session): Promise<void> {
+    await joinMoment(this.#session, (await outside.value("SELECT pg_export_snapshot()")) ?? "");
+  }
+
+  /** Begins to count, and does not wait for it. */
+  start(info: TableInfo): void {
+    if (this.#counts.has(info.name)) return;
+    const count = this.#last.then(() => countRowsQuietly(this.#session, info));
+    this.#last = count.catch(() => undefined);
+    this.#counts.set(info.name, count);
+  }
+
+  async of(info: TableInfo): Promise<number> {
+    this.start(info);
+    return (await this.#counts.get(info.name)) ?? 0;
+  }
+}
+
 class Run {
   readonly #setting: RehearsalSetting;
   readonly #views: Views;
+  readonly #sizes: Sizes;
   readonly #play: Play;
   readonly #sink: ChangeSink;
   readonly #watch: Watch;
   readonly #changed = new Set<string>();
 
-  constructor(setting: RehearsalSetting, views: Views, play: Play, sink: ChangeSink) {
+  constructor(setting: RehearsalSetting, views: Views, sizes: Sizes, play: Play, sink: ChangeSink) {
     this.#setting = setting;
     this.#views = views;
+    this.#sizes = sizes;
     this.#play = play;
     this.#sink = sink;
     this.#watch = new Watch(views.job, views.fresh, setting.limits, setting.connecting);
@@ -123,7 +165,6 @@ class Run {
     refuseSettings(settings);
     // Before the job: afterwards a table that it locked whole could not be described by anybody else.
     const sequences = await readSequences(fresh);
-    const schema = await schemaFacts(fresh, settings);
     const objects = await readObjects(fresh);
     const catalogue = await readCatalogue(fresh);
     const started = this.#setting.clock.now().getTime();
@@ -132,10 +173,8 @@ class Run {
     const beginning = await this.#begin();
     const written = await catalogueWrites(job);
     await this.#runJob(outside);
-    await job.set(READING_SETTINGS, true);
     await others.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
-    await others.value("SELECT pg_current_snapshot()");
-    const locked = await lockedRelations(job);
+    const [locked] = await allOf([readingLocked(job), this.#sizes.begin(others)]);
     outside.refuseAfter(tablesOf(locked, catalogue));
     await this.#refuseSchemaChanges(locked, objects, written);
     const moves = sequenceMoves(sequences, await readSequences(job), used(locked));
@@ -146,7 +185,7 @@ class Run {
     for (const capture of whole) await capture.emit(others, this.#emit);
     return {
       where: "in-place",
-      schema,
+      schema: factsOf(objects, catalogue, settings),
       schemaChanges: [],
       sequences: moves,
       volatile: [],
@@ -166,11 +205,14 @@ class Run {
 
   async #begin(): Promise<Beginning> {
     const { job, fresh } = this.#views;
-    const multixact = (await fresh.value("SELECT next_multixact_id FROM pg_control_checkpoint()")) ?? "1";
+    const [multixact = "1", encoding] =
+      (await fresh.row(
+        "SELECT next_multixact_id, current_setting('server_encoding') FROM pg_control_checkpoint()",
+      )) ?? [];
     await job.run("BEGIN ISOLATION LEVEL READ COMMITTED");
     await plant(job, this.#setting.random);
     const transaction = BigInt((await job.value("SELECT pg_catalog.pg_current_xact_id()")) ?? "0");
-    return { transaction, multixact, isUtf8: await storesUtf8(fresh) };
+    return { transaction, multixact: multixact ?? "1", isUtf8: encoding === "UTF8" };
   }
 
   async #runJob(outside: OutsideEffects): Promise<void> {
@@ -225,6 +267,9 @@ class Run {
     locked: readonly Locked[],
   ): Promise<readonly WholeCapture[]> {
     const whole: WholeCapture[] = [];
+    const areProof = await countersAreProof(this.#views.job);
+    // Counting would wait where the job has locked a table whole: it may be another partition of this one.
+    const mayCount = !locked.some((l) => l.isWhole && !l.isTemporary);
     for (const { oid, isWhole } of locked) {
       const storage = catalogue.storages.get(oid);
       if (storage === undefined) continue;
@@ -233,16 +278,13 @@ class Run {
         await capture.readAfter(this.#views.job);
         whole.push(capture);
       } else {
-        await this.#captureStorage(beginning, storage);
+        const counted = await countersOf(this.#views.job, storage.oid, areProof);
+        if (mayCount && counted.inserted + counted.updated + counted.deleted > 0)
+          this.#sizes.start(storage.table);
+        await new StorageCapture(this.#views, beginning, storage, counted, this.#emit).run();
       }
     }
     return whole;
-  }
-
-  async #captureStorage(beginning: Beginning, storage: Storage): Promise<void> {
-    const { job } = this.#views;
-    const counted = await countersOf(job, storage.oid, await countersAreProof(job));
-    await new StorageCapture(this.#views, beginning, storage, counted, this.#emit).run();
   }
 
   #emit: Emit = (shape: TableShape, change: Change): void => {
@@ -255,7 +297,7 @@ class Run {
     const rows: Record<string, number> = {};
     for (const name of this.#changed) {
       const info = catalogue.byName.get(name);
-      if (info !== undefined) rows[name] = await countRows(this.#views.outside, info);
+      if (info !== undefined) rows[name] = await this.#sizes.of(info);
     }
     return rows;
   }
@@ -273,6 +315,11 @@ async function deferrable(session: Session): Promise<readonly string[]> {
 /** Tables (partitions as their root) that the transaction has locked for writing. */
 export function tablesOf(locked: readonly Locked[], catalogue: Catalogue): ReadonlySet<string> {
   return new Set(locked.flatMap((l) => catalogue.storages.get(l.oid)?.table.name ?? []));
+}
+
+async function readingLocked(job: Session): Promise<readonly Locked[]> {
+  await job.set(READING_SETTINGS, true);
+  return await lockedRelations(job);
 }
 
 /** Relations that the transaction holds a writing lock on, and that exist for others. */

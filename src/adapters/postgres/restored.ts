@@ -8,12 +8,12 @@ import { IntegrityError, messageOf } from "../../base/errors.js";
 import { type DumpFacts, misfitOf } from "../../target/dump.js";
 import type { Address } from "./address.js";
 import { type Connecting, openSession } from "./driver.js";
-import { countAll, type Env, failed, libpq, type Programs } from "./dump.js";
+import { countAll, failed, type Programs, withLibpq } from "./dump.js";
 import { literal, quote } from "./names.js";
 
 /** Where a dump is restored to be looked at: a database of its own on the server of a clone, or a server of our own. */
 export type DumpPlace =
-  | { readonly kind: "server"; readonly name: string; readonly connecting: Connecting; readonly env: Env }
+  | { readonly kind: "server"; readonly name: string; readonly connecting: Connecting }
   | { readonly kind: "own"; readonly folder: string };
 
 /**
@@ -65,7 +65,7 @@ export async function restore(
   const made = await scratchDatabase(programs, place, { ...setting, facts: dumped.facts });
   try {
     const { address } = made.connecting;
-    await pgRestore(programs, made.folder, dumped.path, address, place.kind === "server" ? place.env : {});
+    await pgRestore(programs, made.folder, dumped.path, address);
     const session = await openSession(made.connecting, true);
     try {
       await session.set({ statement_timeout: "0" }, false);
@@ -88,13 +88,7 @@ export async function restore(
 const NOT_TRIED =
   /^\d+; \d+ \d+ (POLICY|PUBLICATION|PUBLICATION TABLE|PUBLICATION TABLES IN SCHEMA|SUBSCRIPTION|SUBSCRIPTION TABLE|USER MAPPING|EVENT TRIGGER) /;
 
-async function pgRestore(
-  programs: Programs,
-  folder: string,
-  path: string,
-  address: Address,
-  env: Env,
-): Promise<void> {
+async function pgRestore(programs: Programs, folder: string, path: string, address: Address): Promise<void> {
   const program = `${folder}/pg_restore`;
   const listed = await programs.run(program, ["--list", path], {});
   if (!listed.ok) throw failed("pg_restore cannot read the dump", listed.why);
@@ -104,7 +98,7 @@ async function pgRestore(
   try {
     const options = ["--exit-on-error", "--no-owner", "--no-privileges", "--no-comments", "--no-password"];
     const where = [`--use-list=${list}`, `--dbname=${address.database}`, path];
-    const ended = await programs.run(program, [...options, ...where], libpq(address, env));
+    const ended = await withLibpq(address, path, (env) => programs.run(program, [...options, ...where], env));
     if (!ended.ok) throw failed("pg_restore could not restore the dump", ended.why);
   } finally {
     rmSync(list, { force: true });
@@ -176,7 +170,7 @@ function within(address: Address, database: string): Address {
 
 function ownAddress(host: string, user: string): Address {
   const shown = "a scratch server";
-  const none = { password: undefined, tls: "disable", tlsFiles: {}, origins: [] } as const;
+  const none = { password: undefined, whyNoPassword: "", tls: "disable", tlsFiles: {}, origins: [] } as const;
   return { host, port: 5432, user, database: "postgres", shown, ...none };
 }
 

@@ -431,8 +431,15 @@ export async function schemaFacts(
   session: Session,
   settings: Readonly<Record<string, string>>,
 ): Promise<SchemaFacts> {
-  const objects = await readObjects(session);
-  const catalogue = await readCatalogue(session);
+  return factsOf(await readObjects(session), await readCatalogue(session), settings);
+}
+
+/** The same, of what was read already. */
+export function factsOf(
+  objects: readonly SchemaObject[],
+  catalogue: Catalogue,
+  settings: Readonly<Record<string, string>>,
+): SchemaFacts {
   return {
     fingerprint: digestOf(JSON.stringify(objects.map((o) => [o.kind, o.name, o.meaning]))),
     settings,

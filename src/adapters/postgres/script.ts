@@ -17,7 +17,14 @@ import { shownName } from "./names.js";
 import { OutsideEffects } from "./outside.js";
 import { countRows } from "./read.js";
 import { plant, standbyRefused } from "./rehearse.js";
-import { jobSettings, readCatalogue, refuseSettings, schemaFacts, type Catalogue } from "./schema.js";
+import {
+  factsOf,
+  jobSettings,
+  readCatalogue,
+  readObjects,
+  refuseSettings,
+  type Catalogue,
+} from "./schema.js";
 import { hasValues, ScriptRun, type ScriptFound, type ScriptStage } from "./script-run.js";
 import { silenceNotices } from "./silence.js";
 import { loadParser, prepare, type Prepared } from "./statements.js";
@@ -111,7 +118,8 @@ async function factsBefore(connecting: Connecting, fresh: Session): Promise<Befo
   try {
     const settings = await jobSettings(plain);
     refuseSettings(settings);
-    return { schema: await schemaFacts(fresh, settings), catalogue: await readCatalogue(fresh) };
+    const catalogue = await readCatalogue(fresh);
+    return { schema: factsOf(await readObjects(fresh), catalogue, settings), catalogue };
   } finally {
     await plain.close();
   }

@@ -70,6 +70,17 @@ export function columnOf(rows: readonly Row[], index: number): readonly Cell[] {
   return rows.map((row) => toCell(row[index] ?? null));
 }
 
+/** Cells as the text of one array parameter. Every element is quoted, so a NULL is not the word. */
+export function arrayText(cells: readonly Cell[]): string {
+  const elements = cells.map((cell) => {
+    if (cell === null) return "NULL";
+    return QUOTED.test(cell) ? `"${cell.replaceAll(/["\\]/g, "\\$&")}"` : `"${cell}"`;
+  });
+  return `{${elements.join(",")}}`;
+}
+
+const QUOTED = /["\\]/;
+
 /**
  * SQL for the text that the column's output function gives. Not `::text`, which for `char(n)`, `boolean` and `inet` is
  * another text than the one that is read.
@@ -92,20 +103,28 @@ export function comparableCell(value: Value): string {
   return cell === null ? "n" : `v${cell}`;
 }
 
-/**
- * Splits the stream of `COPY … TO STDOUT` in text format into rows. One line is one row: line feeds inside values are
- * escaped by the server.
- */
+/** The rows of {@link decodeBatches}, one by one. */
 export async function* decodeCopy(chunks: AsyncIterable<Buffer>): AsyncGenerator<readonly Cell[], undefined> {
-  let rest: Buffer = Buffer.alloc(0);
+  for await (const rows of decodeBatches(chunks)) yield* rows;
+}
+
+/**
+ * Splits the stream of `COPY … TO STDOUT` in text format into rows, as many at once as have come: waiting for each by
+ * itself would cost more than reading it. One line is one row: line feeds inside values are escaped by the server.
+ */
+export async function* decodeBatches(
+  chunks: AsyncIterable<Buffer>,
+): AsyncGenerator<readonly (readonly Cell[])[], undefined> {
+  let begun: Buffer[] = [];
   for await (const chunk of chunks) {
-    const bytes = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
-    let from = 0;
-    for (let end = bytes.indexOf(LINE_FEED); end >= 0; end = bytes.indexOf(LINE_FEED, from)) {
-      yield decodeLine(bytes.toString("utf8", from, end));
-      from = end + 1;
+    const end = chunk.lastIndexOf(LINE_FEED);
+    if (end < 0) {
+      begun.push(chunk);
+      continue;
     }
-    rest = bytes.subarray(from);
+    const lines = Buffer.concat([...begun, chunk.subarray(0, end)]).toString("utf8");
+    begun = [chunk.subarray(end + 1)];
+    yield lines.split("\n").map(decodeLine);
   }
 }
 

@@ -27,7 +27,7 @@ import {
 } from "./driver.js";
 import { brokenReferences } from "./foreign-keys.js";
 import { isStandby, TIMELINE } from "./identify.js";
-import { inKeyOrder, unlikeAfter } from "./in-engine.js";
+import { inKeyOrder, oneAhead, placesFrom, unlikeAfter } from "./in-engine.js";
 import { CAREFUL, type RehearsalLimits } from "./limits.js";
 import * as marks from "./marker.js";
 import { batches, readRows, rowsByKey } from "./read.js";
@@ -49,7 +49,7 @@ const LOCK = 0x68_70_6e_74;
 const RUN = 1;
 const BATCH = 2;
 /** Keys read at once when the result is compared. */
-const VERIFIED = 1_000;
+const VERIFIED = 2_000;
 /** How long apart a server is asked again after it went away during a commit. */
 const PAUSE_MS = 100;
 
@@ -228,10 +228,16 @@ class PostgresWriteSession implements WriteSession {
     for (const shape of source.tables) {
       if (shape.keyKind === "none") continue;
       const info = tableFor(catalogue, shape);
-      for (const batch of batches(source.changes(shape.name), VERIFIED)) {
-        const unlike = await unlikeAfter(this.#session, info, shape, batch);
-        problems.push(...(await this.#judged(info, shape, pick(batch, unlike))));
-      }
+      await oneAhead(
+        batches(source.changes(shape.name), VERIFIED),
+        (batch) => unlikeAfter(info, shape, batch),
+        async (looking) => {
+          for (const { asking, changes } of looking) {
+            const unlike = await placesFrom(this.#session, asking);
+            problems.push(...(await this.#judged(info, shape, pick(changes, unlike))));
+          }
+        },
+      );
     }
     return problems;
   }

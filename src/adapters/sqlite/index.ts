@@ -19,6 +19,7 @@ import type {
   SqlStatement,
   Target,
   UndoRehearsal,
+  WriteProblem,
   WriteSession,
 } from "../../target/target.js";
 import type { VitalColumn, Vitals } from "../../target/vitals.js";
@@ -142,11 +143,16 @@ class SqliteTarget implements Target {
       how?.again,
     );
 
-  rehearseUndo = async (source: ChangeSource, script: readonly SqlStatement[] = []): Promise<UndoRehearsal> =>
+  rehearseUndo = async (
+    source: ChangeSource,
+    script: readonly SqlStatement[] = [],
+    there?: (problems: readonly WriteProblem[]) => void,
+  ): Promise<UndoRehearsal> =>
     rehearseUndo(
       { ...this.#options, driver: this.#driver, reader: this.#reader, busyMs: this.#busyMs },
       source,
       script,
+      there,
     );
 
   undoSchema = async (changes: readonly SchemaChange[]): Promise<SchemaUndo> =>
@@ -201,18 +207,13 @@ class SqliteTarget implements Target {
     tables: readonly TableShape[],
     sink: ChangeSink,
   ): Promise<ReadonlyMap<string, number> | null> =>
-    this.#reading(() => {
-      const before = openFile(this.#driver, path, {
-        readonly: true,
-        busyMs: this.#busyMs,
-        foreignKeys: false,
-      });
-      try {
-        prepareForReading(before);
-        return changesSince(before, this.#reader, tables, sink);
-      } finally {
-        before.close();
-      }
+    changesSince(
+      { ...this.#options, driver: this.#driver, reader: this.#reader, busyMs: this.#busyMs },
+      path,
+      tables,
+      sink,
+    ).catch((e: unknown) => {
+      throw e instanceof HoldpointError ? e : asTargetError(e, this.#path);
     });
 
   copyTo = async (folder: string): Promise<string> => {

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import type { Random } from "../../base/clock.js";
 import { HoldpointError } from "../../base/errors.js";
 import type { ChangeSource } from "../../changeset/change.js";
-import type { SqlStatement, UndoRehearsal } from "../../target/target.js";
+import type { SqlStatement, UndoRehearsal, WriteProblem } from "../../target/target.js";
 import { rowsOf, thereAndBack } from "../../target/there-and-back.js";
 import { copyDatabase, makeScratch } from "./copy.js";
 import type { Connection, Driver } from "./driver.js";
@@ -31,6 +31,7 @@ export async function rehearseUndo(
   setting: UndoSetting,
   source: ChangeSource,
   script: readonly SqlStatement[],
+  told?: (problems: readonly WriteProblem[]) => void,
 ): Promise<UndoRehearsal> {
   const not = (why: string): UndoRehearsal => ({ rehearsed: "not", identical: 0, of: rowsOf(source), why });
   const scratch = makeScratch(setting.scratchDir, setting.random);
@@ -38,7 +39,7 @@ export async function rehearseUndo(
     const path = await copyDatabase(setting.reader, join(scratch.path, "undo"));
     const session = openWriteSession({ ...setting, path });
     try {
-      return await thereAndBack(session, source, script);
+      return await thereAndBack(session, source, script, told);
     } finally {
       await session.close();
     }

@@ -9,7 +9,7 @@
  * | --- | --- |
  * | 1 and 1.0, a number and its text | `typeof` of both |
  * | `a` and `A` under NOCASE | COLLATE BINARY on both sides |
- * | 0.0 and -0.0 | a real zero counts as different, but where a column of type REAL cannot hold -0.0 |
+ * | 0.0 and -0.0 | a real zero counts as different, where a column's type lets it be one |
  * | NaN, text that is not UTF-8, the link of a changed key | column `exact` of the working file is not NULL |
  * | equal rows of a table without a key | such tables are not joined |
  * | text of a database in UTF-16 | such databases cannot be joined with ours |
@@ -21,7 +21,7 @@ import { codeOf, HoldpointError } from "../../base/errors.js";
 import type { ChangeSource, StoredTable, TableShape } from "../../changeset/change.js";
 import { isConstraint, type Cell, type Connection } from "./driver.js";
 import { main, quote } from "./names.js";
-import { affinityOf, type Catalogue, type TableInfo } from "./schema.js";
+import { mayHoldRealZero, type Catalogue, type TableInfo } from "./schema.js";
 
 /** The name under which a working file is attached. */
 const ATTACHED = "holdpoint_changes";
@@ -40,9 +40,18 @@ export interface Joined {
   readonly whole: boolean;
 }
 
+/** What one connection was told already and need not ask again. */
+interface Known {
+  /** By the text of a table's update: what follows for how the engine finds rows, by the schema as it was first seen. */
+  readonly sound: Map<string, boolean>;
+  /** Columns that updates change, by a table and two keys of the attached file: there and back they are the same. */
+  readonly changedColumns: Map<string, readonly number[]>;
+}
+
 /** The working file that one connection has attached: at most one at a time. */
 export class StoredRows {
   readonly #connection: Connection;
+  readonly #known: Known = { sound: new Map(), changedColumns: new Map() };
   #path: string | null = null;
 
   constructor(connection: Connection) {
@@ -58,7 +67,7 @@ export class StoredRows {
     if (source.stored === undefined || stored === undefined) return null;
     if (catalogue.encoding !== "UTF-8" || !isJoinable(info, shape) || !this.#attach(source.stored.path))
       return null;
-    const joined = new JoinedTable(this.#connection, info, stored);
+    const joined = new JoinedTable(this.#connection, info, stored, this.#known);
     return joined.isSound() ? joined : null;
   }
 
@@ -66,6 +75,7 @@ export class StoredRows {
   detach(): void {
     if (this.#path === null || this.#connection.db.inTransaction) return;
     this.#connection.exec(`DETACH ${ATTACHED}`);
+    this.#known.changedColumns.clear();
     this.#path = null;
   }
 
@@ -101,11 +111,13 @@ export class JoinedTable {
   readonly #table: string;
   /** Columns that hold values of their own; generated ones follow from them, by a schema that was compared. */
   readonly #columns: readonly number[];
+  readonly #known: Known;
   /** Rows that its statements changed, for the session's own count. */
   executed = 0;
 
-  constructor(connection: Connection, info: TableInfo, stored: StoredTable) {
+  constructor(connection: Connection, info: TableInfo, stored: StoredTable, known: Known) {
     this.#connection = connection;
+    this.#known = known;
     this.#info = info;
     this.#stored = stored;
     this.#changes = `${ATTACHED}.${quote(stored.name)}`;
@@ -115,11 +127,18 @@ export class JoinedTable {
 
   /** Whether the engine finds the rows by their key, and not by reading the table from end to end. */
   isSound(): boolean {
+    const update = this.#updateSql(this.#columns);
+    const known = this.#known.sound.get(update) ?? this.#searchesAll(update);
+    this.#known.sound.set(update, known);
+    return known;
+  }
+
+  #searchesAll(update: string): boolean {
     try {
       return (
         this.#searches(this.#standingSql("before"), 6) &&
         this.#searches(this.#deleteSql(), 2) &&
-        this.#searches(this.#updateSql(this.#columns), 2)
+        this.#searches(update, 2)
       );
     } catch (e) {
       // A statement that is too large for the engine.
@@ -134,32 +153,33 @@ export class JoinedTable {
   }
 
   /**
-   * Writes all changes whose rows are exactly as before; stops where one is not, or a constraint stands in the way.
-   * Rows that go away go first and new ones come last, since they may take over a unique value.
+   * Writes all changes whose rows are exactly as before, which each statement asks as it writes; stops where one is not, or a
+   * constraint stands in the way. Rows that go away go first and new ones come last, since they may take over a unique value.
    */
   write(): Joined {
     let written = 0;
     let inserts = 0;
     for (const range of this.#rounds()) {
-      if (!this.#stand("before", range)) return { written, whole: false };
       const counts = this.#counts(range);
-      const columns = this.#changedColumns(range);
       inserts += counts.insert;
+      const columns = counts.update === 0 ? [] : this.#changedColumns(range);
       if (counts.update > 0 && columns.length === 0) return { written, whole: false };
       const steps = [
         { sql: this.#deleteSql(), rows: counts.delete },
         { sql: this.#updateSql(columns), rows: counts.update },
       ];
       for (const { sql, rows } of steps) {
-        if (rows > 0 && !this.#tryRun(sql, range, rows)) return { written, whole: false };
-        written += rows;
+        const changed = rows === 0 ? 0 : this.#tryRun(sql, range, rows);
+        written += changed;
+        if (changed < rows) return { written, whole: false };
       }
     }
     if (inserts === 0) return { written, whole: true };
     for (const range of this.#rounds()) {
       const { insert } = this.#counts(range);
-      if (insert > 0 && !this.#tryRun(this.#insertSql(), range, insert)) return { written, whole: false };
-      written += insert;
+      const changed = insert === 0 ? 0 : this.#tryRun(this.#insertSql(), range, insert);
+      written += changed;
+      if (changed < insert) return { written, whole: false };
     }
     return { written, whole: true };
   }
@@ -200,7 +220,7 @@ export class JoinedTable {
 
   /** How many rows are as the image says, and how many changes there are. */
   #standingSql(image: Image): string {
-    const cells = this.#columns.map((i) => this.#isSame(i, `t.${this.#own(i)}`, `c.${this.#cell(image, i)}`));
+    const cells = this.#columns.map((i) => this.#isCell("t", i, image));
     const absent = this.#op(image === "before" ? "insert" : "delete");
     const plain = `${IN_RANGE} AND c.exact IS NULL`;
     return `SELECT (SELECT count(*) FROM ${this.#changes} AS c CROSS JOIN ${this.#table} AS t ON ${this.#isAt("t", image)}
@@ -218,14 +238,23 @@ export class JoinedTable {
     return { insert: insert ?? 0, update: update ?? 0, delete: gone ?? 0 };
   }
 
-  /** Columns that some update of the round changes. A cell that stays is written as it is: it was compared. */
+  /**
+   * Columns that some update of the round changes; never one of the key, which an update keeps. A cell that stays is written
+   * as it is: it is compared. The first change of a column ends the search for one, so that only those that stay are read.
+   */
   #changedColumns({ above, upTo }: Range): readonly number[] {
-    const differs = this.#columns.map(
-      (i) => `max(NOT (${this.#isSame(i, `c.${this.#cell("before", i)}`, `c.${this.#cell("after", i)}`)}))`,
-    );
-    const sql = `SELECT ${differs.join(", ")} FROM ${this.#changes} AS c WHERE ${IN_RANGE} AND c.op = 'update'`;
-    const found = this.#connection.row(sql, above, upTo) ?? [];
-    return this.#columns.filter((_, at) => found[at] === 1n);
+    const place = `${this.#stored.name}\0${hexOf(above)}\0${hexOf(upTo)}`;
+    const known = this.#known.changedColumns.get(place);
+    if (known !== undefined) return known;
+    const changes = (i: number): boolean => {
+      const same = this.#isSame(i, `c.${this.#cell("before", i)}`, `c.${this.#cell("after", i)}`);
+      const sql = `SELECT EXISTS (SELECT 1 FROM ${this.#changes} AS c WHERE ${IN_RANGE} AND c.op = 'update' AND NOT ${same})`;
+      return this.#connection.value(sql, above, upTo) === 1n;
+    };
+    const inKey = new Set(this.#info.primaryKey.map((k) => k.column));
+    const found = this.#columns.filter((i) => !inKey.has(i) && changes(i));
+    this.#known.changedColumns.set(place, found);
+    return found;
   }
 
   #searches(sql: string, parameters: number): boolean {
@@ -236,11 +265,12 @@ export class JoinedTable {
 
   // ---- writing. OR ABORT wins over a constraint that declares ON CONFLICT REPLACE, which would take other rows away.
 
-  #tryRun(sql: string, { above, upTo }: Range, rows: number): boolean {
+  /** How many rows it wrote: fewer than there are changes where some row is not as before, none where one may not be written. */
+  #tryRun(sql: string, { above, upTo }: Range, rows: number): number {
     try {
       const changed = this.#connection.run(sql, above, upTo);
       this.executed += changed;
-      if (changed === rows) return true;
+      if (changed <= rows) return changed;
       throw new HoldpointError({
         code: "ERR_INTERNAL",
         message: `writing ${rows} rows of ${this.#info.name} changed ${changed}`,
@@ -248,34 +278,38 @@ export class JoinedTable {
       });
     } catch (e) {
       // The statement as a whole did nothing then.
-      if (isConstraint(e)) return false;
+      if (isConstraint(e)) return 0;
       throw e;
     }
   }
 
+  /** The condition on a row that it is, in every cell, what a change of that operation found. */
+  #isAsBefore(row: string, op: string): string {
+    const cells = this.#columns.map((i) => this.#isCell(row, i, "before"));
+    return `${IN_RANGE} AND c.op = '${op}' AND c.exact IS NULL AND ${cells.join(" AND ")}`;
+  }
+
   #deleteSql(): string {
-    const where = `${IN_RANGE} AND c.op = '${this.#op("delete")}'`;
-    if (this.#info.rowid !== null) {
-      const rowid = quote(this.#info.rowid);
-      return `DELETE FROM ${this.#table} AS t WHERE t.${rowid} IN (SELECT d.${rowid} FROM ${this.#changes} AS c
-        CROSS JOIN ${this.#table} AS d ON ${this.#isAt("d", "before")} WHERE ${where})`;
-    }
-    const own = this.#info.primaryKey.map((k) => `t.${this.#own(k.column)}`).join(", ");
-    const gone = this.#info.primaryKey.map((k) => `c.${this.#cell("before", k.column)}`).join(", ");
-    return `DELETE FROM ${this.#table} AS t WHERE (${own}) IN (SELECT ${gone} FROM ${this.#changes} AS c WHERE ${where})`;
+    const { rowid, primaryKey } = this.#info;
+    const own = (row: string): string =>
+      rowid === null
+        ? primaryKey.map((k) => `${row}.${this.#own(k.column)}`).join(", ")
+        : `${row}.${quote(rowid)}`;
+    return `DELETE FROM ${this.#table} AS t WHERE (${own("t")}) IN (SELECT ${own("d")} FROM ${this.#changes} AS c
+      CROSS JOIN ${this.#table} AS d ON ${this.#isAt("d", "before")} WHERE ${this.#isAsBefore("d", this.#op("delete"))})`;
   }
 
   #updateSql(columns: readonly number[]): string {
     const sets = columns.map((i) => `${this.#own(i)} = c.${this.#cell("after", i)}`);
     return `UPDATE OR ABORT ${this.#table} AS t SET ${sets.join(", ")} FROM ${this.#changes} AS c
-      WHERE ${IN_RANGE} AND c.op = 'update' AND ${this.#isAt("t", "before")}`;
+      WHERE ${this.#isAt("t", "before")} AND ${this.#isAsBefore("t", "update")}`;
   }
 
   #insertSql(): string {
     const names = this.#columns.map((i) => this.#own(i)).join(", ");
     const cells = this.#columns.map((i) => `c.${this.#cell("after", i)}`).join(", ");
     return `INSERT OR ABORT INTO ${this.#table} (${names}) SELECT ${cells} FROM ${this.#changes} AS c
-      WHERE ${IN_RANGE} AND c.op = '${this.#op("insert")}' ORDER BY c.key`;
+      WHERE ${IN_RANGE} AND c.op = '${this.#op("insert")}' AND c.exact IS NULL ORDER BY c.key`;
   }
 
   // ---- words
@@ -306,12 +340,17 @@ export class JoinedTable {
       .join(" AND ");
   }
 
+  /** Whether a cell of the row at a change's key is that of its image. A rowid was found by its number: it is one. */
+  #isCell(row: string, column: number, image: Image): string {
+    const cell = `c.${this.#cell(image, column)}`;
+    if (column === this.#info.alias) return `typeof(${cell}) = 'integer'`;
+    return this.#isSame(column, `${row}.${this.#own(column)}`, cell);
+  }
+
   /** `+` takes a column's affinity away, which would make a text of a number before it is compared. */
   #isSame(column: number, a: string, b: string): string {
-    const zero =
-      affinityOf(this.#info.shape.columns[column]?.type ?? "") === "REAL"
-        ? ""
-        : ` AND (typeof(${a}) <> 'real' OR ${a} <> 0)`;
+    const type = this.#info.shape.columns[column]?.type ?? "";
+    const zero = mayHoldRealZero(type) ? ` AND (+${a} IS NOT 0 OR typeof(${a}) <> 'real')` : "";
     return `(typeof(${a}) = typeof(${b}) AND +${a} IS +${b} COLLATE BINARY${zero})`;
   }
 }
@@ -331,6 +370,10 @@ export interface ChangesInFile {
 interface Range {
   readonly above: Cell | Uint8Array;
   readonly upTo: Cell | Uint8Array;
+}
+
+function hexOf(key: Cell | Uint8Array): string {
+  return key instanceof Uint8Array ? Buffer.from(key).toString("hex") : "";
 }
 
 const IN_RANGE = "c.key > ? AND c.key <= ?";

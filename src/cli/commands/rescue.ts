@@ -213,7 +213,7 @@ async function outcomeOf(
       damage: declared,
       only: windowWords(flags),
       counts,
-      changed: declared.length > 0 ? [] : patternViews(rescued.changed, how),
+      changed: declared.length > 0 || rescued.changed === null ? [] : patternViews(rescued.changed, how),
       conflicts: declared.length === 0 ? [] : conflictViews(rescued.conflicts, how).slice(0, CONFLICTS_SHOWN),
       byTenant: declared.length === 0 ? [] : byTenant.view,
       plan: made?.id ?? null,

@@ -1,30 +1,26 @@
 /** `snapshot`: what is kept beside the target, and the proof that it can be brought back. */
 import { resolve } from "node:path";
-import { parseDuration, stamp } from "../../base/clock.js";
 import { UsageError } from "../../base/errors.js";
 import { drill } from "../../operations/drill.js";
 import {
   diffSnapshots,
-  forgetRun,
   listSnapshots,
   type ListedSnapshot,
-  pruneSnapshots,
   refuseRestoreOver,
   restoreSnapshot,
-  takeSnapshot,
-  type TakenLevel,
   verifySnapshot,
-} from "../../operations/snapshot.js";
+} from "../../operations/kept-snapshots.js";
+import { takeSnapshot, type TakenLevel } from "../../operations/snapshot.js";
 import { count, plural, seconds, when } from "../../render/numbers.js";
 import { renderDrill, renderFacts, renderSnapshotDiff, renderSnapshots } from "../../render/snapshot.js";
 import type { SnapshotManifest } from "../../snapshot/snapshot.js";
-import type { Command } from "commander";
-import { collect, type Context, type Outcome, type Register, type Run } from "../command.js";
+import { collect, type Context, type Outcome, type Register } from "../command.js";
 import { describeCommand } from "../help.js";
 import { maskOf } from "../views/conflicts.js";
 import { patternViews } from "../views/rows.js";
+import { forget, prune } from "./snapshot-destroy.js";
 
-export const registerSnapshot: Register = (program, run) => {
+export const registerSnapshot: Register = (program, run, tail) => {
   const snapshot = program.command("snapshot");
   describeCommand(snapshot, {
     group: "Lifecycle",
@@ -39,12 +35,10 @@ export const registerSnapshot: Register = (program, run) => {
     exits: [33, 35, 36, 38, 39],
   });
   for (const register of [take, list, show, verify, diff, restore, prune, forget, drillCommand])
-    register(snapshot, run);
+    register(snapshot, run, tail);
 };
 
-type Sub = (parent: Command, run: Run) => void;
-
-const take: Sub = (parent, run) => {
+const take: Register = (parent, run) => {
   const command = parent
     .command("take")
     .requiredOption("--on <target>", "the target, named")
@@ -146,7 +140,7 @@ function megabytes(bytes: number): string {
   return `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`;
 }
 
-const list: Sub = (parent, run) => {
+const list: Register = (parent, run) => {
   const command = parent
     .command("list")
     .option("--on <target>", "this target only")
@@ -213,7 +207,7 @@ function lineOf({
   };
 }
 
-const show: Sub = (parent, run) => {
+const show: Register = (parent, run) => {
   const command = parent
     .command("show")
     .argument("<snapshot>", "an id, or the beginning of one")
@@ -226,7 +220,7 @@ const show: Sub = (parent, run) => {
   });
 };
 
-const verify: Sub = (parent, run) => {
+const verify: Register = (parent, run) => {
   const command = parent
     .command("verify")
     .argument("<snapshot>", "an id, or the beginning of one")
@@ -275,7 +269,7 @@ async function checked(cx: Context, ref: string, what: string): Promise<Outcome>
   };
 }
 
-const diff: Sub = (parent, run) => {
+const diff: Register = (parent, run) => {
   const command = parent
     .command("diff")
     .argument("<snapshot>", "an id, or the beginning of one")
@@ -319,7 +313,7 @@ const diff: Sub = (parent, run) => {
   });
 };
 
-const restore: Sub = (parent, run) => {
+const restore: Register = (parent, run) => {
   const command = parent
     .command("restore")
     .argument("<snapshot>", "an id, or the beginning of one")
@@ -382,124 +376,7 @@ const restore: Sub = (parent, run) => {
   });
 };
 
-interface PruneFlags {
-  readonly on?: string;
-  readonly keep?: string;
-  readonly olderThan?: string;
-  readonly evenIfNeeded?: boolean;
-}
-
-const prune: Sub = (parent, run) => {
-  const command = parent
-    .command("prune")
-    .argument("[snapshot...]", "ids, or beginnings of ids")
-    .option("--on <target>", "this target's only")
-    .option("--keep <n>", "all but the newest n")
-    .option("--older-than <duration>", "those older than this, e.g. 30d")
-    .option("--even-if-needed", "also those that the undo of a run still needs")
-    .action((refs: readonly string[], flags: PruneFlags) =>
-      run("snapshot-prune", (cx) => pruned(cx, refs, flags)),
-    );
-  describeCommand(command, {
-    group: "Lifecycle",
-    summary: "destroy row data that is no longer needed; the ledger keeps digests",
-    examples: [
-      { line: "holdpoint snapshot prune --on elb-prod --older-than 30d", what: "what no undo needs" },
-    ],
-    exits: [],
-  });
-};
-
-async function pruned(cx: Context, refs: readonly string[], flags: PruneFlags): Promise<Outcome> {
-  const tools = await cx.tools();
-  const { removed, kept } = await pruneSnapshots(tools, {
-    refs,
-    on: flags.on ?? null,
-    keep: keepOf(flags.keep),
-    before: beforeOf(flags.olderThan, tools.clock.now()),
-    evenIfNeeded: flags.evenIfNeeded === true,
-  });
-  return {
-    result: { removed, kept: kept.map((k) => ({ snapshot: k.id, needed_by: k.neededBy })) },
-    text: cx.screen(renderFacts, {
-      headline: `Destroyed the rows of ${plural(removed.length, "snapshot")}${kept.length === 0 ? "" : `, kept ${count(kept.length)} that an undo still needs`}.`,
-      facts: [
-        ...removed.map((id) => ({ label: "Removed", text: id })),
-        ...kept.map((k) => ({ label: "Kept", text: `${k.id}, needed to undo ${k.neededBy.join(", ")}` })),
-      ],
-      state: "The target was not touched; digests and counts stay in the ledger.",
-      next: [],
-    }),
-  };
-}
-
-function keepOf(text: string | undefined): number | null {
-  if (text === undefined) return null;
-  if (/^\d{1,6}$/.test(text)) return Number(text);
-  throw new UsageError({
-    code: "ERR_USAGE",
-    message: `--keep ${text} is no number of snapshots`,
-    next: [{ actor: "requester", text: "Give a whole number, such as --keep 5." }],
-  });
-}
-
-function beforeOf(text: string | undefined, now: Date): string | null {
-  if (text === undefined) return null;
-  const age = parseDuration(text);
-  if (age !== undefined) return stamp(new Date(now.getTime() - age * 1000));
-  throw new UsageError({
-    code: "ERR_USAGE",
-    message: `--older-than ${text} is no duration`,
-    next: [{ actor: "requester", text: "Give a duration, such as --older-than 12h or --older-than 30d." }],
-  });
-}
-
-const forget: Sub = (parent, run) => {
-  const command = parent
-    .command("forget")
-    .argument("<run>", "a run's id, or the beginning of one")
-    .option("--confirm <run>", "the run's id, typed: it can never be undone afterwards")
-    .action((ref: string, flags: { readonly confirm?: string }) =>
-      run("snapshot-forget", async (cx) => {
-        const typed =
-          flags.confirm ??
-          (await cx.prompter.ask({
-            message: "Type the run to destroy its rows for ever:",
-            needs: "destroying a run's rows needs its name",
-            flag: ["--confirm", "RUN"],
-          }));
-        if (typed !== ref)
-          throw new UsageError({
-            code: "ERR_USAGE",
-            message: "that is not the run that was named",
-            why: `${JSON.stringify(typed)} is not ${ref}`,
-          });
-        const { run: id, plan, snapshots } = await forgetRun(await cx.tools(), ref);
-        return {
-          result: { run: id, plan, snapshots },
-          text: cx.screen(renderFacts, {
-            headline: `The rows of ${id} are destroyed: it can no longer be undone or shown.`,
-            facts: [{ label: "Plan", text: plan }, ...snapshots.map((text) => ({ label: "Snapshot", text }))],
-            state: "The target was not touched; digests and counts stay in the ledger.",
-            next: [],
-          }),
-        };
-      }),
-    );
-  describeCommand(command, {
-    group: "Lifecycle",
-    summary: "destroy what is kept of a run's rows, and with it the way back",
-    examples: [
-      {
-        line: "holdpoint snapshot forget rn_5c0e2fqa --confirm rn_5c0e2fqa",
-        what: "digests stay in the ledger",
-      },
-    ],
-    exits: [22],
-  });
-};
-
-const drillCommand: Sub = (parent, run) => {
+const drillCommand: Register = (parent, run) => {
   const command = parent
     .command("drill")
     .requiredOption("--on <target>", "the target, named; it is only read")

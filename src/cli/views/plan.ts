@@ -268,15 +268,21 @@ function undoWords(f: PlanFactsView): string {
   const taken = takenBackWords(f.statement);
   // Of nothing there is nothing to take back.
   if (taken === null && f.summary.rows === 0 && f.statement.schema.changes.length === 0) return "";
-  const tried = triedWords(f.undo);
+  const tried = triedWords(f.undo, placeTried(f.statement));
   return taken === null ? tried : `${taken}; ${tried}`;
 }
 
-function triedWords(undo: PlannedUndo | null): string {
+/** A file was copied; on a server the way back was written and rolled back, there or on the clone of the job. */
+function placeTried({ target, rehearsal }: PlanStatement): string {
+  if (rehearsal.clone !== undefined) return `on the clone ${rehearsal.clone.name}`;
+  return target.adapter === "sqlite" ? "on a private copy" : `on ${target.name} and rolled back`;
+}
+
+function triedWords(undo: PlannedUndo | null, place: string): string {
   if (undo === null || undo.rehearsed === "not")
     return "every row is kept before it is written; holdpoint undo RUN merges it back";
   const rows = `${count(undo.identical)} of ${count(undo.of)} rows came back identical`;
-  return `rehearsed on a private copy: ${rows}${undo.why === null ? "" : `; ${undo.why}`}`;
+  return `rehearsed ${place}: ${rows}${undo.why === null ? "" : `; ${undo.why}`}`;
 }
 
 function takenBackWords(statement: PlanStatement): string | null {

@@ -40,7 +40,7 @@ export function rowViews(
 }
 
 /** All patterns of a summary: together they cover every row. */
-export function patternViews(summary: Summary, how: Showing): PatternView[] {
+export function patternViews(summary: Pick<Summary, "patterns">, how: Showing): PatternView[] {
   return summary.patterns.map((p) => patternView(p, how));
 }
 

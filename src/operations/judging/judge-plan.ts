@@ -5,7 +5,7 @@
 import type { PlanStatement, Requester } from "../../approval/plan-statement.js";
 import type { Person } from "../../approval/requirement.js";
 import { parseStamp } from "../../base/clock.js";
-import type { Digest } from "../../base/digest.js";
+import { type Digest, digestOf } from "../../base/digest.js";
 import type { ChangeSource } from "../../changeset/change.js";
 import { type SampleSource, summarise, type Summary, SummaryInProgress } from "../../changeset/summarise.js";
 import type { Verdict } from "../../environment/evidence.js";
@@ -36,6 +36,11 @@ const PATTERNS = 8;
 /** The effect in numbers and patterns. `seed` is the ChangeSet's digest, so everyone sees the same sample. */
 export function summaryOf(source: ChangeSource, seed: Digest, sampleSize: number = SAMPLE_ROWS): Summary {
   return summarise(source, { sampleSeed: seed, sampleSize, patternLimit: PATTERNS });
+}
+
+/** The patterns alone: without a sample no seed is needed, and nothing is digested for one. */
+export function patternsOf(source: ChangeSource): Pick<Summary, "patterns"> {
+  return summarise(source, { sampleSeed: digestOf(""), sampleSize: 0, patternLimit: PATTERNS });
 }
 
 /** {@link summaryOf} for whoever has the changes passing anyway: first a sink, then the summary. */

@@ -1,6 +1,6 @@
 /** A trial of a merge: written where nothing is kept, looked at, and rolled back. */
 import { codeOf } from "../../base/errors.js";
-import type { Target, WriteProblem, WriteSession } from "../../target/target.js";
+import type { Target, UndoRehearsal, WriteProblem, WriteSession } from "../../target/target.js";
 import type { Toolbox, WorkingChanges } from "../toolbox.js";
 
 /** More rows than this would hold the lock of a whole database for longer than a plan may. */
@@ -41,6 +41,37 @@ export async function openTrial(
     scratch.remove();
     throw e;
   }
+}
+
+/** What a trial of one set of changes found, and how the way back from them went where that was tried with it. */
+export interface Tried {
+  readonly problems: readonly WriteProblem[];
+  readonly undo: UndoRehearsal | null;
+}
+
+/**
+ * {@link problemsOf}, and where the changes are tried on a copy anyway, the way back on the same one: that begins by writing
+ * them, with the same code and in the same state. What it says of them is the trial's answer.
+ */
+export async function triedBothWays(
+  tools: Pick<Toolbox, "scratch" | "openCopy" | "progress">,
+  target: Pick<Target, "name" | "copyTo" | "openWriter" | "rehearseUndo">,
+  changes: WorkingChanges,
+  rows: number,
+): Promise<Tried> {
+  const onCopy = rows > TRIAL_ROWS && target.copyTo !== undefined && changes.tables.length > 0;
+  if (onCopy && target.rehearseUndo !== undefined) {
+    let problems: readonly WriteProblem[] | null = null;
+    const done = tools.progress.begin(`rehearsing the way back on a copy of ${target.name}`);
+    try {
+      const undo = await target.rehearseUndo(changes, [], (found) => (problems = found));
+      // Null where it came to no trial at all: then nothing of it is known.
+      if (problems !== null) return { problems, undo };
+    } finally {
+      done();
+    }
+  }
+  return { problems: await problemsOf(tools, target, changes, rows), undo: null };
 }
 
 /** {@link openTrial} for one set of changes. */

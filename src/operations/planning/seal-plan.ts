@@ -11,13 +11,13 @@ import { askersOf, CI_CLAIMS } from "../../approval/requesters.js";
 import { stamp } from "../../base/clock.js";
 import type { Digest } from "../../base/digest.js";
 import { RefusedError, UsageError } from "../../base/errors.js";
-import type { TableShape } from "../../changeset/change.js";
+import type { ChangeSink, TableShape } from "../../changeset/change.js";
 import type { Odd } from "../../changeset/odd.js";
 import type { Summary } from "../../changeset/summarise.js";
 import { targetConfigOf } from "../../config/config.js";
 import type { Decision } from "../../policy/decision.js";
 import { onRehearsalPlace, type PlacedRehearsal } from "../rehearse.js";
-import type { Rehearsal, SchemaChange, SchemaFacts, UndoRehearsal } from "../../target/target.js";
+import type { Rehearsal, SchemaChange, SchemaFacts, Target, UndoRehearsal } from "../../target/target.js";
 import {
   decisionOn,
   endSummary,
@@ -92,6 +92,10 @@ export interface PlanParts extends Asking {
   readonly notices?: readonly string[];
   /** Present: the statements run again at apply. */
   readonly script?: ScriptPart;
+  /** The way back, where it was tried with these changes already. */
+  readonly undo?: UndoRehearsal;
+  /** Told every change in the one reading of them. */
+  readonly also?: ChangeSink;
 }
 
 /** How the plan will be written: part of what is signed. */
@@ -131,7 +135,8 @@ export async function sealPlan(
 ): Promise<PlanMade> {
   // The rows are read once for all that only looks at them.
   const [summarising, oddSeen] = [startSummary(), startOdd(tools, examined.target.name)];
-  const measured = measure(changes, both(summarising, oddSeen));
+  const seen = both(summarising, oddSeen);
+  const measured = measure(changes, parts.also === undefined ? seen : both(seen, parts.also));
   const summary = endSummary(summarising, changes, measured.digest);
   const rowsBefore = await rowsBeforeOf(examined, measured.tables, parts.rehearsal);
   if (parts.job !== null) {
@@ -165,11 +170,13 @@ export async function sealPlan(
   const requester = requesterBy(tools, pipeline, key, behind);
   refuseUnproven(tools, { requester, from: parts.from }, "the plan");
   const decision = decisionOn(tools, await requestedBy(tools, asked, requester));
-  const undo = await rehearsedUndo(tools, examined, changes, {
-    from: parts.from,
-    script: parts.script?.statements ?? [],
-    volatile: parts.rehearsal?.volatile ?? [],
-  });
+  const undo =
+    parts.undo ??
+    (await rehearsedUndo(tools, examined, changes, {
+      from: parts.from,
+      script: parts.script?.statements ?? [],
+      volatile: parts.rehearsal?.volatile ?? [],
+    }));
   const statement = await stateOf(tools, examined, parts, {
     measured,
     rowsBefore,
@@ -366,9 +373,10 @@ export async function rehearsedUndo(
     const why = "its statements give other values each time they run; the signed ones are written over them";
     return { rehearsed: "not", identical: 0, of: measure(changes).rows, why };
   }
-  const done = tools.progress.begin(`rehearsing the way back on a copy of ${target.name}`);
+  // What an undo plan takes back is not on a clone.
+  const clone = how.from === null ? targetConfigOf(tools.project.config, target.name).rehearseOn : null;
+  const done = tools.progress.begin(`rehearsing the way back on ${whereItIsTried(target, clone)}`);
   try {
-    // What an undo plan takes back is not on a clone.
     if (how.from !== null) return await target.rehearseUndo(changes, script);
     return await onRehearsalPlace(tools, examined, async (place) =>
       place.rehearseUndo === undefined ? null : await place.rehearseUndo(changes, script),
@@ -376,6 +384,12 @@ export async function rehearsedUndo(
   } finally {
     done();
   }
+}
+
+/** A file is copied; on a server it is written and rolled back, there or on the clone. */
+function whereItIsTried({ name, copyTo }: Target, clone: string | null): string {
+  if (clone !== null) return `the clone ${clone}`;
+  return copyTo === undefined ? `${name}, in a transaction that is rolled back` : `a copy of ${name}`;
 }
 
 async function rowsBeforeOf(

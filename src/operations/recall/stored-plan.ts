@@ -12,8 +12,8 @@ import { NAMESPACES, type Person } from "../../approval/requirement.js";
 import { verifySshsig } from "../../approval/sshsig.js";
 import { personOfSignature } from "../../approval/people.js";
 import { shortDigest } from "../../base/digest.js";
-import { IntegrityError, RefusedError } from "../../base/errors.js";
-import type { ChangeSink, TableCounts } from "../../changeset/change.js";
+import { HoldpointError, IntegrityError, RefusedError } from "../../base/errors.js";
+import type { ChangeSink, TableCounts, TableShape } from "../../changeset/change.js";
 import { digestOfSource, type Measured } from "../../changeset/encode.js";
 import { countRows } from "../../changeset/source.js";
 import type { LoadedPlan, PlanFile, Toolbox, WorkingChanges } from "../toolbox.js";
@@ -27,14 +27,74 @@ export async function loadPlan(tools: Toolbox, ref: string, also?: ChangeSink): 
   const writer = await tools.workingChanges();
   try {
     const checked = await checkPlan(file, also === undefined ? writer : both(writer, also));
-    if (ref.startsWith("pl_") && !checked.id.startsWith(ref))
-      throw planAltered(file.path, `it was stored as ${ref} and its bytes make ${checked.id}`);
+    requireStoredAs(ref, checked.id, file);
     const changes = writer.finish();
     return { ...checked, path: file.path, signature: file.signature, changes, close: changes.close };
   } catch (e) {
     writer.abort();
     throw e;
   }
+}
+
+/**
+ * {@link loadPlan} for whoever needs no row again: every byte is checked and told to `also`, and nothing is kept. Of its
+ * changes there are the tables; asking for a row is a fault of ours.
+ */
+export async function readPlan(tools: Toolbox, ref: string, also: ChangeSink): Promise<LoadedPlan> {
+  const file = await tools.plans.read(ref);
+  const tables: TableShape[] = [];
+  const shapes: ChangeSink = { table: (shape) => void tables.push(shape), add: () => undefined };
+  const checked = await checkPlan(file, both(shapes, also));
+  requireStoredAs(ref, checked.id, file);
+  return {
+    ...checked,
+    path: file.path,
+    signature: file.signature,
+    changes: unkept(tables, file.path),
+    close: () => undefined,
+  };
+}
+
+function unkept(tables: readonly TableShape[], path: string): WorkingChanges {
+  const asked = (): never => {
+    throw new HoldpointError({
+      code: "ERR_INTERNAL",
+      message: `rows of ${path} were asked for`,
+      why: "it was read without keeping them",
+    });
+  };
+  return { path, tables, changes: asked, get: asked, query: asked, keysWhere: asked, close: () => undefined };
+}
+
+function requireStoredAs(ref: string, id: string, file: PlanFile): void {
+  if (ref.startsWith("pl_") && !id.startsWith(ref))
+    throw planAltered(file.path, `it was stored as ${ref} and its bytes make ${id}`);
+}
+
+/**
+ * The plan that this process sealed a moment ago, with the changes that it sealed and still holds: their rows are not decoded
+ * from the plan's file once more. That is as safe as decoding them, because nothing is left to believe:
+ *
+ * - every byte of the file is read again, its statement and signature are checked as ever, and the stream in it has the
+ *   digest that the statement names;
+ * - `changes` have that digest, rows and counts too, as this process measured when it read all of them; it measures them
+ *   now where it has not. One digest, one ChangeSet: decoding the file could only give the same rows;
+ * - between then and the writing they lie where a decoded plan would lie, in a working file of this process in the store.
+ *
+ * For a plan of anybody else, another process of ours included, there is only {@link loadPlan}.
+ * The caller closes `changes`.
+ * @throws IntegrityError ERR_PLAN_ALTERED (35) when any byte is not what was signed, or the changes are not the plan's.
+ */
+export async function loadSealed(tools: Toolbox, ref: string, changes: WorkingChanges): Promise<LoadedPlan> {
+  const file = await tools.plans.read(ref);
+  const checked = checkStatement(file);
+  if (checked.id !== ref)
+    throw planAltered(file.path, `it was stored as ${ref} and its bytes make ${checked.id}`);
+  const { digest, rows, tables } = measure(changes);
+  requireRows(checked.statement, { digest: await file.streamDigest(), rows }, file.path);
+  requireRows(checked.statement, { digest, rows }, file.path);
+  requireCounts(checked.statement, tables, file.path);
+  return { ...checked, path: file.path, signature: file.signature, changes, close: () => undefined };
 }
 
 /** A plan whose bytes hold, as {@link checkPlan} found it. */
@@ -46,11 +106,17 @@ export type CheckedPlan = Pick<LoadedPlan, "id" | "digest" | "statement">;
  * @throws IntegrityError ERR_PLAN_ALTERED (35).
  */
 export async function checkPlan(file: PlanFile, sink: ChangeSink): Promise<CheckedPlan> {
+  const checked = checkStatement(file);
+  await checkChanges(sink, file.loadInto, checked.statement, file.path);
+  return checked;
+}
+
+/** What a plan says of itself, by its own digest and its requester's signature. */
+function checkStatement(file: PlanFile): CheckedPlan {
   const digest = planDigest(file.statement);
   const statement = parsePlanStatement(file.statement);
   const id = planId(digest);
   requireSignature(statement, file.statement, file.signature, id);
-  await checkChanges(sink, file.loadInto, statement, file.path);
   return { id, digest, statement };
 }
 
@@ -67,12 +133,18 @@ async function checkChanges(
   path: string,
 ): Promise<void> {
   const counted = counting(sink);
-  const { rows, digest } = await loadInto(counted.sink);
-  const signed = statement.changeset;
+  requireRows(statement, await loadInto(counted.sink), path);
+  requireCounts(statement, counted.counts(), path);
+}
+
+function requireRows(
+  { changeset: signed }: PlanStatement,
+  { rows, digest }: Pick<Measured, "rows" | "digest">,
+  path: string,
+): void {
   if (digest !== signed.digest)
     throw planAltered(path, `rows: signed ${shortDigest(signed.digest)}, found ${shortDigest(digest)}`);
   if (rows !== signed.rows) throw planAltered(path, `rows: signed ${signed.rows}, found ${rows}`);
-  requireCounts(statement, counted.counts(), path);
 }
 
 /** What goes into one sink goes into another one too. */

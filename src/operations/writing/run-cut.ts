@@ -1,8 +1,8 @@
 /** How a run is cut into transactions: asked for when a plan is made, found again by `apply` and by a resumed run. */
 import type { PlanStatement } from "../../approval/plan-statement.js";
-import { HoldpointError, UsageError } from "../../base/errors.js";
-import type { Change, ChangeSource, TableCounts } from "../../changeset/change.js";
-import type { Member, SchemaTies, Ties } from "../../changeset/ties.js";
+import { UsageError } from "../../base/errors.js";
+import type { ChangeSource, TableCounts } from "../../changeset/change.js";
+import type { SchemaTies, Ties } from "../../changeset/ties.js";
 import { tiesOf } from "../../changeset/ties.js";
 import {
   type Batch,
@@ -11,9 +11,10 @@ import {
   type BatchOutline,
   boundsOf,
   type Cut,
+  dealOf,
+  largestUnit,
   mergeBounds,
   ONE_TRANSACTION_ROWS,
-  outlineOf,
   valuesOf,
   waveColumn,
 } from "../../changeset/waves.js";
@@ -130,15 +131,15 @@ function cutInWaves(effect: Effect, asked: Asked, rate: number | undefined): Run
   const { bounds } = asked;
   const ties = tiesOf(effect.source, effect.tables, effect.ties);
   if (ties === null) throw splits(bounds, effect.rows, "all of its rows hang together");
-  const made = runCut(effect, ties, cutAt(asked, rate));
-  const written = new Set([...outline(effect, ties, cutAt(asked, rate))].map((b) => b.wave));
+  const cut = cutAt(asked, rate);
+  const planned = transactions(effect, ties, cut);
+  const written = new Set(planned.outline.map((b) => b.wave));
   const empty = bounds.findIndex((_, i) => !written.has(i + 1));
-  if (empty === -1) return made;
-  const largest = Math.max(...[...ties.groups.values()].map((g) => g.reduce((n, m) => n + m.rows, 0)));
+  if (empty === -1) return runOf(cut, planned);
   throw splits(
     bounds,
     effect.rows,
-    `wave ${empty + 1} has no room for a group of rows that hang together; the largest has ${largest}`,
+    `wave ${empty + 1} has no room for a group of rows that hang together; the largest has ${largestUnit(effect.source, ties)}`,
   );
 }
 
@@ -148,62 +149,64 @@ function cutAt(asked: Asked, rate: number | undefined): Cut {
 }
 
 function runCut(effect: Effect, ties: Ties, cut: Cut): RunCut {
-  let batchCount = 0;
-  for (const _ of outline(effect, ties, cut)) batchCount++;
-  return {
-    cut,
-    waves: cut.bounds.length,
-    batchCount,
-    batches: () =>
-      slicedBatches(effect, ties, cut) ?? batchesOf(effect.source, ties, cut, finder(effect.source)),
-  };
+  return runOf(cut, transactions(effect, ties, cut));
 }
 
-/** Every row stands for itself and counts once: then the outline is arithmetic, and batches are parts of the file. */
+function runOf(cut: Cut, { outline, batches }: Transactions): RunCut {
+  return { cut, waves: cut.bounds.length, batchCount: outline.length, batches };
+}
+
+interface Transactions {
+  readonly outline: readonly BatchOutline[];
+  readonly batches: () => Iterable<Batch>;
+}
+
+/** Batches are parts of a file, one held at a time, where the effect lies in one: each the same as of {@link batchesOf}. */
+function transactions(effect: Effect, ties: Ties, cut: Cut): Transactions {
+  const { source } = effect;
+  const { slices, dealt } = source;
+  if (slices !== undefined && standAlone(effect, ties, cut)) {
+    const outline = evenly(cut);
+    return {
+      outline,
+      batches: () => zipped(outline, slices(outline.map((b) => b.rows))),
+    };
+  }
+  const deal = dealOf(source, ties, cut);
+  const batches =
+    dealt === undefined ? () => batchesOf(source, deal) : () => zipped(deal.batches, dealt(deal));
+  return { outline: deal.batches, batches };
+}
+
+function* zipped(
+  outline: readonly BatchOutline[],
+  sources: Iterable<ChangeSource>,
+): Generator<Batch, undefined> {
+  let at = 0;
+  for (const source of sources) {
+    const batch = outline[at++];
+    if (batch !== undefined) yield { ...batch, source };
+  }
+}
+
+/** Every row stands for itself and counts once: then the outline is arithmetic, and batches are ranges of keys. */
 function standAlone(effect: Effect, ties: Ties, cut: Cut): boolean {
   return (
-    cut.by === undefined && ties.groups.size === 0 && effect.source.tables.every((t) => t.keyKind !== "none")
+    cut.by === undefined && ties.firsts === null && effect.source.tables.every((t) => t.keyKind !== "none")
   );
 }
 
-/** Batches that are not held in memory: the same ones as {@link batchesOf}. */
-function slicedBatches(effect: Effect, ties: Ties, cut: Cut): Iterable<Batch> | null {
-  const { slices } = effect.source;
-  if (slices === undefined || !standAlone(effect, ties, cut)) return null;
-  const batches = [...outline(effect, ties, cut)];
-  return (function* () {
-    let at = 0;
-    for (const source of slices(batches.map((b) => b.rows))) {
-      const batch = batches[at++];
-      if (batch !== undefined) yield { ...batch, source };
-    }
-  })();
-}
-
-function* outline(effect: Effect, ties: Ties, cut: Cut): Iterable<BatchOutline> {
-  if (!standAlone(effect, ties, cut)) {
-    yield* outlineOf(effect.source, ties, cut, finder(effect.source));
-    return;
-  }
+function evenly(cut: Cut): readonly BatchOutline[] {
+  const outline: BatchOutline[] = [];
   let from = 0;
   for (const [i, end] of cut.bounds.entries()) {
     for (let batch = 1; from < end; batch++) {
       const rows = Math.min(cut.batchRows, end - from);
-      yield { wave: i + 1, batch, rows };
+      outline.push({ wave: i + 1, batch, rows });
       from += rows;
     }
   }
-}
-
-function finder(source: WorkingChanges): (member: Member) => Change {
-  return ({ table, key }) => {
-    const change = source.get(table, key);
-    if (change !== undefined) return change;
-    throw new HoldpointError({
-      code: "ERR_INTERNAL",
-      message: `a row of ${table} is not in the plan any more`,
-    });
-  };
+  return outline;
 }
 
 function oneTransaction(effect: Effect): RunCut {

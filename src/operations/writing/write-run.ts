@@ -26,7 +26,7 @@ import { isFinished } from "../recall/plan-state.js";
 import type { RunCut } from "./run-cut.js";
 import { checkFailed, putBackAfter, stoppedPartWay, type Standing, unrecorded } from "./run-ends.js";
 import { keepBeforeRun, recorded } from "../snapshot.js";
-import type { LoadedPlan, Toolbox } from "../toolbox.js";
+import type { BeforeImagesKept, LoadedPlan, Toolbox } from "../toolbox.js";
 import { highestLevel } from "../../snapshot/snapshot.js";
 import { targetConfigOf } from "../../config/config.js";
 import { type BatchOf, putBackWave, rowsOf, writeBatch } from "./write-batch.js";
@@ -41,6 +41,8 @@ export interface Writing {
   readonly started: Date;
   readonly under: Cover | undefined;
   readonly cut: RunCut;
+  /** The before-images of the plan's rows, where they were packed when it was read. */
+  readonly kept?: BeforeImagesKept;
   readonly maxRowsPerSecond: number | null;
   /** Asked before each wave after the first: expiry, revocation, freeze windows, the clock. */
   readonly stillAllowed: () => Promise<void>;
@@ -339,6 +341,8 @@ async function takeSnapshot(
         takenAt: stamp(tools.clock.now()),
       },
       beforeImages(plan.changes),
+      undefined,
+      w.kept,
     );
     await recorded(tools, manifest.id, {
       kind: "snapshot-taken",
