@@ -16,7 +16,7 @@ const HOOK = `process.on("exit", () => {
 
 /** Commands in the story's folder. `say` shows what a person would see. */
 export function commandsIn(dir, say) {
-  const [hook, told] = [join(dir, "memory.cjs"), join(dir, "memory.txt")];
+  const [hook, told, times] = ["memory.cjs", "memory.txt", "times.txt"].map((name) => join(dir, name));
   writeFileSync(hook, HOOK);
   const spent = [];
   const environment = (more) => ({
@@ -25,6 +25,7 @@ export function commandsIn(dir, say) {
     TZ: "UTC",
     LANG: "C.UTF-8",
     REPLAY_MEMORY: told,
+    REPLAY_TIMES: times,
     HOLDPOINT_COLOR: process.stdout.isTTY ? "always" : "never",
     ...more,
   });
@@ -33,10 +34,11 @@ export function commandsIn(dir, say) {
   async function holdpoint(expected, args, { env = {}, quiet = false } = {}) {
     writeFileSync(told, "");
     const started = performance.now();
-    // One stream, so that narration and results stand in the order in which a person would see them.
+    // One stream, so that narration and results stand in the order in which a person would see them. The shell knows what
+    // the command and all its children took of the processor, which says more than the clock on a busy machine.
     const argv = [
       "-c",
-      'exec "$@" 2>&1',
+      '"$@" 2>&1; code=$?; times > "$REPLAY_TIMES"; exit $code',
       "sh",
       process.execPath,
       ...PROFILE,
@@ -48,13 +50,16 @@ export function commandsIn(dir, say) {
     const { status, text } = await ended(spawn("sh", argv, { cwd: dir, env: environment(env) }));
     const seconds = (performance.now() - started) / 1000;
     const megabytes = Math.max(0, ...readFileSync(told, "utf8").trim().split("\n").map(Number)) / 1024;
-    const step = { args, status, text, seconds, megabytes };
+    const cpuSeconds = processorSeconds(readFileSync(times, "utf8"));
+    const step = { args, status, text, seconds, cpuSeconds, megabytes };
     spent.push(step);
     const shown = Object.entries(env).map(([name, value]) => `${name}=${quote(value)} `);
     say(
       `\n$ ${shown.join("")}holdpoint ${args.map(quote).join(" ")}\n${quiet ? lastLine(text) : text.trimEnd()}\n`,
     );
-    say(`  (exit ${status}, ${seconds.toFixed(1)} s, ${megabytes.toFixed(0)} MB)\n`);
+    say(
+      `  (exit ${status}, ${seconds.toFixed(1)} s, ${cpuSeconds.toFixed(1)} s of processor, ${megabytes.toFixed(0)} MB)\n`,
+    );
     const codes = [expected].flat();
     if (!codes.includes(status))
       throw new Error(
@@ -81,10 +86,19 @@ export function commandsIn(dir, say) {
     const taken = await holdpoint(0, ["approve", plan, "--prepared", file, "--signature", `${file}.sig`], {
       quiet: true,
     });
-    return prepared.seconds + taken.seconds;
+    return {
+      seconds: prepared.seconds + taken.seconds,
+      cpuSeconds: prepared.cpuSeconds + taken.cpuSeconds,
+    };
   }
 
   return { holdpoint, tool, approve, spent };
+}
+
+/** What `times` says of a shell's children, in its second line: `0m1.20s 0m0.31s`. */
+function processorSeconds(text) {
+  const parts = [...(text.split("\n")[1] ?? "").matchAll(/(\d+)m([\d.]+)s/g)];
+  return parts.reduce((n, [, minutes, seconds]) => n + 60 * Number(minutes) + Number(seconds), 0);
 }
 
 function ended(child) {

@@ -187,15 +187,14 @@ async function partTwo({ chapter, say, commands, work, production }) {
   chapter("Rescue, while the control plane works on");
   const began = performance.now();
   say("\nNothing else begins here now, and requests about balancers that are gone wait:\n");
-  await holdpoint(0, ["hold", "elb-prod", "--reason", "INC-1224: balancers are gone"]);
+  const hold = await holdpoint(0, ["hold", "elb-prod", "--reason", "INC-1224: balancers are gone"]);
   const declared = ["--damage", "deleted", "--where", DAMAGED, "--reason", "INC-1224", "--key", "keys/dana"];
   // 37: rows whose owners made the balancer anew under its name are listed for them to decide, the others are planned.
   const merged = await holdpoint([0, 37], ["rescue", "--on", "elb-prod", "--from", good, ...declared]);
   const plan = idIn(merged.text, "pl");
-  const signed = (await approve(plan, "ravi")) + (await approve(plan, "lee"));
-  await holdpoint(0, ["hold", "elb-prod", "--reason", "INC-1224: the repair", "--except", plan], {
-    quiet: true,
-  });
+  const signed = [await approve(plan, "ravi"), await approve(plan, "lee")];
+  const repair = ["hold", "elb-prod", "--reason", "INC-1224: the repair", "--except", plan];
+  const held = await holdpoint(0, repair, { quiet: true });
   const applied = await holdpoint(0, ["apply", plan, "--confirm", "elb-prod", "--waves", "10%,40%,100%"]);
   const ended = performance.now();
   await holdpoint(0, ["release", "elb-prod", "--reason", "INC-1224 is over"], { quiet: true });
@@ -212,10 +211,18 @@ async function partTwo({ chapter, say, commands, work, production }) {
       known: known.seconds,
       usable: usable.seconds,
       merged: merged.seconds,
-      signed,
+      signed: signed.reduce((n, s) => n + s.seconds, 0),
       enabled: applied.seconds,
       rescueToLastWave: (ended - began) / 1000,
       noticedToEnd: (ended - noticed) / 1000,
+    },
+    cpuSeconds: {
+      known: known.cpuSeconds,
+      usable: usable.cpuSeconds,
+      merged: merged.cpuSeconds,
+      signed: signed.reduce((n, s) => n + s.cpuSeconds, 0),
+      enabled: applied.cpuSeconds,
+      rescueToLastWave: [hold, merged, ...signed, held, applied].reduce((n, s) => n + s.cpuSeconds, 0),
     },
   };
 }

@@ -8,6 +8,7 @@ export function timeline({
   balancers,
   purge,
   seconds,
+  cpuSeconds,
   control,
   verdict,
   listed,
@@ -50,7 +51,8 @@ export function timeline({
     `The purge took ${number(purge.gone)} balancers (${((100 * purge.gone) / balancers).toFixed(1)} %) with their back ends. Meanwhile ${control.length} processes of the control`,
     `plane made ${number(verdict.writes)} writes; owners gave up ${number(sum("retiredWhileMissing"))} balancers that were gone, and made ${number(sum("recreated"))} anew;`,
     `${number(sum("waited"))} requests waited for the repair. The longest that a request took was ${(slowest / 1000).toFixed(1)} s.`,
-    `Peak memory of a command: ${peak.toFixed(0)} MB.`,
+    `Of the processor rescue took ${duration(cpuSeconds.merged)}, signatures ${duration(cpuSeconds.signed)}, apply ${duration(cpuSeconds.enabled)}, and all`,
+    `from rescue to the last wave ${duration(cpuSeconds.rescueToLastWave)}. Peak memory of a command: ${peak.toFixed(0)} MB.`,
     "",
     ...verdictLines(verdict),
     `  left to their owners to decide: ${number(conflicts)} rows, and ${number(listed)} must be (their names live again)`,
@@ -67,13 +69,29 @@ export function verdictLines({ looked, balancers, lost, resurrected, missing, st
 }
 
 /** The figures, for other programs. */
-export function figures({ purge, seconds, verdict, conflicts, listed, spent, control, balancers }) {
+export function figures({
+  purge,
+  seconds,
+  cpuSeconds,
+  verdict,
+  conflicts,
+  listed,
+  spent,
+  control,
+  balancers,
+}) {
   return {
     balancers,
     purged: purge.gone,
     seconds,
+    cpuSeconds,
     peakMegabytes: Math.max(...spent.map((s) => s.megabytes)),
-    commands: spent.map((s) => ({ command: s.args[0], seconds: s.seconds, megabytes: s.megabytes })),
+    commands: spent.map(({ args, seconds: clock, cpuSeconds: cpu, megabytes }) => ({
+      command: args[0],
+      seconds: clock,
+      cpuSeconds: cpu,
+      megabytes,
+    })),
     writes: verdict.writes,
     slowestMs: Math.max(0, ...control.flatMap((c) => c.slow.map(([, ms]) => ms))),
     lost: verdict.lost.length,

@@ -8,7 +8,7 @@ import {
   prepareApproval,
   takeInApproval,
 } from "../../operations/approve.js";
-import { type Weighed, weigh } from "../../operations/consent/review.js";
+import { type Weighed, weigh, weighUnshown } from "../../operations/consent/review.js";
 import { requireSameEffect } from "../../operations/replan.js";
 import type { Toolbox } from "../../operations/toolbox.js";
 import { renderApprovalEnd } from "../../render/approve.js";
@@ -83,7 +83,8 @@ async function approve(cx: Context, plan: string, flags: ApproveFlags): Promise<
   if (flags.prepare !== undefined && flags.prepared !== undefined) {
     throw new UsageError({ code: "ERR_USAGE", message: "give --prepare or --prepared, not both" });
   }
-  return weigh(tools, plan, async (weighed) => {
+  const unshown = flags.replan !== true && (flags.prepare ?? flags.prepared) !== undefined;
+  return (unshown ? weighUnshown : weigh)(tools, plan, async (weighed) => {
     if (flags.replan === true) await requireSameEffect(tools, weighed);
     if (flags.prepare !== undefined) return prepare(cx, tools, { weighed, ref: plan }, flags, options);
     if (flags.prepared !== undefined) return takeIn(cx, tools, weighed, flags);

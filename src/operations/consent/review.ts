@@ -5,8 +5,11 @@
  */
 import type { Environment, Verdict } from "../../environment/evidence.js";
 import { bundleDigest } from "../../approval/bundle.js";
-import { shortDigest } from "../../base/digest.js";
+import { parsePlanStatement } from "../../approval/plan-statement-codec.js";
+import type { PlanStatement } from "../../approval/plan-statement.js";
+import { digestOf, shortDigest } from "../../base/digest.js";
 import { RefusedError, TargetError } from "../../base/errors.js";
+import type { ChangeSource } from "../../changeset/change.js";
 import { targetConfigOf } from "../../config/config.js";
 import type { Odd } from "../../changeset/odd.js";
 import type { Summary } from "../../changeset/summarise.js";
@@ -21,7 +24,7 @@ import {
   requireIntact,
   withTargetIfReached,
 } from "../judging/examine.js";
-import { claimsOf, decideEffect, summaryOf } from "../judging/judge-plan.js";
+import { claimsOf, decideEffect, endSummary, startSummary } from "../judging/judge-plan.js";
 import { type EffectFacts, effectFacts } from "../judging/effect-facts.js";
 import { oddOf } from "../judging/odd.js";
 import { presentRows } from "../judging/script.js";
@@ -37,7 +40,7 @@ import {
 } from "../recall/plan-state.js";
 import { type EarlierRejection, rejectionsOfEffect } from "../recall/rejections.js";
 import { requireRequester } from "./pipeline.js";
-import { loadPlan } from "../recall/stored-plan.js";
+import { loadPlan, readPlan } from "../recall/stored-plan.js";
 import type { LoadedPlan, Toolbox } from "../toolbox.js";
 
 /** A plan that was checked and judged: what decides whether anybody may sign it. */
@@ -80,13 +83,66 @@ export async function weigh<T>(
 ): Promise<T> {
   // A stranger's bytes are first read where there is nothing to reach; only what holds is read here.
   await tools.verifyApart(ref);
-  const plan = await loadPlan(tools, ref);
+  return weighKept(tools, ref, work);
+}
+
+async function weighKept<T>(tools: Toolbox, ref: string, work: (weighed: Weighed) => Promise<T>): Promise<T> {
+  const summarising = startSummary();
+  return weighLoaded(
+    tools,
+    await loadPlan(tools, ref, summarising),
+    (plan) => endSummary(summarising, plan.changes, plan.statement.changeset.digest),
+    work,
+  );
+}
+
+/**
+ * {@link weigh} for a signature that is made elsewhere, where nobody is shown a row: as strict, but where no rule asks
+ * for them the rows are read and not kept, and the summary has no sample.
+ */
+export async function weighUnshown<T>(
+  tools: Toolbox,
+  ref: string,
+  work: (weighed: Weighed) => Promise<T>,
+): Promise<T> {
+  await tools.verifyApart(ref);
+  const { statement } = await tools.plans.read(ref);
+  if (asksForRows(tools, parsePlanStatement(statement))) return weighKept(tools, ref, work);
+  const summarising = startSummary();
+  return weighLoaded(
+    tools,
+    await readPlan(tools, ref, summarising),
+    () => summarising.finish(NO_ROWS, { sampleSeed: digestOf(""), sampleSize: 0 }),
+    work,
+  );
+}
+
+const NO_ROWS: ChangeSource = { tables: [], changes: () => [] };
+
+/** Whether some rule could have to look at rows again: at their tenants, at protected values, at what they end with, by SQL. */
+function asksForRows(tools: Toolbox, statement: PlanStatement): boolean {
+  const config = tools.project.config.targets[statement.target.name];
+  return (
+    config === undefined ||
+    config.tenant.length + config.protect.length > 0 ||
+    tools.project.policies.files.some(({ file }) => file.enabled && file.assertions.length > 0) ||
+    statement.changeset.tables.some((t) => t.update > 0)
+  );
+}
+
+async function weighLoaded<T>(
+  tools: Toolbox,
+  plan: LoadedPlan,
+  summaryOf: (plan: LoadedPlan) => Summary,
+  work: (weighed: Weighed) => Promise<T>,
+): Promise<T> {
   try {
+    const summary = summaryOf(plan);
     return await withTargetIfReached(tools, plan.statement.target.name, async (reached) =>
       work(
         reached.examined === null
-          ? await weighUnseen(tools, plan, reached.why)
-          : await weighSeen(tools, plan, reached.examined),
+          ? await weighUnseen(tools, { plan, summary }, reached.why)
+          : await weighSeen(tools, { plan, summary }, reached.examined),
       ),
     );
   } finally {
@@ -94,7 +150,11 @@ export async function weigh<T>(
   }
 }
 
-async function weighSeen(tools: Toolbox, plan: LoadedPlan, examined: Examined): Promise<Weighed> {
+async function weighSeen(
+  tools: Toolbox,
+  { plan, summary }: Pick<Weighed, "plan" | "summary">,
+  examined: Examined,
+): Promise<Weighed> {
   refuseContradiction(examined);
   await refuseOtherBundle(tools, examined);
   await requireRequester(tools, plan);
@@ -102,7 +162,6 @@ async function weighSeen(tools: Toolbox, plan: LoadedPlan, examined: Examined): 
   refusePlanOfOtherPlace(plan, examined);
   const now = await timeOf(tools, examined);
   await refuseClosedPlan(tools, plan, examined, now);
-  const summary = summaryOf(plan.changes, plan.statement.changeset.digest);
   const decision = await decideEffect(tools, {
     now,
     act: "apply",
@@ -127,7 +186,11 @@ async function weighSeen(tools: Toolbox, plan: LoadedPlan, examined: Examined): 
  * marker elsewhere is checked here against what the plan says of it: a signature on a false claim opens nothing, because
  * apply reads the marker.
  */
-async function weighUnseen(tools: Toolbox, plan: LoadedPlan, why: string): Promise<Weighed> {
+async function weighUnseen(
+  tools: Toolbox,
+  { plan, summary }: Pick<Weighed, "plan" | "summary">,
+  why: string,
+): Promise<Weighed> {
   const { statement } = plan;
   await refuseOtherThanPlanned(tools, plan);
   await requireRequester(tools, plan);
@@ -135,7 +198,6 @@ async function weighUnseen(tools: Toolbox, plan: LoadedPlan, why: string): Promi
   if (ledger.head() !== null) requireIntact(ledger, []);
   const now = await timeUnseen(tools, plan);
   await refuseClosedPlan(tools, plan, null, now);
-  const summary = summaryOf(plan.changes, statement.changeset.digest);
   const verdict = verdictClaimed(
     statement,
     targetConfigOf(tools.project.config, statement.target.name).environment,

@@ -88,15 +88,31 @@ async function compareTable(
   sink: ChangeSink,
 ): Promise<number> {
   if (image.part !== null && other.reader !== null) return comparePart(image.part, other.reader, shape, sink);
-  let rows = 0;
-  async function* counted(): AsyncGenerator<Row, undefined> {
-    for await (const row of image.rows(shape)) {
-      rows += 1;
-      yield row;
-    }
+  const counted = { rows: 0 };
+  const before = counting(image.rows(shape), counted);
+  for await (const change of diffStreams(shape, before, other.rows(shape))) sink.add(change);
+  return counted.rows;
+}
+
+function counting(rows: RowStream, counted: { rows: number }): RowStream {
+  return Symbol.iterator in rows ? countedNow(rows, counted) : countedLater(rows, counted);
+}
+
+function* countedNow(rows: Iterable<Row>, counted: { rows: number }): Generator<Row, undefined> {
+  for (const row of rows) {
+    counted.rows += 1;
+    yield row;
   }
-  for await (const change of diffStreams(shape, counted(), other.rows(shape))) sink.add(change);
-  return rows;
+}
+
+async function* countedLater(
+  rows: AsyncIterable<Row>,
+  counted: { rows: number },
+): AsyncGenerator<Row, undefined> {
+  for await (const row of rows) {
+    counted.rows += 1;
+    yield row;
+  }
 }
 
 /** A snapshot of one plan's rows tells about these rows and no others. */

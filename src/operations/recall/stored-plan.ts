@@ -12,8 +12,8 @@ import { NAMESPACES, type Person } from "../../approval/requirement.js";
 import { verifySshsig } from "../../approval/sshsig.js";
 import { personOfSignature } from "../../approval/people.js";
 import { shortDigest } from "../../base/digest.js";
-import { IntegrityError, RefusedError } from "../../base/errors.js";
-import type { ChangeSink, TableCounts } from "../../changeset/change.js";
+import { HoldpointError, IntegrityError, RefusedError } from "../../base/errors.js";
+import type { ChangeSink, TableCounts, TableShape } from "../../changeset/change.js";
 import { digestOfSource, type Measured } from "../../changeset/encode.js";
 import { countRows } from "../../changeset/source.js";
 import type { LoadedPlan, PlanFile, Toolbox, WorkingChanges } from "../toolbox.js";
@@ -27,14 +27,48 @@ export async function loadPlan(tools: Toolbox, ref: string, also?: ChangeSink): 
   const writer = await tools.workingChanges();
   try {
     const checked = await checkPlan(file, also === undefined ? writer : both(writer, also));
-    if (ref.startsWith("pl_") && !checked.id.startsWith(ref))
-      throw planAltered(file.path, `it was stored as ${ref} and its bytes make ${checked.id}`);
+    requireStoredAs(ref, checked.id, file);
     const changes = writer.finish();
     return { ...checked, path: file.path, signature: file.signature, changes, close: changes.close };
   } catch (e) {
     writer.abort();
     throw e;
   }
+}
+
+/**
+ * {@link loadPlan} for whoever needs no row again: every byte is checked and told to `also`, and nothing is kept. Of its
+ * changes there are the tables; asking for a row is a fault of ours.
+ */
+export async function readPlan(tools: Toolbox, ref: string, also: ChangeSink): Promise<LoadedPlan> {
+  const file = await tools.plans.read(ref);
+  const tables: TableShape[] = [];
+  const shapes: ChangeSink = { table: (shape) => void tables.push(shape), add: () => undefined };
+  const checked = await checkPlan(file, both(shapes, also));
+  requireStoredAs(ref, checked.id, file);
+  return {
+    ...checked,
+    path: file.path,
+    signature: file.signature,
+    changes: unkept(tables, file.path),
+    close: () => undefined,
+  };
+}
+
+function unkept(tables: readonly TableShape[], path: string): WorkingChanges {
+  const asked = (): never => {
+    throw new HoldpointError({
+      code: "ERR_INTERNAL",
+      message: `rows of ${path} were asked for`,
+      why: "it was read without keeping them",
+    });
+  };
+  return { path, tables, changes: asked, get: asked, query: asked, keysWhere: asked, close: () => undefined };
+}
+
+function requireStoredAs(ref: string, id: string, file: PlanFile): void {
+  if (ref.startsWith("pl_") && !id.startsWith(ref))
+    throw planAltered(file.path, `it was stored as ${ref} and its bytes make ${id}`);
 }
 
 /**
