@@ -39,8 +39,16 @@ try {
     if (peer === null) console.log("  sqldiff is not installed (apt-get install sqlite3-tools): SKIPPED");
     const base = peer ?? timesOf(() => filed(before, after));
     if (peer !== null) line("sqldiff", peer, base);
-    line("holdpoint, into a working file", timesOf(() => filed(before, after)), base);
-    line("holdpoint, row by row", timesOf(() => told(before, after)), base);
+    line(
+      "holdpoint, into a working file",
+      timesOf(() => filed(before, after)),
+      base,
+    );
+    line(
+      "holdpoint, row by row",
+      timesOf(() => told(before, after)),
+      base,
+    );
   }
 } finally {
   rmSync(root, { recursive: true, force: true });

@@ -21,9 +21,8 @@ export interface NextStep {
  * exit code and a test checks that none is missing. The groups follow the exit codes of the contract.
  */
 export const ERROR_CODES = [
-  // 1: fault of ours
+  // 1: fault of ours, or the machine's
   "ERR_INTERNAL",
-  // 3: the machine
   "ERR_MACHINE_FAILED",
   "ERR_STORE_FAILED",
   // 2: usage, configuration, malformed input

@@ -328,13 +328,18 @@ function writeRow(writer: WireWriter, row: readonly Value[]): void {
 }
 
 function writeNewCells(writer: WireWriter, before: Row, after: Row): void {
-  const bits = Buffer.alloc(Math.ceil(before.length / 8));
-  const changed = after.filter((v, i) => {
-    const differs = !sameValue(before[i] ?? null, v);
-    if (differs) bits[i >> 3] = (bits[i >> 3] ?? 0) | (1 << (i & 7));
-    return differs;
-  });
-  writer.raw(bits);
+  const changed: Value[] = [];
+  let bits = 0;
+  for (let i = 0; i < before.length; i++) {
+    const value = after[i] ?? null;
+    if (!sameValue(before[i] ?? null, value)) {
+      bits |= 1 << (i & 7);
+      changed.push(value);
+    }
+    if ((i & 7) < 7 && i < before.length - 1) continue;
+    writer.byte(bits);
+    bits = 0;
+  }
   writeRow(writer, changed);
 }
 
@@ -472,7 +477,8 @@ function readValues(reader: WireReader, count: number, end: number): readonly Va
 }
 
 function readNewCells(reader: WireReader, before: Row, end: number): Row {
-  const bits = Uint8Array.from(reader.raw(Math.ceil(before.length / 8)));
+  const bits: number[] = [];
+  for (let i = 0; i < before.length; i += 8) bits.push(reader.byte());
   const spare = bits.length * 8 - before.length;
   if (spare > 0 && (bits[bits.length - 1] ?? 0) >> (8 - spare) !== 0)
     throw reader.fault("a bit beyond the last column");

@@ -220,6 +220,8 @@ class ColumnRules {
   #lonely: readonly number[] = [];
   #rare = false;
   #main: string | null = null;
+  /** The last transition that was named: in most plans the next row's is the same. */
+  #last: { readonly before: Value; readonly after: Value; readonly name: string } | null = null;
 
   constructor(at: number, column: { readonly name: string; readonly type: string }, facts: ColumnFacts) {
     this.#at = at;
@@ -240,7 +242,11 @@ class ColumnRules {
       if (c.op === "update" && this.#timesOf(before, after) !== null) this.#ratios = true;
     }
     if (c.op === "update" && !sameValue(before, after) && !this.#transitions.isFull) {
-      this.#transitions.add(pairName(before, after));
+      const last = this.#last;
+      const isLast = last !== null && sameValue(last.before, before) && sameValue(last.after, after);
+      const name = isLast ? last.name : pairName(before, after);
+      if (!isLast) this.#last = { before, after, name };
+      this.#transitions.add(name);
     }
     if (this.#facts.isTenant) this.#tenants.add(valueName(before ?? after));
     if (this.#isProtected(c)) this.#protected = true;

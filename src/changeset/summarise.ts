@@ -227,6 +227,8 @@ interface Transition {
 interface ColumnView {
   readonly few: Map<string, Transition>;
   readonly counted: Set<string>;
+  /** One of the few: that of the last row but others of none. */
+  last: Transition | null;
   many: boolean;
 }
 
@@ -250,16 +252,29 @@ class Patterns {
   readonly #limit: number;
   readonly #columns: readonly ColumnView[];
   #groups = new Map<string, Group>();
+  /** The group of the last row, as long as groups are not joined to wider ones. */
+  #last: Group | null = null;
   #various = false;
 
   constructor(shape: TableShape, limit: number) {
     this.#shape = shape;
     this.#limit = Math.min(limit, MOST_COUNTED - 1);
-    this.#columns = shape.columns.map(() => ({ few: new Map(), counted: new Set(), many: false }));
+    this.#columns = shape.columns.map(() => ({
+      few: new Map(),
+      counted: new Set(),
+      last: null,
+      many: false,
+    }));
   }
 
   add(c: Change): void {
-    const parts = c.op === "update" ? this.#partsOf(c.before, c.after) : [];
+    const parts = c.op === "update" ? this.#partsOf(c.before, c.after) : NO_PARTS;
+    const last = this.#last;
+    if (last !== null && last.op === c.op && last.origin === c.origin && sameParts(last.parts, parts)) {
+      last.rows += countOf(c);
+      return;
+    }
+    this.#last = null;
     this.#join(this.#groups, { op: c.op, origin: c.origin, parts, rows: countOf(c) });
     while (this.#groups.size > MOST_PATTERNS && this.#widen());
   }
@@ -290,13 +305,14 @@ class Patterns {
   #partsOf(before: Row, after: Row): readonly Part[] {
     const parts: Part[] = [];
     let overflown = false;
-    this.#columns.forEach((view, i) => {
+    for (let i = 0; i < this.#columns.length; i++) {
+      const view = this.#columns[i];
       const [from, to] = [before[i] ?? null, after[i] ?? null];
-      if (sameValue(from, to)) return;
+      if (view === undefined || sameValue(from, to)) continue;
       const wasMany = view.many;
       parts.push([i, this.#transition(view, from, to)]);
       overflown ||= view.many && !wasMany;
-    });
+    }
     if (overflown) this.#regroup();
     return parts;
   }
@@ -304,17 +320,25 @@ class Patterns {
   /** The transition while its column has few; undefined from the moment it has many. */
   #transition(view: ColumnView, from: Value, to: Value): Transition | undefined {
     if (view.counted.size >= MOST_COUNTED) return undefined;
+    // What the row before did most rows do: the transition has its name already.
+    const { last } = view;
+    if (last !== null && sameValue(last.from, from) && sameValue(last.to, to))
+      return view.many ? undefined : last;
     const key = `${labelOf(from)}>${labelOf(to)}`;
     view.counted.add(key);
     if (view.many) return undefined;
     const known = view.few.get(key);
-    if (known !== undefined) return known;
+    if (known !== undefined) {
+      view.last = known;
+      return known;
+    }
     if (view.few.size >= this.#limit || Math.max(sizeOf(from), sizeOf(to)) > LONGEST_SHOWN_BYTES) {
       view.many = true;
       return undefined;
     }
     const transition = { id: view.few.size, from, to };
     view.few.set(key, transition);
+    view.last = transition;
     return transition;
   }
 
@@ -332,6 +356,7 @@ class Patterns {
   }
 
   #regroup(): void {
+    this.#last = null;
     const groups = new Map<string, Group>();
     for (const group of this.#groups.values()) this.#join(groups, group);
     this.#groups = groups;
@@ -342,12 +367,25 @@ class Patterns {
     const columns = this.#various ? "" : parts.map(([i, t]) => `${i}:${t?.id ?? "*"}`).join(",");
     const key = `${group.op} ${group.origin} ${columns}`;
     const known = groups.get(key);
-    if (known === undefined) groups.set(key, { ...group, parts });
-    else {
+    if (known === undefined) {
+      const made = { ...group, parts };
+      groups.set(key, made);
+      if (!this.#various) this.#last = made;
+    } else {
       known.rows += group.rows;
       if (this.#various) groups.set(key, { ...known, parts: united(known.parts, parts) });
+      else this.#last = known;
     }
   }
+}
+
+const NO_PARTS: readonly Part[] = [];
+
+/** The very same columns and transitions; transitions of one column are told apart as objects. */
+function sameParts(a: readonly Part[], b: readonly Part[]): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i]?.[0] !== b[i]?.[0] || a[i]?.[1] !== b[i]?.[1]) return false;
+  return true;
 }
 
 function united(a: readonly Part[], b: readonly Part[]): readonly Part[] {

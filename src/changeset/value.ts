@@ -32,7 +32,10 @@ export function sameValue(a: Value, b: Value): boolean {
 /** {@link sameValue} cell by cell; `null` (no row) equals only `null`. */
 export function sameRow(a: Row | null, b: Row | null): boolean {
   if (a === null || b === null) return a === b;
-  return a.length === b.length && a.every((v, i) => sameValue(v, b[i] ?? null));
+  if (a.length !== b.length) return false;
+  // A loop: every row of a plan passes here several times.
+  for (let i = 0; i < a.length; i++) if (!sameValue(a[i] ?? null, b[i] ?? null)) return false;
+  return true;
 }
 
 /** Byte-wise equality. */

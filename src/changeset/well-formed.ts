@@ -70,8 +70,10 @@ function faultOfImage(shape: TableShape, key: RowKey, image: Row | null): string
   if (image.length !== width) return `an image of ${image.length} cells in a table of ${width} columns`;
   if (key.length !== shape.key.length)
     return `a key of ${key.length} values where the table's has ${shape.key.length}`;
-  const differs = shape.key.findIndex((column, i) => !sameValue(image[column] ?? null, key[i] ?? null));
-  return differs === -1 ? undefined : "the key is not the key of its row";
+  for (let i = 0; i < key.length; i++)
+    if (!sameValue(image[shape.key[i] ?? 0] ?? null, key[i] ?? null))
+      return "the key is not the key of its row";
+  return undefined;
 }
 
 function faultOfFacts(shape: TableShape, c: Change): string | undefined {

@@ -9,11 +9,6 @@ export const EXIT_TABLE = [
   { code: 0, name: "ok", meaning: "done as asked" },
   { code: 1, name: "internal", meaning: "internal fault before any write" },
   { code: 2, name: "usage", meaning: "usage or configuration" },
-  {
-    code: 3,
-    name: "machine",
-    meaning: "the machine refused: disk full, no permission, too many open files",
-  },
   { code: 20, name: "changes", meaning: "`plan --detailed-exitcode`: there are changes" },
   { code: 21, name: "waiting", meaning: "waiting for a person: no approval, or not enough" },
   { code: 22, name: "input", meaning: "needs an answer and there is no terminal" },
@@ -49,8 +44,8 @@ export type ExitName = (typeof EXIT_TABLE)[number]["name"];
 /** Total over the error codes by type: a new error code does not compile before it has an exit code. */
 const EXIT_OF: Readonly<Record<ErrorCode, ExitCode>> = {
   ERR_INTERNAL: 1,
-  ERR_MACHINE_FAILED: 3,
-  ERR_STORE_FAILED: 3,
+  ERR_MACHINE_FAILED: 1,
+  ERR_STORE_FAILED: 1,
   ERR_USAGE: 2,
   ERR_CONFIG_MISSING: 2,
   ERR_CONFIG_INVALID: 2,

@@ -17,7 +17,7 @@ export interface HelpPage {
   readonly description?: string;
   /** Command lines that work, with what they do. */
   readonly examples: readonly { readonly line: string; readonly what: string }[];
-  /** Exit codes beside 0 to 3, which every command has. */
+  /** Exit codes beside 0, 1 and 2, which every command has. */
   readonly exits: readonly ExitCode[];
 }
 
@@ -32,7 +32,7 @@ export function describeCommand(command: Command, help: HelpPage): Command {
 
 /** The exit codes that a command can end with, as help and documents show them. */
 export function exitLines(exits: readonly ExitCode[], width: number): string[] {
-  const wanted = new Set<number>([0, 1, 2, 3, ...exits]);
+  const wanted = new Set<number>([0, 1, 2, ...exits]);
   const rows = EXIT_TABLE.filter((e) => wanted.has(e.code)).map((e) => [
     { text: String(e.code) },
     { text: e.name },

@@ -25,7 +25,7 @@ import type { PrepareAssertion } from "../policy/lint-assertions.js";
 import type { FileContent, SnapshotManifest } from "../snapshot/snapshot.js";
 import type { DumpFacts } from "../target/dump.js";
 import type { Target } from "../target/target.js";
-import type { MachineProbe } from "./doctor.js";
+import type { MachineProbe } from "./checkup/finding.js";
 import type { Interruption } from "./writing/interruption.js";
 
 export type { JobRequest, PreparedJob } from "../jobs/job.js";

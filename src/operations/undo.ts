@@ -28,7 +28,7 @@ import { requirePlannable } from "./plan.js";
 import { PLAN_LIFETIME_SECONDS, type PlanMade, sealPlan } from "./planning/seal-plan.js";
 import { refusePlanOfOtherPlace } from "./recall/plan-state.js";
 import { allRuns, findWrittenRun, type RunRecord } from "./recall/runs.js";
-import { isForgotten } from "./snapshot.js";
+import { isForgotten } from "./prune.js";
 import { loadPlan } from "./recall/stored-plan.js";
 import { timeOf } from "./judging/time.js";
 import type { BeforeImagesKept, ChangesWriter, LoadedPlan, Toolbox, WorkingChanges } from "./toolbox.js";

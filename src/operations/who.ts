@@ -7,7 +7,7 @@ import { keyText } from "../changeset/key.js";
 import { type Examined, withTarget } from "./judging/examine.js";
 import { snapshotsByHand } from "./merging/image.js";
 import { type RunRecord, runsNamed } from "./recall/runs.js";
-import { isForgotten } from "./snapshot.js";
+import { isForgotten } from "./prune.js";
 import { loadPlan } from "./recall/stored-plan.js";
 import { committedPart } from "./writing/begun.js";
 import type { LoadedPlan, Toolbox } from "./toolbox.js";

@@ -8,7 +8,7 @@ import { messageOf } from "../base/errors.js";
 import { afterOf, beforeOf, type Change } from "../changeset/change.js";
 import { keyBytes } from "../changeset/key.js";
 import type { Row } from "../changeset/value.js";
-import { malformed } from "../changeset/well-formed.js";
+import { assertExact, malformed } from "../changeset/well-formed.js";
 import { type Bindable, toCell, valueToJson } from "./cells.js";
 import {
   FIRST_KEY,
@@ -98,6 +98,12 @@ export class TableInsert {
 
   #push(image: Row | null): boolean {
     for (const v of image ?? []) {
+      // Most values are what they seem; the others are asked about.
+      if (v === null || typeof v === "bigint") {
+        assertExact(v);
+        this.#waiting.push(v);
+        continue;
+      }
       const { cell, isLikeness } = toCell(v);
       if (isLikeness) return false;
       this.#waiting.push(cell);

@@ -57,14 +57,14 @@ const onOwnDisk = canMount ? test : test.skip;
 const onDisk = (size: string, then: string): string =>
   `set -e; cp -a .holdpoint copy; mount -t tmpfs -o size=${size},mode=700 tmpfs .holdpoint; cp -a copy/. .holdpoint/; rm -r copy; ${then};`;
 
-describe("a machine that refuses (3)", () => {
+describe("a machine that refuses (1)", () => {
   onOwnDisk("a store on a full disk at start", () => {
     const fill =
       "dd if=/dev/zero of=.holdpoint/changes/fill bs=4k 2>/dev/null || chmod 600 .holdpoint/changes/fill";
     const before = listing();
     const refused = inShell(onDisk("2m", fill), OWN_DISK);
-    expectRefused(refused, 3, "ERR_STORE_FAILED", ".holdpoint/changes/", "the disk is full");
-    expect(refused.exit.name).toBe("machine");
+    expectRefused(refused, 1, "ERR_STORE_FAILED", ".holdpoint/changes/", "the disk is full");
+    expect(refused.exit.name).toBe("internal");
     expect(listing()).toEqual(before);
   });
 
@@ -72,7 +72,7 @@ describe("a machine that refuses (3)", () => {
     "a store that becomes full while a plan is made: nothing stays behind, and the ledger is whole",
     () => {
       const verify = `"$1" "$2" log verify >&2 || exit 9; echo "left: $(find .holdpoint/changes -type f)" >&2;`;
-      const script = `${onDisk("600k", "true")} "$@" || s=$?; ${verify} test "$s" = 3`;
+      const script = `${onDisk("600k", "true")} "$@" || s=$?; ${verify} test "$s" = 1`;
       const rows =
         "(WITH RECURSIVE n(v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n WHERE v < 20000) SELECT v FROM n)";
       project.write("jobs/many.sql", `INSERT INTO customers (name) SELECT hex(randomblob(40)) FROM ${rows}`);
@@ -83,13 +83,13 @@ describe("a machine that refuses (3)", () => {
         env: { PATH: process.env["PATH"] ?? "", HOME: join(project.dir, "home"), TZ: "UTC" },
       });
       expect([done.status, done.stderr.split("\n").at(-2)]).toEqual([0, "left: "]);
-      expectRefused(JSON.parse(done.stdout) as Document, 3, "ERR_STORE_FAILED", "the disk is full");
+      expectRefused(JSON.parse(done.stdout) as Document, 1, "ERR_STORE_FAILED", "the disk is full");
     },
   );
 
   onOwnDisk("a store on a file system that is read-only", () => {
     const refused = inShell(onDisk("2m", "mount -o remount,ro .holdpoint"), OWN_DISK);
-    expectRefused(refused, 3, "ERR_MACHINE_FAILED", ".holdpoint/changes/", "read-only");
+    expectRefused(refused, 1, "ERR_MACHINE_FAILED", ".holdpoint/changes/", "read-only");
   });
 
   test("too many open files, wherever they run out", () => {
@@ -108,7 +108,7 @@ describe("a machine that refuses (3)", () => {
     const refused = found.filter((d) => !d.ok);
     expect(refused).not.toEqual([]);
     for (const document of refused)
-      expectRefused(document, 3, document.error?.code ?? "", "too many files are open", "EMFILE");
+      expectRefused(document, 1, document.error?.code ?? "", "too many files are open", "EMFILE");
     expect(refused.map((d) => d.error?.code)).toContain("ERR_MACHINE_FAILED");
   });
 
@@ -132,13 +132,13 @@ describe("a machine that refuses (3)", () => {
         return JSON.parse(done.stdout) as Document;
       };
       chmodSync(fresh.dir, 0o500);
-      expectRefused(status(), 3, "ERR_STORE_FAILED", "could not make", "not permitted", "EACCES");
+      expectRefused(status(), 1, "ERR_STORE_FAILED", "could not make", "not permitted", "EACCES");
       expect(existsSync(fresh.path(".holdpoint"))).toBe(false);
       chmodSync(fresh.dir, 0o700);
       expect(status().ok).toBe(true);
       rmSync(fresh.path(".holdpoint/changes"), { recursive: true });
       chmodSync(fresh.path(".holdpoint"), 0o500);
-      expectRefused(status(), 3, "ERR_STORE_FAILED", "could not make", "not permitted", "EACCES");
+      expectRefused(status(), 1, "ERR_STORE_FAILED", "could not make", "not permitted", "EACCES");
       chmodSync(fresh.path(".holdpoint"), 0o700);
       chmodSync(fresh.path("holdpoint.yaml"), 0o000);
       expectRefused(status(), 2, "ERR_CONFIG_INVALID", "EACCES", "holdpoint.yaml");

@@ -1,11 +1,11 @@
 /** S01 and S38: the flagship incident, blocked by the gate; done behind its back, and rescued without losing a write. */
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { copyFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import type { Fault } from "../support/fault.js";
+import { restore, save, Sufferer } from "../support/faults.js";
 import { ALL_WELL, Oracle } from "../support/oracle.js";
-import { BIN, bytesOf, makeProject, type TestProject } from "../support/project.js";
-import { DAMAGED_AT, ELB, JOB } from "./elb.js";
+import { bytesOf, dumpOf, makeProject, type TestProject } from "../support/project.js";
+import { DAMAGED_AT, ELB, JOB, workOn } from "./elb.js";
 
 let project: TestProject;
 beforeAll(() => {
@@ -14,21 +14,6 @@ beforeAll(() => {
 afterAll(() => project.close());
 
 const damage = ["--damage", `deleted_at = '${DAMAGED_AT}'`];
-
-/** The day after: people work on, on healthy balancers and on damaged ones. */
-function workOn(oracle: Oracle): void {
-  for (let i = 1; i <= 40; i++) oracle.insert("balancers", { id: 1000 + i, name: `new ${i}` });
-  for (let i = 0; i < 200; i++) oracle.set("back_ends", 341 + oracle.random(4660), "weight", 100 + i);
-  for (let i = 0; i < 12; i++) oracle.set("back_ends", 30 + i * 3, "weight", 1000 + i);
-  for (let i = 0; i < 3; i++) {
-    // Their owners really retired these three: what the damage wrote is gone, and nobody may guess.
-    oracle.set("back_ends", 100 + i, "deleted_at", "2012-12-24T21:00:00Z");
-  }
-  for (let balancer = 1; balancer <= 5; balancer++) {
-    oracle.remove("balancers", balancer);
-    for (let i = 1; i <= 5; i++) oracle.removedToo("back_ends", (balancer - 1) * 5 + i);
-  }
-}
 
 describe("S01 a: through the gate", () => {
   test("the plan shows 340 rows of 68 balancers, and without a token nothing happens", () => {
@@ -109,33 +94,43 @@ describe("S01 b: behind the tool's back, then rescued", () => {
     expect(again.result).toMatchObject({ plan: null, counts: { put_back: 0, merged: 0, conflict: 3 } });
   });
 
-  test("S38: killed while it applies, at every line that it says, it ends as if it had not been", async () => {
-    for (let line = 1; line <= 5; line++) {
-      copyFileSync(saved, project.database);
-      const made = project.json(["rescue", "--on", "elb-prod", ...damage, "--key", "keys/dana"]);
-      if (made.result["plan"] === null) throw new Error(JSON.stringify(made));
-      const plan = String(made.result["plan"]);
+  test("S38: killed at 20 random instants and met by a full disk, while it is made and while it is written", async () => {
+    copyFileSync(saved, project.database);
+    const sufferer = new Sufferer(project);
+    try {
+      const making = { kind: "rescue", on: "elb-prod", damage: `deleted_at = '${DAMAGED_AT}'` } as const;
+      save(project);
+      const made = await sufferer.unbroken(making);
+      for (let i = 0; i < 10; i++) {
+        restore(project);
+        await sufferer.run(making, { kind: "kill-time", at: oracle.random(Math.ceil(made.tookMs)) });
+        expect(project.dump()).toBe(dumpOf(saved)); // whatever happens while a plan is made, the target is as it was
+      }
+      restore(project);
+      const plan = String(
+        project.json(["rescue", "--on", "elb-prod", ...damage, "--key", "keys/dana"]).result["plan"],
+      );
       project.approve(plan);
-      await killAtLine(["apply", plan, "--confirm", "elb-prod"], line);
-      const again = project.json(["apply", plan, "--confirm", "elb-prod"]);
-      expect([null, "ERR_APPROVAL_SPENT"]).toContain(again.error?.code ?? null);
-      expect(oracle.judge()).toEqual(ALL_WELL);
+      save(project);
+      const act = { kind: "apply", plan } as const;
+      const whole = await sufferer.unbroken(act);
+      const faults: readonly Fault[] = [
+        ...Array.from(
+          { length: 10 },
+          () => ({ kind: "kill-time", at: oracle.random(Math.ceil(whole.tookMs)) }) as const,
+        ),
+        { kind: "disk-full", at: Math.ceil(whole.counted.files / 2) },
+      ];
+      for (const fault of faults) {
+        restore(project);
+        await sufferer.run(act, fault);
+        const again = project.json(["apply", plan, "--confirm", "elb-prod"]);
+        expect([null, "ERR_APPROVAL_SPENT"]).toContain(again.error?.code ?? null);
+        expect([fault, oracle.judge()]).toEqual([fault, ALL_WELL]);
+      }
       expect(project.run(["log", "verify"]).status).toBe(0);
+    } finally {
+      await sufferer.close();
     }
-  }, 120_000);
+  }, 300_000);
 });
-
-/** Starts a command and kills it, without a chance to clean up, once it has said so many lines. */
-async function killAtLine(args: readonly string[], line: number): Promise<void> {
-  const child = spawn(process.execPath, [BIN, ...args], {
-    cwd: project.dir,
-    env: { PATH: process.env["PATH"] ?? "", HOME: project.path("home"), TZ: "UTC", LANG: "C.UTF-8" },
-    stdio: ["ignore", "ignore", "pipe"],
-  });
-  let seen = 0;
-  child.stderr.on("data", (text: Buffer) => {
-    seen += text.toString().split("\n").length - 1;
-    if (seen >= line) child.kill("SIGKILL");
-  });
-  await once(child, "close");
-}

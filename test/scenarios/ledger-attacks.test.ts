@@ -1,13 +1,16 @@
 /** S36: every way to falsify history is detected by `log verify` (35), and nothing is applied over it. */
+import { randomBytes } from "node:crypto";
 import { copyFileSync, readdirSync } from "node:fs";
 import Database from "better-sqlite3";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import { openLedger } from "../../src/storage/ledger.js";
 import { makeProject, type TestProject } from "../support/project.js";
 
 let project: TestProject;
 let plan: string;
-beforeAll(() => {
+beforeAll(async () => {
   project = makeProject();
+  await fill(180);
   plan = project.plan("UPDATE orders SET note = 'x' WHERE id <= 3");
   project.approve(plan);
   for (let i = 0; i < 4; i++)
@@ -16,8 +19,27 @@ beforeAll(() => {
   project.approve(applied);
   expect(project.json(["apply", applied, "--confirm", "shop-prod"]).error).toBeNull();
   for (const file of files()) copyFileSync(project.path(`.holdpoint/${file}`), project.path(`${file}.kept`));
+  expect(Number(project.json(["log", "verify"]).result["entries"])).toBeGreaterThanOrEqual(190);
 });
 afterAll(() => project.close());
+
+/** A ledger with a history: what a nightly drill leaves in it. */
+async function fill(entries: number): Promise<void> {
+  const ledger = await openLedger(project.path(".holdpoint"), {
+    clock: { now: () => new Date() },
+    random: randomBytes,
+  });
+  try {
+    for (let i = 0; i < entries; i++)
+      ledger.append({
+        kind: "drilled",
+        target: "shop-prod",
+        facts: { snapshot: `sn_${String(i).padStart(16, "0")}`, ok: true },
+      });
+  } finally {
+    ledger.close();
+  }
+}
 
 const files = (): string[] => readdirSync(project.path(".holdpoint")).filter((f) => f.startsWith("ledger"));
 
@@ -44,14 +66,14 @@ const last = "(SELECT max(sequence) FROM entry)";
 test.each([
   [
     "one byte of an entry is another",
-    "UPDATE entry SET bytes = CAST(replace(CAST(bytes AS TEXT), 'snapshot-taken', 'snapshot-tbken') AS BLOB) WHERE sequence = 5",
+    "UPDATE entry SET bytes = CAST(replace(CAST(bytes AS TEXT), 'drilled', 'drillfd') AS BLOB) WHERE sequence = 105",
   ],
   ["the last entry is dropped", `DELETE FROM entry WHERE sequence = ${last}`],
   ["the last three are dropped", `DELETE FROM entry WHERE sequence > ${last} - 3`],
-  ["a middle one is dropped", "DELETE FROM entry WHERE sequence = 4"],
+  ["a middle one is dropped", "DELETE FROM entry WHERE sequence = 100"],
   [
     "two are swapped",
-    "UPDATE entry SET sequence = -1 WHERE sequence = 4; UPDATE entry SET sequence = 4 WHERE sequence = 5; UPDATE entry SET sequence = 5 WHERE sequence = -1",
+    "UPDATE entry SET sequence = -1 WHERE sequence = 100; UPDATE entry SET sequence = 100 WHERE sequence = 101; UPDATE entry SET sequence = 101 WHERE sequence = -1",
   ],
   [
     "an entry is put in a second time",

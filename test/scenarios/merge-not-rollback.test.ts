@@ -110,8 +110,8 @@ describe("S30: a permission flag, true for everyone", () => {
       environment: "development",
       pin: false,
       schema: `
-        CREATE TABLE profiles (id INTEGER PRIMARY KEY, tenant INTEGER NOT NULL, modify_all INTEGER NOT NULL, label TEXT NOT NULL);
-        INSERT INTO profiles SELECT v, 1 + v / 50, 0, 'profile ' || v FROM ${numbers(1000)};`,
+        CREATE TABLE profiles (id INTEGER PRIMARY KEY, tenant INTEGER NOT NULL, modify_all INTEGER NOT NULL, label TEXT NOT NULL, theme TEXT);
+        INSERT INTO profiles SELECT v, 1 + (v - 1) / 50, 0, 'profile ' || v, NULL FROM ${numbers(10_000)};`,
     });
     pinWithTenant("profiles-dev", "profiles.tenant");
     oracle = new Oracle(project.database, ["profiles"], 30);
@@ -125,20 +125,25 @@ describe("S30: a permission flag, true for everyone", () => {
     const done = project.json(["apply", plan, "--confirm", "profiles-dev"]);
     expect(done.error).toBeNull();
     run = String(done.result["run"]);
-    for (let i = 1; i <= 10; i++) oracle.set("profiles", i * 50, "tenant", 900 + i);
-    for (let i = 1; i <= 3; i++) oracle.set("profiles", i * 7, "modify_all", 2);
+    // Ten tenants change something else, three of others say themselves what the flag is.
+    for (let tenant = 1; tenant <= 10; tenant++)
+      for (let i = 0; i < 50; i++)
+        oracle.set("profiles", (tenant - 1) * 50 + 1 + i, "theme", `dark ${tenant}`);
+    for (const tenant of [50, 51, 52]) oracle.set("profiles", tenant * 50, "modify_all", 2);
   });
 
   test("undo of one column restores the flag elsewhere, keeps ten edits, and lists three", () => {
     const stopped = project.json(["undo", run, "--column", "modify_all"]);
     expect(stopped.exit.code).toBe(37);
-    expect(stopped.result).toMatchObject({ counts: { put_back: 987, merged: 10, conflict: 3 } });
+    expect(stopped.result).toMatchObject({ counts: { put_back: 9497, merged: 500, conflict: 3 } });
     expect(stopped.result["conflicts"]).toHaveLength(3);
     expect(stopped.result["conflicts_by_tenant"]).toEqual([
-      { table: "profiles", column: "tenant", tenant: 1, rows: 3 },
+      { table: "profiles", column: "tenant", tenant: 50, rows: 1 },
+      { table: "profiles", column: "tenant", tenant: 51, rows: 1 },
+      { table: "profiles", column: "tenant", tenant: 52, rows: 1 },
     ]);
     expect(project.run(["undo", run, "--column", "modify_all"]).stdout).toMatch(
-      /CONFLICTS BY TENANT *\n +3 +profiles +tenant 1 *\n/,
+      /CONFLICTS BY TENANT *\n +1 +profiles +tenant 50 *\n +1 +profiles +tenant 51 *\n/,
     );
     const undone = project.json([
       "undo",
@@ -155,12 +160,13 @@ describe("S30: a permission flag, true for everyone", () => {
     if (undone.result["run"] === null) apply(String(undone.result["plan"]), "profiles-dev");
     expect(project.rows("SELECT modify_all AS m, count(*) AS n FROM profiles GROUP BY m ORDER BY m")).toEqual(
       [
-        { m: 0, n: 997 },
+        { m: 0, n: 9997 },
         { m: 2, n: 3 },
       ],
     );
     // The other column that the run wrote was not asked for, and stays.
-    expect(project.rows("SELECT count(*) AS n FROM profiles WHERE label LIKE '%!'")).toEqual([{ n: 1000 }]);
+    expect(project.rows("SELECT count(*) AS n FROM profiles WHERE label LIKE '%!'")).toEqual([{ n: 10_000 }]);
     expect(oracle.judge()).toMatchObject({ lost: [], resurrected: [], strangers: [] });
+    expect(project.run(["log", "verify"]).status).toBe(0);
   });
 });

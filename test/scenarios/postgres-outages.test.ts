@@ -227,6 +227,7 @@ onPostgres("outages", "first", (servers) => {
        INSERT INTO comments SELECT i, 1 + i % 50, (1 + i % 50) % 10, NULL, 'comment ' || i FROM generate_series(1, 200) i;`,
       ["posts", "comments"],
       { target: "blog-prod" },
+      "tenant: [comments.tenant]",
     );
     await oracle.raw("TRUNCATE labels CASCADE");
     for (let id = 1; id <= 24; id++)
@@ -243,6 +244,11 @@ onPostgres("outages", "first", (servers) => {
     expect(made.result).toMatchObject({ counts: { put_back: 173, conflict: 27, undecidable: 0, born: 10 } });
     const kinds = (made.result["conflicts"] as unknown as { kind: string }[]).map((c) => c.kind);
     expect(new Set(kinds)).toEqual(new Set(["two-entities", "foreign-key"]));
+    // 24 that took a key, and three orphans of tenant 5; largest first.
+    const sums = made.result["conflicts_by_tenant"] as unknown as { tenant: number; rows: number }[];
+    expect(sums[0]).toEqual({ table: "comments", column: "tenant", tenant: 5, rows: 5 });
+    const rows = (tenant: number): number | undefined => sums.find((s) => s.tenant === tenant)?.rows;
+    expect([0, 1, 2, 3, 4, 5, 6, 7, 8, 9].map(rows)).toEqual([2, 3, 3, 3, 3, 5, 2, 2, 2, 2]);
     expect(apply(String(made.result["plan"]), "blog-prod").error).toBeNull();
     await allWell();
   });

@@ -13,13 +13,12 @@ import { parseDamage } from "../../src/operations/merging/damage.js";
 import { rescue } from "../../src/operations/rescue.js";
 import {
   diffSnapshots,
-  forgetRun,
   listSnapshots,
-  pruneSnapshots,
   restoreSnapshot,
-  takeSnapshot,
   verifySnapshot,
-} from "../../src/operations/snapshot.js";
+} from "../../src/operations/kept-snapshots.js";
+import { forgetRun, pruneSnapshots } from "../../src/operations/prune.js";
+import { takeSnapshot } from "../../src/operations/snapshot.js";
 import { statusOf } from "../../src/operations/status.js";
 import type { Toolbox } from "../../src/operations/toolbox.js";
 import { undoRun } from "../../src/operations/undo.js";

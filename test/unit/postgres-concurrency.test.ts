@@ -13,6 +13,7 @@ import {
   type Session,
 } from "../../src/adapters/postgres/driver.js";
 import { writtenRows, type RehearsalLimits } from "../../src/adapters/postgres/limits.js";
+import { countRows, countRowsQuietly, removedByFilter } from "../../src/adapters/postgres/read.js";
 import { readCatalogue } from "../../src/adapters/postgres/schema.js";
 import { READING_SETTINGS } from "../../src/adapters/postgres/values.js";
 import type { Change } from "../../src/changeset/change.js";
@@ -467,6 +468,57 @@ onPostgres("others at work", "first", (ofRun) => {
     });
   });
 
+  test("rows are counted as the session sees them, others' included that are not committed, in partitions too", async () => {
+    await server.exec(
+      url,
+      "CREATE TABLE parted (id integer) PARTITION BY RANGE (id)",
+      "CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (0) TO (10)",
+      "CREATE TABLE parted_2 PARTITION OF parted FOR VALUES FROM (10) TO (100)",
+      "CREATE TABLE bare ()",
+      "CREATE TABLE heir (more integer) INHERITS (item)",
+      "INSERT INTO heir (id) SELECT generate_series(900, 910)",
+      "INSERT INTO parted SELECT generate_series(1, 30)",
+      "CREATE TABLE none (id integer)",
+    );
+    const session = await openSession(connecting, true);
+    try {
+      await withClient(async (other) => {
+        await other.rows("BEGIN");
+        await other.rows("DELETE FROM item WHERE id <= 7");
+        await other.rows("INSERT INTO parted SELECT generate_series(31, 40)");
+        await session.run("BEGIN");
+        await session.run("DELETE FROM public.parted WHERE id <= 3");
+        const { byName } = await readCatalogue(session);
+        const counted: Record<string, number> = {};
+        for (const info of byName.values()) {
+          counted[info.name] = await countRowsQuietly(session, info);
+          expect(counted[info.name]).toBe(await countRows(session, info));
+        }
+        expect(counted).toMatchObject({ item: 50, parted: 27, heir: 11, none: 0 });
+      });
+    } finally {
+      await session.close();
+      await server.exec(url, "DROP TABLE parted, bare, heir, none");
+    }
+  });
+
+  test.each([
+    ["one scan", scanned(12), 12],
+    ["a scan of each partition", { "Node Type": "Append", Plans: [scanned(1), scanned(2)] }, 3],
+    [
+      "a partition that was left out",
+      { "Node Type": "Append", "Subplans Removed": 1, Plans: [scanned(1), scanned(2)] },
+      null,
+    ],
+    ["an average over several rounds", { ...scanned(12), "Actual Loops": 2 }, null],
+    ["a scan that let rows through", { ...scanned(12), "Actual Rows": 1 }, null],
+    ["no scan at all", { "Node Type": "Result", "Actual Rows": 0, "Actual Loops": 1 }, null],
+    ["workers", { "Node Type": "Gather", Plans: [scanned(12)] }, null],
+    ["a number that is none", { ...scanned(12), "Rows Removed by Filter": 1.5 }, null],
+  ])("what the server says of a count is believed where it is exact: %s", (_, plan, expected) => {
+    expect(removedByFilter([{ Plan: plan }])).toBe(expected);
+  });
+
   test("many rows, and a frozen table", async () => {
     await server.exec(
       url,
@@ -477,6 +529,15 @@ onPostgres("others at work", "first", (ofRun) => {
     expect(await keysOf("UPDATE item SET id = id + 100000 WHERE id > 30990")).toHaveLength(20);
   });
 });
+
+function scanned(removed: number): Readonly<Record<string, unknown>> {
+  return {
+    "Node Type": "Seq Scan",
+    "Actual Rows": 0,
+    "Actual Loops": 1,
+    "Rows Removed by Filter": removed,
+  };
+}
 
 function inWords(change: Change): string {
   return `${change.op} ${change.key.map(String).join()}`;

@@ -23,6 +23,7 @@ import Database from "better-sqlite3";
 import type { Clock } from "../../src/base/clock.js";
 import { driverFitsNode } from "../../src/adapters/sqlite/driver.js";
 import type { SqliteOptions } from "../../src/adapters/sqlite/index.js";
+import { mayHoldRealZero } from "../../src/adapters/sqlite/schema.js";
 import { invert } from "../../src/changeset/invert.js";
 import { sourceOf } from "../../src/changeset/source.js";
 import type { Row, Value } from "../../src/changeset/value.js";
@@ -933,4 +934,28 @@ describe("the file and its locks", () => {
       "blob",
     ]);
   });
+});
+
+describe("a zero that SQL cannot tell from another one", () => {
+  const types =
+    ",BLOB,TEXT,VARCHAR(9),CLOB,INT,INTEGER,BIGINT,NUMERIC,DECIMAL(10),BOOLEAN,DATE,REAL,DOUBLE,FLOAT,ANY,any,XBLOBX".split(
+      ",",
+    );
+  const strict = ["ANY", "Any", "BLOB", "TEXT", "INT", "INTEGER", "REAL"];
+  test.each([...types.map((t) => [t, ""]), ...strict.map((t) => [t, "STRICT"])])(
+    "in a column of type '%s' %s is noticed if it can be there",
+    (type, kind) => {
+      const db = new Database(":memory:");
+      db.exec(`CREATE TABLE t (v ${type}) ${kind}`);
+      // A STRICT column of another type refuses it.
+      const put = (): unknown => db.prepare("INSERT INTO t VALUES (?)").run(-0);
+      if (type === "BLOB" && kind === "STRICT") expect(put).toThrow("cannot store REAL value");
+      else put();
+      const kept = db.prepare("SELECT v FROM t").pluck().all();
+      if (kept.some((v) => Object.is(v, -0))) expect(mayHoldRealZero(type)).toBe(true);
+      db.close();
+    },
+  );
+  test("most columns cannot hold one", () =>
+    expect(types.filter((t) => mayHoldRealZero(t))).toEqual(["", "BLOB", "ANY", "any", "XBLOBX"]));
 });

@@ -61,8 +61,10 @@ export class Watch {
    */
   async begin(): Promise<void> {
     this.#parser = await loadParser();
-    this.#rowsBefore = await this.#counted();
-    this.#start = (await this.#fresh.value("SELECT pg_current_wal_insert_lsn()")) ?? "0/0";
+    [this.#rowsBefore, this.#start] = await Promise.all([
+      this.#counted(),
+      this.#fresh.value("SELECT pg_current_wal_insert_lsn()").then((lsn) => lsn ?? "0/0"),
+    ]);
     await this.#refuseOver();
   }
 
@@ -103,9 +105,9 @@ export class Watch {
       `${megabytes(walBytes)} of write-ahead log`,
       `replicas ${seconds(lagMs)} behind`,
     ];
-    const used = await this.#walBytes();
+    const [{ wal: used }, rowsWritten] = await Promise.all([this.#looked(), this.#rows()]);
     return [
-      `limits of the rehearsal: ${limits.join(", ")}; it took ${await this.#rows()} row writes and ${megabytes(used)} of log`,
+      `limits of the rehearsal: ${limits.join(", ")}; it took ${rowsWritten} row writes and ${megabytes(used)} of log`,
       ...(this.#unreadable === 0
         ? []
         : [
@@ -159,19 +161,13 @@ export class Watch {
   }
 
   async #over(): Promise<TargetError | null> {
-    const wal = await this.#walBytes();
+    const { wal, lagMs } = await this.#looked();
     if (wal > this.#limits.walBytes) {
       return this.#limitReached(
         `${megabytes(wal)} of write-ahead log were written while the job ${this.#ran}`,
         `${megabytes(this.#limits.walBytes)} are allowed; replicas and archives have to carry it`,
       );
     }
-    const [lag, unreadable] =
-      (await this.#fresh.row(
-        `SELECT max(extract(epoch FROM r.replay_lag)), count(*) FILTER (WHERE r.state IS NULL) FROM pg_stat_replication r`,
-      )) ?? [];
-    this.#unreadable = Number(unreadable ?? 0);
-    const lagMs = Number(lag ?? 0) * 1000;
     if (lagMs <= this.#limits.lagMs) return null;
     return this.#limitReached(
       `a replica is ${seconds(lagMs)} behind`,
@@ -179,10 +175,16 @@ export class Watch {
     );
   }
 
-  async #walBytes(): Promise<number> {
-    return Number(
-      await this.#fresh.value("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), $1::pg_lsn)", this.#start),
-    );
+  /** The write-ahead log since the beginning, and how far the slowest replica is behind. */
+  async #looked(): Promise<{ readonly wal: number; readonly lagMs: number }> {
+    const [wal, lag, unreadable] =
+      (await this.#fresh.row(
+        `SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), $1::pg_lsn), max(extract(epoch FROM r.replay_lag)),
+           count(*) FILTER (WHERE r.state IS NULL) FROM pg_stat_replication r`,
+        this.#start,
+      )) ?? [];
+    this.#unreadable = Number(unreadable ?? 0);
+    return { wal: Number(wal), lagMs: Number(lag ?? 0) * 1000 };
   }
 
   get #ran(): string {

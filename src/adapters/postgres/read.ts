@@ -66,6 +66,46 @@ export async function countRows(session: Session, info: TableInfo): Promise<numb
   return Number(await session.value(`SELECT count(*) FROM ${info.from}`));
 }
 
+/**
+ * The same number with a fourth of the processor time, and one process of the server: how many rows the session sees is how
+ * many a filter takes away that lets none through, which the executor counts as it goes, where `count(*)` hands each over.
+ * What the server words otherwise is counted the plain way.
+ */
+export async function countRowsQuietly(session: Session, info: TableInfo): Promise<number> {
+  await session.set({ max_parallel_workers_per_gather: "0", jit: "off" }, true);
+  const sql = `EXPLAIN (ANALYZE, TIMING OFF, COSTS OFF, FORMAT JSON) SELECT FROM ${info.from} AS t WHERE t.tableoid = 0`;
+  return (
+    removedByFilter(JSON.parse((await session.value(sql)) ?? "null")) ?? (await countRows(session, info))
+  );
+}
+
+/** The rows that all scans of a plan of nothing but scans took away by their filters; null where that is not said exactly. */
+export function removedByFilter(explained: unknown): number | null {
+  const plan = fieldOf(Array.isArray(explained) ? explained[0] : undefined, "Plan");
+  const children = fieldOf(plan, "Plans");
+  if (Array.isArray(children)) {
+    const parts = children.map((child) => removedByFilter([{ Plan: child }]));
+    const isWhole =
+      fieldOf(plan, "Node Type") === "Append" &&
+      (fieldOf(plan, "Subplans Removed") ?? 0) === 0 &&
+      children.length > 0 &&
+      !parts.includes(null);
+    return isWhole ? parts.reduce<number>((sum, n) => sum + (n ?? 0), 0) : null;
+  }
+  const [removed, loops, rows] = ["Rows Removed by Filter", "Actual Loops", "Actual Rows"].map((name) =>
+    fieldOf(plan, name),
+  );
+  // Of several rounds the number is an average.
+  const isExact = fieldOf(plan, "Node Type") === "Seq Scan" && loops === 1 && rows === 0;
+  return isExact && Number.isSafeInteger(removed) ? Number(removed) : null;
+}
+
+function fieldOf(value: unknown, name: string): unknown {
+  return typeof value === "object" && value !== null
+    ? Object.getOwnPropertyDescriptor(value, name)?.value
+    : undefined;
+}
+
 /** `Target.readRows`: each key's row, or for tables without a key how many equal rows there are, in the order asked. */
 export async function* readRows(
   session: Session,

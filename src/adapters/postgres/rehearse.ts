@@ -27,7 +27,7 @@ import { isStandby } from "./identify.js";
 import { Watch, type RehearsalLimits } from "./limits.js";
 import { isOurs, qualified, quote, shownName } from "./names.js";
 import { OutsideEffects } from "./outside.js";
-import { countRows, joinMoment, storesUtf8 } from "./read.js";
+import { countRowsQuietly, joinMoment } from "./read.js";
 import {
   jobSettings,
   readCatalogue,
@@ -36,7 +36,6 @@ import {
   factsOf,
   type Catalogue,
   type SchemaObject,
-  type Storage,
   type TableInfo,
 } from "./schema.js";
 import { readSequences, sequenceMoves } from "./sequences.js";
@@ -131,7 +130,7 @@ class Sizes {
   /** Begins to count, and does not wait for it. */
   start(info: TableInfo): void {
     if (this.#counts.has(info.name)) return;
-    const count = this.#last.then(() => countRows(this.#session, info));
+    const count = this.#last.then(() => countRowsQuietly(this.#session, info));
     this.#last = count.catch(() => undefined);
     this.#counts.set(info.name, count);
   }
@@ -174,10 +173,8 @@ class Run {
     const beginning = await this.#begin();
     const written = await catalogueWrites(job);
     await this.#runJob(outside);
-    await job.set(READING_SETTINGS, true);
     await others.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
-    await this.#sizes.begin(others);
-    const locked = await lockedRelations(job);
+    const [locked] = await allOf([readingLocked(job), this.#sizes.begin(others)]);
     outside.refuseAfter(tablesOf(locked, catalogue));
     await this.#refuseSchemaChanges(locked, objects, written);
     const moves = sequenceMoves(sequences, await readSequences(job), used(locked));
@@ -208,11 +205,14 @@ class Run {
 
   async #begin(): Promise<Beginning> {
     const { job, fresh } = this.#views;
-    const multixact = (await fresh.value("SELECT next_multixact_id FROM pg_control_checkpoint()")) ?? "1";
+    const [multixact = "1", encoding] =
+      (await fresh.row(
+        "SELECT next_multixact_id, current_setting('server_encoding') FROM pg_control_checkpoint()",
+      )) ?? [];
     await job.run("BEGIN ISOLATION LEVEL READ COMMITTED");
     await plant(job, this.#setting.random);
     const transaction = BigInt((await job.value("SELECT pg_catalog.pg_current_xact_id()")) ?? "0");
-    return { transaction, multixact, isUtf8: await storesUtf8(fresh) };
+    return { transaction, multixact: multixact ?? "1", isUtf8: encoding === "UTF8" };
   }
 
   async #runJob(outside: OutsideEffects): Promise<void> {
@@ -267,6 +267,9 @@ class Run {
     locked: readonly Locked[],
   ): Promise<readonly WholeCapture[]> {
     const whole: WholeCapture[] = [];
+    const areProof = await countersAreProof(this.#views.job);
+    // Counting would wait where the job has locked a table whole: it may be another partition of this one.
+    const mayCount = !locked.some((l) => l.isWhole && !l.isTemporary);
     for (const { oid, isWhole } of locked) {
       const storage = catalogue.storages.get(oid);
       if (storage === undefined) continue;
@@ -275,19 +278,13 @@ class Run {
         await capture.readAfter(this.#views.job);
         whole.push(capture);
       } else {
-        await this.#captureStorage(beginning, storage, !locked.some((l) => l.isWhole && !l.isTemporary));
+        const counted = await countersOf(this.#views.job, storage.oid, areProof);
+        if (mayCount && counted.inserted + counted.updated + counted.deleted > 0)
+          this.#sizes.start(storage.table);
+        await new StorageCapture(this.#views, beginning, storage, counted, this.#emit).run();
       }
     }
     return whole;
-  }
-
-  /** Counting waits where the job has locked a table whole: it may be another partition of this one. */
-  async #captureStorage(beginning: Beginning, storage: Storage, mayCount: boolean): Promise<void> {
-    const { job } = this.#views;
-    const counted = await countersOf(job, storage.oid, await countersAreProof(job));
-    if (mayCount && counted.inserted + counted.updated + counted.deleted > 0)
-      this.#sizes.start(storage.table);
-    await new StorageCapture(this.#views, beginning, storage, counted, this.#emit).run();
   }
 
   #emit: Emit = (shape: TableShape, change: Change): void => {
@@ -318,6 +315,11 @@ async function deferrable(session: Session): Promise<readonly string[]> {
 /** Tables (partitions as their root) that the transaction has locked for writing. */
 export function tablesOf(locked: readonly Locked[], catalogue: Catalogue): ReadonlySet<string> {
   return new Set(locked.flatMap((l) => catalogue.storages.get(l.oid)?.table.name ?? []));
+}
+
+async function readingLocked(job: Session): Promise<readonly Locked[]> {
+  await job.set(READING_SETTINGS, true);
+  return await lockedRelations(job);
 }
 
 /** Relations that the transaction holds a writing lock on, and that exist for others. */

@@ -5,7 +5,7 @@
  * | what a cell may hide | how it is noticed |
  * | --- | --- |
  * | text that is not UTF-8 | text is handed over 256 rows at a time, and U+FFFD looked for |
- * | -0.0 | a real zero is one too many, but in a column of type REAL, which stores no -0.0 |
+ * | -0.0 | a real zero is one too many, in a column whose type lets it be one |
  * | text too long to look at many at a time | `octet_length` |
  *
  * Where one is noticed the table is told row by row instead.
@@ -13,12 +13,14 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { StoredChanges, TableShape } from "../../changeset/change.js";
-import type { Connection } from "./driver.js";
-import { affinityOf } from "./schema.js";
+import type { Cell, Connection } from "./driver.js";
+import { mayHoldRealZero } from "./schema.js";
 
 const DATABASE = "holdpoint_captured";
 /** Longer texts are not looked at together with others. */
 const LONG_BYTES = 4 * 1024;
+/** Rows whose texts are looked at together. */
+const ROWS_AT_ONCE = 256;
 
 /** How many changes a file took from one table. */
 export interface Filed {
@@ -56,7 +58,7 @@ export class CaptureFile {
       `CREATE TABLE ${table} (op, origin, link, count, key BLOB PRIMARY KEY NOT NULL, exact, ${images.join(", ")}) WITHOUT ROWID`,
     );
     this.#connection.run(`INSERT INTO ${table} ${select}`);
-    const mayHideZero = shape.columns.map(({ type }) => affinityOf(type) !== "REAL");
+    const mayHideZero = shape.columns.map(({ type }) => mayHoldRealZero(type));
     if (!this.#isPlain(table, images, [...mayHideZero, ...mayHideZero])) {
       this.#connection.exec(`DROP TABLE ${table}`);
       return null;
@@ -86,20 +88,33 @@ export class CaptureFile {
   }
 
   #isPlain(table: string, images: readonly string[], mayHideZero: readonly boolean[]): boolean {
+    // Texts and blobs sort behind all else, which is told faster than their type; most cells are ruled out by it.
     const odd = images.map((c, i) => {
-      const long = `(typeof(${c}) = 'text' AND octet_length(${c}) > ${LONG_BYTES})`;
-      return `max(${mayHideZero[i] === true ? `${realZero(c)} OR ` : ""}${long})`;
+      const long = `(${c} >= '' AND octet_length(${c}) > ${LONG_BYTES} AND typeof(${c}) = 'text')`;
+      return mayHideZero[i] === true ? `${realZero(c)} OR ${long}` : long;
     });
-    const found = this.#connection.row(`SELECT ${odd.join(", ")} FROM ${table}`) ?? [];
-    if (found.includes(1n)) return false;
+    const behind = images.map((c) => `max(${c} >= '')`);
+    const [isOdd, ...mayBeText] =
+      this.#connection.row(`SELECT max(${odd.join(" OR ")}), ${behind.join(", ")} FROM ${table}`) ?? [];
+    if (isOdd === 1n) return false;
+    const texts = images.filter((_, i) => mayBeText[i] === 1n);
+    return texts.length === 0 || this.#isUtf8(table, texts);
+  }
+
+  /** Whether no text of these columns has bytes that are not UTF-8. A blob is no text. */
+  #isUtf8(table: string, columns: readonly string[]): boolean {
     // A comma between texts, so that two halves of a character do not make a whole one.
-    const text = images.map((c) => `CASE typeof(${c}) WHEN 'text' THEN ${c} ELSE '' END`).join(" || ',' || ");
-    // All but the last byte of an integer's key: 256 rows at the most.
-    const texts = this.#connection.iterate(
-      `SELECT group_concat(${text}) FROM ${table} GROUP BY substr(key, 1, 8)`,
-    );
-    for (const [together] of texts) if (String(together).includes("\ufffd")) return false;
-    return true;
+    const text = columns
+      .map((c) => `CASE typeof(${c}) WHEN 'text' THEN ${c} ELSE '' END`)
+      .join(" || ',' || ");
+    const page = `SELECT max(key), group_concat(text) FROM
+      (SELECT key, ${text} AS text FROM ${table} WHERE key > ? ORDER BY key LIMIT ${ROWS_AT_ONCE})`;
+    for (let above: Cell = Buffer.alloc(0); ;) {
+      const [last, together]: readonly (Cell | undefined)[] = this.#connection.row(page, above) ?? [];
+      if (last === null || last === undefined) return true;
+      if (String(together).includes("\ufffd")) return false;
+      above = last;
+    }
   }
 }
 
@@ -112,13 +127,13 @@ export function integerKey(cell: string): string {
 /** Whether two cells of a column are not the same to the bit; a zero that may hide its sign is told, so that it is noticed. */
 export function mayDiffer(now: string, was: string, type: string): string {
   // Of two values of one type that are equal for the engine, one look tells whether both are zeros.
-  const zero = affinityOf(type) === "REAL" ? "" : ` OR ${realZero(now)}`;
+  const zero = mayHoldRealZero(type) ? ` OR ${realZero(now)}` : "";
   return `typeof(${now}) <> typeof(${was}) OR +${now} IS NOT +${was} COLLATE BINARY${zero}`;
 }
 
 /** A number that SQL cannot tell from -0.0. */
 function realZero(cell: string): string {
-  return `(typeof(${cell}) = 'real' AND ${cell} = 0)`;
+  return `(+${cell} = 0 AND typeof(${cell}) = 'real')`;
 }
 
 function columns(prefix: string, width: number): readonly string[] {

@@ -37,20 +37,25 @@ export const TICK = "holdpoint_tick";
 /** How the capture's temporary objects begin; the marker's tables have other names. */
 const CAPTURE_PREFIX = "holdpoint_capture_";
 
+/** What a capture has to reckon with. */
+export interface CaptureKind {
+  /** Whether a REPLACE can occur at all, which must be assumed as soon as the word stands anywhere in the job or the schema. */
+  readonly replaces: boolean;
+  /** Whether {@link TICK} is called; where nothing bounds the rows, each call would cost as much as recording its row. */
+  readonly ticks: boolean;
+}
+
 /** Capturing one job on one connection. The caller holds the transaction. */
 export class Capture {
   readonly connection: Connection;
   readonly tables: readonly CapturedTable[];
 
-  /**
-   * Makes the temporary tables and triggers. `replaces`: whether a REPLACE can occur at all, which must be
-   * assumed as soon as the word stands anywhere in the job or the schema.
-   */
-  constructor(driver: Driver, connection: Connection, catalogue: Catalogue, replaces: boolean) {
+  /** Makes the temporary tables and triggers. */
+  constructor(driver: Driver, connection: Connection, catalogue: Catalogue, kind: CaptureKind) {
     this.connection = connection;
     const capturable = catalogue.tables.filter((t) => unsupported(t) === undefined);
     this.tables = capturable.map(
-      (t, i) => new CapturedTable(driver, connection, t, i, catalogue.encoding, replaces),
+      (t, i) => new CapturedTable(driver, connection, t, i, catalogue.encoding, kind),
     );
   }
 
@@ -82,6 +87,7 @@ export class CapturedTable {
   readonly #slots: string;
   readonly #moves: string;
   readonly #slot: readonly Slot[];
+  readonly #ticks: boolean;
   /** Reading text plainly needs a slot to come back to and UTF-8; see `values.ts`. */
   readonly #exact: boolean;
 
@@ -91,8 +97,9 @@ export class CapturedTable {
     info: TableInfo,
     number: number,
     encoding: Encoding,
-    replaces: boolean,
+    { replaces, ticks }: CaptureKind,
   ) {
+    this.#ticks = ticks;
     this.driver = driver;
     this.connection = connection;
     this.info = info;
@@ -153,13 +160,16 @@ export class CapturedTable {
     const now = shape.columns.map((c) => `t.${quote(c.name)}`);
     const was = shape.columns.map((_, i) => `s.c${i}`);
     const source = `t.${this.#slot[0]?.source ?? ""}`;
-    const differs = now.map((n, i) => mayDiffer(n, `s.c${i}`, shape.columns[i]?.type ?? ""));
+    // The rowid is the slot, and does not differ there.
+    const differs = now.flatMap((n, i) =>
+      i === alias ? [] : [mayDiffer(n, `s.c${i}`, shape.columns[i]?.type ?? "")],
+    );
     const op = `CASE WHEN NOT s.was THEN 'insert' WHEN ${source} IS NULL THEN 'delete' ELSE 'update' END`;
     return file.take(
       shape,
       `SELECT ${op}, '${origin}', NULL, 1, ${integerKey("s.s0")}, NULL, ${was.join(", ")}, ${now.join(", ")}
        FROM temp.${this.#slots} AS s LEFT JOIN ${main(this.info.name)} AS t ON ${this.#sameSlot("s", "t")}
-       WHERE s.was <> (${source} IS NOT NULL) OR (s.was AND (${differs.join(" OR ")})) ORDER BY s.s0`,
+       WHERE s.was <> (${source} IS NOT NULL) OR (s.was AND (${["false", ...differs].join(" OR ")})) ORDER BY s.s0`,
     );
   }
 
@@ -190,8 +200,9 @@ export class CapturedTable {
 
   #triggers(prefix: string, replaces: boolean): readonly string[] {
     const table = main(this.info.name);
+    const tick = this.#ticks ? [`SELECT ${TICK}()`] : [];
     const trigger = (name: string, event: string, body: readonly string[], when = ""): string =>
-      `CREATE TEMP TRIGGER ${prefix}${name} ${event} ON ${table} ${when} BEGIN SELECT ${TICK}(); ${body.join("; ")}; END`;
+      `CREATE TEMP TRIGGER ${prefix}${name} ${event} ON ${table} ${when} BEGIN ${[...tick, ...body].join("; ")}; END`;
     const old = this.#record("OLD", `${this.#cells("OLD")} WHERE true`);
     const moved = this.#slot
       .map((s) => `NEW.${s.source} IS NOT OLD.${s.source} COLLATE ${quote(s.collation)}`)

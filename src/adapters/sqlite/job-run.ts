@@ -27,8 +27,8 @@ import {
 
 /** What bounds a run; throws to stop it. On a copy nothing does. */
 export interface Bounds {
-  /** Called for every row that the job writes. */
-  readonly row: () => void;
+  /** Called for every row that the job writes; null where nothing bounds them. */
+  readonly row: (() => void) | null;
   /** Called for every statement with what the engine will do. */
   readonly statement: (program: Program) => void;
 }
@@ -89,8 +89,10 @@ export class JobRun {
     this.#before = before;
     this.#statements = statements;
     this.#bounds = bounds;
+    const { row } = bounds;
+    if (row === null) return;
     writer.db.function(TICK, () => {
-      bounds.row();
+      row();
       return null;
     });
   }
@@ -168,7 +170,10 @@ export class JobRun {
   #captured(noted: Noted): readonly Source[] | null {
     const { catalogue } = this.#before;
     if (checkTexts(this.#statements).schema) return null;
-    const capture = new Capture(this.#driver, this.#writer, catalogue, this.#mayReplace());
+    const capture = new Capture(this.#driver, this.#writer, catalogue, {
+      replaces: this.#mayReplace(),
+      ticks: this.#bounds.row !== null,
+    });
     try {
       for (const statement of this.#statements) {
         const program = this.#explainOutside(statement);

@@ -209,7 +209,7 @@ async function rehearseOnCopy(
       const filing = filingInto(sink, writer, scratch.path);
       writer.exec("BEGIN IMMEDIATE");
       const run = new JobRun(setting.driver, writer, side, statements, {
-        row: () => undefined,
+        row: null,
         statement: () => undefined,
       });
       const facts = run.rehearse(setting.clock, into(sink), () => undefined, filing);

@@ -323,6 +323,14 @@ export function affinityOf(type: string): "INTEGER" | "TEXT" | "BLOB" | "REAL" |
   return /REAL|FLOA|DOUB/.test(t) ? "REAL" : "NUMERIC";
 }
 
+/**
+ * Whether a column of this declared type can hold a real zero, which may be -0.0 and which SQL cannot tell from 0.0. The other
+ * affinities make an integer or a text of it, and REAL keeps 0.0 alone; `ANY` of a STRICT table keeps what it is given.
+ */
+export function mayHoldRealZero(type: string): boolean {
+  return affinityOf(type) === "BLOB" || type.toUpperCase() === "ANY";
+}
+
 /** `'a', 'b'` for an IN list of names. */
 export function nameList(names: readonly string[]): string {
   return names.map(literal).join(", ");

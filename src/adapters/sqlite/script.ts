@@ -37,7 +37,7 @@ export function runScript(
     before.exec("BEGIN");
     const side = { connection: before, catalogue: readCatalogue(before) };
     const run = new JobRun(setting.driver, writer, side, statements, {
-      row: () => undefined,
+      row: null,
       statement: () => undefined,
     });
     const { schemaChanges, sequences } = run.perform(into(sink));

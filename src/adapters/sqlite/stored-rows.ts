@@ -9,7 +9,7 @@
  * | --- | --- |
  * | 1 and 1.0, a number and its text | `typeof` of both |
  * | `a` and `A` under NOCASE | COLLATE BINARY on both sides |
- * | 0.0 and -0.0 | a real zero counts as different, but where a column of type REAL cannot hold -0.0 |
+ * | 0.0 and -0.0 | a real zero counts as different, where a column's type lets it be one |
  * | NaN, text that is not UTF-8, the link of a changed key | column `exact` of the working file is not NULL |
  * | equal rows of a table without a key | such tables are not joined |
  * | text of a database in UTF-16 | such databases cannot be joined with ours |
@@ -21,7 +21,7 @@ import { codeOf, HoldpointError } from "../../base/errors.js";
 import type { ChangeSource, StoredTable, TableShape } from "../../changeset/change.js";
 import { isConstraint, type Cell, type Connection } from "./driver.js";
 import { main, quote } from "./names.js";
-import { affinityOf, type Catalogue, type TableInfo } from "./schema.js";
+import { mayHoldRealZero, type Catalogue, type TableInfo } from "./schema.js";
 
 /** The name under which a working file is attached. */
 const ATTACHED = "holdpoint_changes";
@@ -220,7 +220,7 @@ export class JoinedTable {
 
   /** How many rows are as the image says, and how many changes there are. */
   #standingSql(image: Image): string {
-    const cells = this.#columns.map((i) => this.#isSame(i, `t.${this.#own(i)}`, `c.${this.#cell(image, i)}`));
+    const cells = this.#columns.map((i) => this.#isCell("t", i, image));
     const absent = this.#op(image === "before" ? "insert" : "delete");
     const plain = `${IN_RANGE} AND c.exact IS NULL`;
     return `SELECT (SELECT count(*) FROM ${this.#changes} AS c CROSS JOIN ${this.#table} AS t ON ${this.#isAt("t", image)}
@@ -285,9 +285,7 @@ export class JoinedTable {
 
   /** The condition on a row that it is, in every cell, what a change of that operation found. */
   #isAsBefore(row: string, op: string): string {
-    const cells = this.#columns.map((i) =>
-      this.#isSame(i, `${row}.${this.#own(i)}`, `c.${this.#cell("before", i)}`),
-    );
+    const cells = this.#columns.map((i) => this.#isCell(row, i, "before"));
     return `${IN_RANGE} AND c.op = '${op}' AND c.exact IS NULL AND ${cells.join(" AND ")}`;
   }
 
@@ -342,12 +340,17 @@ export class JoinedTable {
       .join(" AND ");
   }
 
+  /** Whether a cell of the row at a change's key is that of its image. A rowid was found by its number: it is one. */
+  #isCell(row: string, column: number, image: Image): string {
+    const cell = `c.${this.#cell(image, column)}`;
+    if (column === this.#info.alias) return `typeof(${cell}) = 'integer'`;
+    return this.#isSame(column, `${row}.${this.#own(column)}`, cell);
+  }
+
   /** `+` takes a column's affinity away, which would make a text of a number before it is compared. */
   #isSame(column: number, a: string, b: string): string {
-    const zero =
-      affinityOf(this.#info.shape.columns[column]?.type ?? "") === "REAL"
-        ? ""
-        : ` AND (typeof(${a}) <> 'real' OR ${a} <> 0)`;
+    const type = this.#info.shape.columns[column]?.type ?? "";
+    const zero = mayHoldRealZero(type) ? ` AND (+${a} IS NOT 0 OR typeof(${a}) <> 'real')` : "";
     return `(typeof(${a}) = typeof(${b}) AND +${a} IS +${b} COLLATE BINARY${zero})`;
   }
 }

@@ -1,7 +1,7 @@
 /** `snapshot prune` and `snapshot forget`: rows that are kept no longer. */
 import { parseDuration, stamp } from "../../base/clock.js";
 import { UsageError } from "../../base/errors.js";
-import { forgetRun, pruneSnapshots } from "../../operations/snapshot.js";
+import { forgetRun, pruneSnapshots } from "../../operations/prune.js";
 import { count, plural } from "../../render/numbers.js";
 import { renderFacts } from "../../render/snapshot.js";
 import { type Context, type Outcome, type Register } from "../command.js";

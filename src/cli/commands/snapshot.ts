@@ -8,10 +8,9 @@ import {
   type ListedSnapshot,
   refuseRestoreOver,
   restoreSnapshot,
-  takeSnapshot,
-  type TakenLevel,
   verifySnapshot,
-} from "../../operations/snapshot.js";
+} from "../../operations/kept-snapshots.js";
+import { takeSnapshot, type TakenLevel } from "../../operations/snapshot.js";
 import { count, plural, seconds, when } from "../../render/numbers.js";
 import { renderDrill, renderFacts, renderSnapshotDiff, renderSnapshots } from "../../render/snapshot.js";
 import type { SnapshotManifest } from "../../snapshot/snapshot.js";

@@ -11,6 +11,7 @@
  */
 import { RefusedError, UsageError } from "../../base/errors.js";
 import { type Change, countOf, keyOf, type RowKey, type TableShape } from "../../changeset/change.js";
+import { decimalOf, decimalText, isNumberType } from "../../changeset/decimal.js";
 import { keyText } from "../../changeset/key.js";
 import type { Row, Value } from "../../changeset/value.js";
 import type { Reversal, ReverseCell } from "../../config/config.js";
@@ -111,6 +112,10 @@ function valueOf(shape: TableShape, column: string, cell: ReverseCell, row: Row)
       const value = at(cell.name);
       if (value === null) return null;
       if (typeof value === "bigint" || typeof value === "number") return -value;
+      // Exact decimals arrive as text, and keep their places: 100.50 becomes -100.50.
+      const type = shape.columns.find((c) => c.name === cell.name)?.type ?? "";
+      const decimal = decimalOf(value, isNumberType(type));
+      if (decimal !== null) return decimalText({ ...decimal, units: -decimal.units });
       throw undeclared(shape, `${column} wants ${cell.name} with the opposite sign, and it holds no number`);
     }
   }
