@@ -148,6 +148,25 @@ test("of more rows than are tried in place, those that the target would not take
   }
 });
 
+test("rows without their parents are left out many at a time: 2,100, of 70 whose names live again", () => {
+  const numbers = (n: number): string =>
+    `(WITH RECURSIVE n(v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n WHERE v < ${n}) SELECT v FROM n)`;
+  const large = makeProject({
+    schema: `CREATE TABLE hosts (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+      CREATE TABLE ports (id INTEGER PRIMARY KEY, host INTEGER NOT NULL REFERENCES hosts (id) ON DELETE CASCADE);
+      INSERT INTO hosts SELECT v, 'host ' || v FROM ${numbers(100)};
+      INSERT INTO ports SELECT v, 1 + v % 100 FROM ${numbers(3_000)};`,
+  });
+  try {
+    expect(large.json(["snapshot", "take", "--on", "shop-prod"]).error).toBeNull();
+    large.raw(`DELETE FROM hosts; INSERT INTO hosts SELECT 1000 + v, 'host ' || v FROM ${numbers(70)}`);
+    const made = large.json(["rescue", "--on", "shop-prod", "--damage", "deleted", "--key", "keys/dana"]);
+    expect([made.exit.code, made.result["counts"]]).toMatchObject([37, { put_back: 930, conflict: 2_170 }]);
+  } finally {
+    large.close();
+  }
+});
+
 test("a rescue from a snapshot older than the spend brings back rows, and no token with them (31)", () => {
   const own = makeProject({ journal: "delete" });
   try {

@@ -15,8 +15,11 @@ import type { Catalogue, ColumnInfo, ForeignKey, TableInfo } from "./schema.js";
 import { columnOf, toCell } from "./values.js";
 
 const BATCH = 1_000;
-/** How many broken references are named; beyond that a number says enough. */
-const NAMED = 100;
+/**
+ * How many broken references are named; beyond that a number says enough. A rescue leaves out the rows that are named and
+ * writes all others once more, so what is named at a time must not be few.
+ */
+const NAMED = 10_000;
 
 interface Ends {
   readonly key: ForeignKey;

@@ -11,8 +11,11 @@ import type { Catalogue, ForeignKey, TableInfo } from "./schema.js";
 import type { ChangesInFile } from "./stored-rows.js";
 import { bound, placeholder } from "./values.js";
 
-/** How many broken references are named; beyond that a number says enough. */
-const NAMED = 100;
+/**
+ * How many broken references are named; beyond that a number says enough. A rescue leaves out the rows that are named and
+ * writes all others once more, so what is named at a time must not be few.
+ */
+const NAMED = 10_000;
 
 interface Reference {
   readonly child: TableInfo;
