@@ -10,6 +10,7 @@ import type { LedgerStore } from "../ledger/entry.js";
 import type { SnapshotManifest } from "../snapshot/snapshot.js";
 import type { Target } from "../target/target.js";
 import { type Examined, withTarget } from "./judging/examine.js";
+import { snapshotRecords } from "./merging/image.js";
 import { requirePlannable } from "./plan.js";
 import type { SnapshotFacts, Toolbox } from "./toolbox.js";
 
@@ -109,7 +110,11 @@ async function takeOf(
   }
 }
 
-/** A snapshot that the ledger does not know can be relied on by nobody: what cannot be recorded is not kept either. */
+/**
+ * A snapshot that the ledger does not know can be relied on by nobody: what cannot be recorded is not kept either. An entry
+ * may be committed although its writing ended in an error (the sidecar, a lost answer): then it is kept, and so it is where
+ * the ledger cannot be asked, since what it does not know is listed and can be pruned.
+ */
 export async function recorded(
   tools: Toolbox,
   id: string,
@@ -118,8 +123,16 @@ export async function recorded(
   try {
     (await tools.ledger()).append(entry);
   } catch (e) {
-    await tools.snapshots.prune([id], () => [], { evenIfNeeded: true });
+    if (await isUnrecorded(tools, id)) await tools.snapshots.prune([id], () => [], { evenIfNeeded: true });
     throw e;
+  }
+}
+
+async function isUnrecorded(tools: Toolbox, id: string): Promise<boolean> {
+  try {
+    return !(await snapshotRecords(tools, null)).some((record) => record.id === id);
+  } catch {
+    return false; // what is wrong with the ledger is told by the error that brought us here
   }
 }
 
