@@ -1,5 +1,5 @@
 /** The command line: parse, run one command, print its screen or its one document, and say the exit code. */
-import { type Argument, Command, CommanderError } from "commander";
+import { type Argument, Command, CommanderError, Option } from "commander";
 import { HoldpointError, isMachineError, messageOf, type NextStep, UsageError } from "../base/errors.js";
 import { machineTroubleOf, machineWhy } from "../base/machine-trouble.js";
 import { nearest } from "../base/suggest.js";
@@ -13,7 +13,7 @@ import { openPaged, type Pager } from "./paging.js";
 import { createProgress } from "./progress.js";
 import { createPrompter } from "./prompts.js";
 import { guardSignals } from "./signals.js";
-import { openStreams, type Stdio, type Streams } from "./streams.js";
+import { COLORS, openStreams, settleColor, type Stdio, type Streams } from "./streams.js";
 import { versionText } from "./version.js";
 
 /** The process as `main` sees it. */
@@ -27,7 +27,8 @@ export interface Process extends Stdio {
 /** Runs one command. Never throws; the exit code is what it returns. */
 export async function main(argv: readonly string[], process: Process): Promise<number> {
   const streams = openStreams(argv, process.env, process);
-  const [own, tail] = splitTail(argv);
+  const [line, tail] = splitTail(argv);
+  const own = settleColor(line);
   const session: Session = {
     streams,
     process,
@@ -107,7 +108,7 @@ function build(
     .option("--json", "one JSON document on stdout, on failure too")
     .option("--events <file>", "append what happens to this file, one JSON object a line; - for stdout")
     .option("--no-input", "never ask; refuse and name the flag instead")
-    .option("--color [when]", "always, never or auto")
+    .addOption(new Option("--color [when]", "when to colour").choices(COLORS))
     .option("--no-color", "no colour")
     .option("--plain", "ASCII only")
     .option("--accessible", "one sentence a line, no redraw")

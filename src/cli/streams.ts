@@ -114,7 +114,23 @@ export function chooseColor(flags: readonly string[], env: StreamEnv, isTty: boo
   return isTty ? 1 : 0;
 }
 
-type ColorWord = "always" | "never" | "auto";
+/** When to colour. */
+export const COLORS = ["always", "never", "auto"] as const;
+
+type ColorWord = (typeof COLORS)[number];
+
+/**
+ * The line with every `--color` in one form, its value attached. Without a value it means always: what follows is then a
+ * command, which a parser would take for the value. A wrong value is left as it is, for the parser to refuse.
+ */
+export function settleColor(argv: readonly string[]): readonly string[] {
+  return argv.flatMap((word, i) => {
+    if (word === "--color") return [`--color=${colorWord(argv[i + 1]) ?? "always"}`];
+    if (argv[i - 1] === "--color" && colorWord(word) !== undefined) return [];
+    const [, value] = /^--color=(.*)$/s.exec(word) ?? [];
+    return [value === undefined ? word : `--color=${colorWord(value) ?? value}`];
+  });
+}
 
 /** `--color`, `--color=WHEN`, `--color WHEN`, `--no-color`; the last one counts. A wrong word is left to the parser. */
 function colorFlag(flags: readonly string[]): ColorWord | undefined {

@@ -124,7 +124,12 @@ function run(
   as: { readonly uid?: number; readonly gid?: number; readonly cwd?: string } = {},
 ): Promise<ProgramEnd> {
   return new Promise((resolve) => {
-    const child = spawn(path, [...args], { env: environment(env), stdio: ["ignore", "pipe", "pipe"], ...as });
+    const child = spawn("/bin/sh", ["-c", MINDER, path, ...args], {
+      env: environment(env),
+      stdio: ["pipe", "pipe", "pipe"],
+      ...as,
+    });
+    child.stdin.on("error", () => undefined);
     const [output, errors]: [Buffer[], Buffer[]] = [[], []];
     let said = 0;
     child.stdout.on("data", (chunk: Buffer) => output.push(chunk));
@@ -141,6 +146,21 @@ function run(
   });
 }
 
+/**
+ * The program as the child of a shell that holds our pipe: when this process is killed, the pipe closes, and the program is
+ * ended. Nobody would wait for it any more, and it would go on loading a server.
+ */
+const MINDER = `
+exec 3<&0
+"$0" "$@" </dev/null 3<&- & pid=$!
+{ read -r line <&3; kill $pid; } >/dev/null 2>&1 & minder=$!
+exec 3<&-
+wait $pid
+code=$?
+kill $minder 2>/dev/null
+exit $code
+`;
+
 /** The language is fixed, because what the programs say is read. */
 function environment(env: Readonly<Record<string, string>>): Record<string, string> {
   return { PATH: "/usr/bin:/bin", LC_ALL: "C", ...env };
@@ -150,12 +170,18 @@ const SUPERUSER = "holdpoint";
 const START_MS = 60_000;
 
 /**
- * The server as the child of a shell that holds our pipe: when this process ends in any way, the pipe closes, and the shell
- * stops the server and removes its folders.
+ * The server as the child of a shell that holds our pipe, from the making of its data on: when this process ends in any
+ * way, the pipe closes, and the shell stops the server and removes its folders.
  */
 const KEEPER = `
-server=$1; data=$2; socket=$3; shift 3
-"$server" -D "$data" -c unix_socket_directories="$socket" "$@" </dev/null >/dev/null 2>&1 &
+programs=$1; data=$2; socket=$3; shift 3
+trap '' PIPE # what is said when nobody listens any more must not end the shell
+"$programs/initdb" -D "$data" -U ${SUPERUSER} -A trust -E UTF8 --no-locale -N </dev/null >/dev/null || {
+  rm -rf "$data" "$socket"
+  exit 1
+}
+exec 2>/dev/null
+"$programs/postgres" -D "$data" -c unix_socket_directories="$socket" "$@" </dev/null >/dev/null 2>&1 &
 pid=$!
 read -r line
 kill -QUIT $pid 2>/dev/null
@@ -188,20 +214,17 @@ async function start(programs: string, folder: string): Promise<ScratchServer> {
   const remove = (): void => {
     for (const path of [data, socket]) rmSync(path, { recursive: true, force: true });
   };
-  const options = ["-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--no-locale", "-N"];
-  const made = await run(join(programs, "initdb"), ["-D", data, ...options], {}, as);
-  if (!made.ok) {
-    remove();
-    throw new Error(`initdb failed: ${made.why}`);
-  }
   const flags = Object.entries(SETTINGS).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
-  const child = spawn("/bin/sh", ["-c", KEEPER, "sh", join(programs, "postgres"), data, socket, ...flags], {
+  const child = spawn("/bin/sh", ["-c", KEEPER, "sh", programs, data, socket, ...flags], {
     env: environment({}),
-    stdio: ["pipe", "ignore", "ignore"],
+    stdio: ["pipe", "ignore", "pipe"],
     detached: true, // an interruption of ours must not end the shell before it has stopped the server
     ...as,
   });
-  let over = false;
+  let [over, said] = [false, ""];
+  child.stderr.on("data", (chunk: Buffer) => {
+    if (said.length < 8_000) said += chunk.toString();
+  });
   const ended = new Promise<void>((resolve) => {
     const end = (): void => {
       over = true;
@@ -219,7 +242,7 @@ async function start(programs: string, folder: string): Promise<ScratchServer> {
   for (const until = Date.now() + START_MS; !isReady(data); await setTimeout(20)) {
     if (!over && Date.now() < until) continue;
     await stop();
-    throw new Error("a scratch server did not start");
+    throw new Error(`a scratch server did not start${said === "" ? "" : `: ${said.trim()}`}`);
   }
   return { host: socket, user: SUPERUSER, stop };
 }

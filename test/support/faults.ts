@@ -5,6 +5,7 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { copyFileSync, cpSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { expect } from "@jest/globals";
 import type { Act, Fault, FaultReport, Order } from "./fault.js";
 import type { TestProject } from "./project.js";
 
@@ -33,13 +34,21 @@ export function chosenOf<T>(all: readonly T[], least: number): readonly T[] {
   return chosen(all.length, least).flatMap((at) => all.slice(at - 1, at));
 }
 
-/** Tries all of them, and tells of every one that failed. */
+/** Tries all of them, and tells of every one that failed; at once, where there are so many that it takes its time. */
 export async function each<T>(all: readonly T[], survives: (one: T) => Promise<void>): Promise<void> {
   const failures: string[] = [];
+  const began = performance.now();
   for (const one of all)
-    await survives(one).catch((e: unknown) =>
-      failures.push(e instanceof Error ? (e.stack ?? e.message) : String(e)),
-    );
+    await survives(one).catch((e: unknown) => {
+      const failure = e instanceof Error ? (e.stack ?? e.message) : String(e);
+      failures.push(failure);
+      if (ASKED_FOR_MORE) process.stderr.write(`${expect.getState().currentTestName ?? ""}: ${failure}\n`);
+    });
+  if (ASKED_FOR_MORE) {
+    const seconds = ((performance.now() - began) / 1000).toFixed(0);
+    const ended = `${all.length} faults, ${failures.length} not survived, ${seconds} s`;
+    process.stderr.write(`${expect.getState().currentTestName ?? ""}: ${ended}\n`);
+  }
   if (failures.length === 0) return;
   throw new Error(`${failures.length} of ${all.length}:\n${failures.slice(0, 20).join("\n")}`);
 }

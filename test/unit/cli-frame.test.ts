@@ -8,7 +8,7 @@ import { COMMANDS } from "../../src/cli/commands/index.js";
 import { describeCommand } from "../../src/cli/help.js";
 import { createProgress } from "../../src/cli/progress.js";
 import { createPrompter } from "../../src/cli/prompts.js";
-import { chooseColor, chooseStreams, type Streams } from "../../src/cli/streams.js";
+import { chooseColor, chooseStreams, settleColor, type Streams } from "../../src/cli/streams.js";
 import { plainPalette } from "../../src/render/palette.js";
 import { renderError } from "../../src/render/error.js";
 import { EXPLANATIONS } from "../../src/render/explain.js";
@@ -141,6 +141,21 @@ describe("streams", () => {
     ["CLICOLOR=0", [], { CLICOLOR: "0" }, 0],
   ])("colour on a terminal: %s", (_what, flags, env, level) => {
     expect(chooseColor(flags, env, true)).toBe(level);
+  });
+
+  test("--color without a value takes no command for one, and a wrong value is the parser's to refuse", () => {
+    expect(settleColor(["--color", "status"])).toEqual(["--color=always", "status"]);
+    expect(settleColor(["--color", "0", "status", "--color"])).toEqual([
+      "--color=never",
+      "status",
+      "--color=always",
+    ]);
+    expect(settleColor(["status", "--color=true", "--color=pink", "--color="])).toEqual([
+      "status",
+      "--color=always",
+      "--color=pink",
+      "--color=",
+    ]);
   });
 
   test("no colour off a terminal unless forced", () => {

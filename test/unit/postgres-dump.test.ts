@@ -1,8 +1,18 @@
 /** Whole PostgreSQL databases by pg_dump: kept, restored once before they count, and read by everything that reads snapshots. */
-import { spawnSync } from "node:child_process";
-import { existsSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
 import { assertRestorable, openRestored } from "../../src/adapters/postgres/index.js";
 import {
@@ -17,10 +27,12 @@ import { takeSnapshot } from "../../src/operations/snapshot.js";
 import { parseManifest, manifestBytes } from "../../src/snapshot/manifest.js";
 import { type DumpFacts, misfitOf } from "../../src/target/dump.js";
 import { onPostgres } from "../support/on-postgres.js";
-import { makePostgresProject } from "../support/postgres-project.js";
+import { findServers, startServer } from "../support/postgres.js";
+import { wrapPrograms } from "../support/postgres-programs.js";
+import { column, makePostgresProject } from "../support/postgres-project.js";
 import { openPostgresTarget } from "../support/postgres-target.js";
 
-import type { TestProject } from "../support/project.js";
+import { BIN, type TestProject } from "../support/project.js";
 import { refusal, refusalLine } from "../support/refusal.js";
 import { countingRandom, NOON } from "../support/sqlite.js";
 import { inFolder } from "../support/temporary.js";
@@ -43,11 +55,14 @@ const SHOP = [
   "SELECT lo_from_bytea(0, 'bytes')",
 ] as const;
 
-onPostgres("whole databases by pg_dump", "first", (server) => {
-  const missing =
-    HERE.length === 0 ? "pg_dump, pg_restore, initdb and postgres are not on this machine" : null;
+onPostgres("whole databases by pg_dump", "first", (server, which) => {
+  const major = findServers()[which === "first" ? 0 : 1]?.major ?? 0;
+  const missing = HERE.some((p) => p.major >= major)
+    ? null
+    : `pg_dump, pg_restore, initdb and postgres are not on this machine for PostgreSQL ${major}`;
   if (missing !== null) {
-    if (process.env["REQUIRE_SERVERS"] === "1") throw new Error(missing);
+    // A package of npm brings a second server without its pg_dump.
+    if (which === "first" && process.env["REQUIRE_SERVERS"] === "1") throw new Error(missing);
     process.stderr.write(`skipped: ${missing}\n`);
     test.skip(missing, () => undefined);
     return;
@@ -132,6 +147,102 @@ onPostgres("whole databases by pg_dump", "first", (server) => {
     });
   });
 
+  test("whoever could make an index in the database gets no rights where it is restored", async () => {
+    const ran = join(mkdtempSync(join(tmpdir(), "holdpoint-ran-")), "ran");
+    chmodSync(dirname(ran), 0o777);
+    try {
+      await server().exec(
+        url,
+        "CREATE EXTENSION IF NOT EXISTS hstore",
+        "CREATE TABLE tags (id integer PRIMARY KEY, tags hstore)",
+        "INSERT INTO tags VALUES (1, 'a=>1')",
+        "CREATE MATERIALIZED VIEW counts AS SELECT count(*) FROM orders",
+        `CREATE FUNCTION act() RETURNS integer LANGUAGE plpgsql AS $$ BEGIN COPY (SELECT 1) TO PROGRAM 'touch ${ran}'; RETURN 1; END $$`,
+        `CREATE FUNCTION key_of(i integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+           IF (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) AND current_user <> 'postgres'
+           THEN PERFORM public.act(); END IF; RETURN i; END $$`,
+        "CREATE INDEX ON tags (key_of(id))",
+      );
+      await withTools(shop().dir, async (tools) => {
+        const { manifest } = await takeSnapshot(tools, "shop", [], "database");
+        expect(manifest.dump?.tables).toContainEqual({ name: '"public"."tags"', rows: 1 });
+        expect((await drill(tools, "shop", null)).missing).toBe(0);
+      });
+      expect(existsSync(ran)).toBe(false);
+    } finally {
+      rmSync(dirname(ran), { recursive: true });
+    }
+  });
+
+  /** Kills a command once its restore has begun, as an impatient system would. */
+  async function killed(program: "initdb" | "pg_restore", afterwards: () => Promise<void>): Promise<void> {
+    const folder = mkdtempSync(join(tmpdir(), "holdpoint-killed-"));
+    // Under root the server's programs run as another user.
+    chmodSync(folder, 0o777);
+    try {
+      await killedIn(folder, program);
+      await afterwards();
+    } finally {
+      writeFileSync(join(folder, "go"), "");
+      rmSync(folder, { recursive: true });
+    }
+  }
+  async function killedIn(folder: string, program: "initdb" | "pg_restore"): Promise<void> {
+    wrapPrograms(`${folder}/waiting`, { [program]: waits(folder) });
+    const child = spawn(process.execPath, [BIN, ...taking], {
+      cwd: shop().dir,
+      env: { PATH: `${folder}/waiting:${process.env["PATH"] ?? ""}`, HOME: shop().path("home") },
+      stdio: "ignore",
+    });
+    const over = new Promise((resolve) => child.once("exit", (_, signal) => resolve(signal)));
+    await until(() => existsSync(join(folder, "began")));
+    child.kill("SIGKILL");
+    expect(await over).toBe("SIGKILL");
+  }
+  const taking = ["snapshot", "take", "--on", "shop", "--snapshot", "database"];
+
+  test("killed while it runs: server, programs and folders go by themselves, and the next one is kept", async () => {
+    const before = scratchLeft();
+    for (const program of ["initdb", "pg_restore"] as const) {
+      await killed(program, async () => undefined);
+      await until(() => scratchLeft().join() === before.join());
+    }
+    await withTools(shop().dir, async (tools) => {
+      const { manifest } = await takeSnapshot(tools, "shop", [], "database");
+      const kept = (await listSnapshots(tools, "shop")).filter((s) => s.isRecorded);
+      expect(kept.map((s) => s.record.id)).toEqual([manifest.id]);
+    });
+  });
+
+  test("killed beside a clone: the program ends, and the next restore there drops the database", async () => {
+    const other = await startServer();
+    try {
+      await other.exec(
+        other.url("postgres"),
+        "CREATE ROLE clone_role LOGIN CREATEDB",
+        "CREATE DATABASE clone OWNER clone_role",
+      );
+      project = makePostgresProject(url, {
+        target: "shop",
+        environment: "development",
+        configure: (made) => {
+          const clone = `targets:\n  clone:\n    url: ${other.url("clone", "clone_role")}\n    environment: development\n`;
+          const text = made.read("holdpoint.yaml").replace(/^targets:\n/m, clone);
+          made.write("holdpoint.yaml", text.replace(/^( *)(url: .*\/db.*)$/m, "$1$2\n$1rehearse_on: clone"));
+        },
+      });
+      const scratch = (): Promise<readonly (string | null)[]> =>
+        column(other.url("postgres"), "SELECT datname FROM pg_database WHERE datname LIKE 'holdpoint%'");
+      await killed("pg_restore", async () => {
+        expect(await scratch()).toHaveLength(1);
+        await withTools(shop().dir, (tools) => takeSnapshot(tools, "shop", [], "database"));
+        expect(await scratch()).toEqual([]);
+      });
+    } finally {
+      await other.stop();
+    }
+  });
+
   test("without a pg_dump as new as the server nothing is written, and what to install is named", async () => {
     const older = fakeFolders([{ folder: "/nowhere", major: 9, version: "pg_dump (PostgreSQL) 9.6" }]);
     for (const [programs, why] of [
@@ -170,6 +281,11 @@ onPostgres("whole databases by pg_dump", "first", (server) => {
       "ERR_SNAPSHOT_UNVERIFIED",
       'Ask for: ALTER ROLE "plain_role" CREATEDB;',
     ]);
+    // What a dump's functions do while it is restored, they would do as the superuser of that server.
+    const mighty = { ...place, url } as const;
+    expect(await refusalLine(() => assertRestorable(mighty, { ...options, programs: PROGRAMS }))).toMatch(
+      /its role on the server of clone is a superuser: functions of the database run while a dump is restored/,
+    );
   });
 
   test("a clone on the server of the target itself is no place to restore to", async () => {
@@ -201,8 +317,13 @@ onPostgres("whole databases by pg_dump", "first", (server) => {
         const dumped = await target.dumpTo?.(path);
         if (dumped === undefined) throw new Error("no dump was made");
         const options = { name: "shop", clock: NOON, random: countingRandom(), env: {}, programs: PROGRAMS };
-        const place = { kind: "server", name: "clone", url: server().url("postgres") } as const;
+        await server().exec(url, "DROP ROLE IF EXISTS clone_role", "CREATE ROLE clone_role LOGIN CREATEDB");
+        const place = { kind: "server", name: "clone", url: server().url("postgres", "clone_role") } as const;
         const restored = await openRestored({ path, facts: dumped.facts }, place, options);
+        // A second one leaves alone what somebody works with.
+        await (
+          await openRestored({ path, facts: dumped.facts }, place, { ...options, random: randomBytes })
+        ).close();
         expect(await restored.countRows("orders")).toBe(500);
         await restored.close();
         const other: DumpFacts = {
@@ -222,6 +343,11 @@ onPostgres("whole databases by pg_dump", "first", (server) => {
     });
   });
 });
+
+/** Stops every other program of a restore until a file is there, and says by another file that it began. */
+function waits(folder: string): string {
+  return `: >'${folder}/began'; while [ -e '${folder}/began' ] && [ ! -e '${folder}/go' ]; do sleep 0.05; done`;
+}
 
 describe("a restored dump beside what was counted", () => {
   const one = { tables: [{ name: "a", rows: 2 }], largeObjects: 0 };
@@ -251,6 +377,14 @@ function damage(path: string): void {
 /** Programs of another version, which no machine of today has. */
 function fakeFolders(found: Awaited<ReturnType<PostgresPrograms["having"]>>): PostgresPrograms {
   return { ...PROGRAMS, having: async () => found };
+}
+
+/** Waits for what happens by itself. */
+async function until(is: () => boolean): Promise<void> {
+  for (let looks = 0; !is(); looks++) {
+    if (looks > 1_000) throw new Error("it did not happen");
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
 }
 
 /** Scratch servers and their folders that are still there. */

@@ -3,13 +3,14 @@
  * real server that asks for it (SCRAM). Where each value came from is evidence; the password is shown nowhere.
  */
 import { spawnSync } from "node:child_process";
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import { messageOf } from "../../src/base/errors.js";
-import { findServers, whyNoServer } from "../support/postgres.js";
+import { whyNoServer } from "../support/postgres.js";
 import { makePostgresProject } from "../support/postgres-project.js";
+import { folderOf, wrapPrograms } from "../support/postgres-programs.js";
 import { CERTIFICATES, type SecuredServer, startSecured } from "../support/postgres-secured.js";
 import { openPostgresTarget } from "../support/postgres-target.js";
 import type { Ran } from "../support/project.js";
@@ -204,7 +205,7 @@ const why = whyNoServer();
     });
   });
 
-  const noDump = programsWith("pg_dump") === null ? "pg_dump is not on this machine" : null;
+  const noDump = folderOf("pg_dump") === null ? "pg_dump is not on this machine" : null;
   if (noDump !== null && process.env["REQUIRE_SERVERS"] === "1") throw new Error(noDump);
   (noDump === null ? test : test.skip)(
     `no file, screen, document, event or process list has it: plan, approval, a dump, apply${noDump === null ? "" : `: ${noDump}`}`,
@@ -268,6 +269,7 @@ const why = whyNoServer();
           "PGPORT",
           "PGSSLMODE",
           "PGUSER",
+          "PWD",
         ]);
         expect(variables.filter((line) => line.includes("sesame"))).toEqual([`PGPASSWORD=${PASSWORD}`]);
         const lines = project.read("programs/lines");
@@ -285,22 +287,9 @@ const why = whyNoServer();
   );
 });
 
-/** The folder of a program of PostgreSQL; null where it is not here. */
-function programsWith(program: string): string | null {
-  const folders = ["/usr/bin", ...findServers().map((kind) => kind.bin)];
-  return folders.find((at) => existsSync(join(at, program))) ?? null;
-}
-
-/** A folder with a `pg_dump` that notes every process's arguments and its own variables, and then is the real one. */
+/** A `pg_dump` that notes every process's arguments and its own variables. */
 function watchedPrograms(folder: string): string {
-  mkdirSync(folder);
-  const text = `#!/bin/sh
-[ "$1" = --version ] || {
-  cat /proc/[0-9]*/cmdline >'${folder}/lines' 2>/dev/null
-  tr '\\0' '\\n' </proc/$$/environ >'${folder}/variables'
-}
-exec '${programsWith("pg_dump") ?? ""}/pg_dump' "$@"
-`;
-  writeFileSync(join(folder, "pg_dump"), text, { mode: 0o755 });
-  return folder;
+  const notes = `cat /proc/[0-9]*/cmdline >'${folder}/lines' 2>/dev/null
+tr '\\0' '\\n' </proc/$$/environ >'${folder}/variables'`;
+  return wrapPrograms(folder, { pg_dump: notes }, ["pg_dump"]);
 }

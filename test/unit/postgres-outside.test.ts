@@ -93,6 +93,51 @@ onPostgres("outside of the transaction", "first", (servers) => {
       /^ERR_TARGET_UNSUPPORTED a default on n of calm calls through/,
     ],
     [
+      "a trigger instead of a write to a view",
+      `CREATE VIEW seen AS SELECT * FROM calm; CREATE FUNCTION instead() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM ring(); RETURN NEW; END $$;
+       CREATE TRIGGER rings INSTEAD OF UPDATE ON seen FOR EACH ROW EXECUTE FUNCTION instead()`,
+      ["UPDATE seen SET note = 'x'"],
+      /^ERR_TARGET_UNSUPPORTED trigger rings of seen calls instead\(\), which calls ring/,
+    ],
+    [
+      "a view that is read through another",
+      "CREATE VIEW low AS SELECT through(id) AS id FROM calm; CREATE VIEW high AS SELECT * FROM low",
+      ["DELETE FROM calm WHERE id IN (SELECT id FROM high)"],
+      /^ERR_TARGET_UNSUPPORTED rule _RETURN of low calls through/,
+    ],
+    [
+      "an index",
+      `ALTER FUNCTION through(integer) IMMUTABLE; CREATE TABLE keyed (id integer); CREATE INDEX ON keyed (through(id))`,
+      ["INSERT INTO keyed VALUES (1)"],
+      /^ERR_TARGET_UNSUPPORTED index keyed_through_idx of keyed calls through/,
+    ],
+    [
+      "a domain's check",
+      "CREATE DOMAIN rung AS integer CHECK (through(VALUE) > 0); CREATE TABLE typed (id rung)",
+      ["INSERT INTO typed VALUES (1)"],
+      /^ERR_TARGET_UNSUPPORTED domain rung of typed calls through/,
+    ],
+    [
+      "an operator",
+      "CREATE OPERATOR @#@ (RIGHTARG = integer, FUNCTION = through)",
+      ["UPDATE calm SET id = @#@ id"],
+      /^ERR_JOB_STATEMENT line 1: operator @#@, which is through\(\), which calls ring/,
+    ],
+    [
+      "an aggregate",
+      `CREATE FUNCTION step(integer, integer) RETURNS integer LANGUAGE plpgsql AS $$ BEGIN PERFORM ring(); RETURN 1; END $$;
+       CREATE AGGREGATE total(integer) (SFUNC = step, STYPE = integer)`,
+      ["UPDATE calm SET id = (SELECT total(id) FROM parent)"],
+      /^ERR_JOB_STATEMENT line 1: total\(\), which calls step\(\), which calls ring/,
+    ],
+    [
+      "a cast, wherever it happens",
+      `CREATE TYPE odd AS (n integer); CREATE FUNCTION odd_of(integer) RETURNS odd LANGUAGE plpgsql AS $$ BEGIN PERFORM ring(); RETURN ROW($1)::odd; END $$;
+       CREATE CAST (integer AS odd) WITH FUNCTION odd_of(integer) AS ASSIGNMENT`,
+      ["UPDATE calm SET note = 'x'"],
+      /^ERR_TARGET_UNSUPPORTED the cast from integer to public\.odd calls odd_of/,
+    ],
+    [
       "a script",
       trigger("parent"),
       ["ALTER TABLE calm ADD COLUMN n integer", "UPDATE parent SET name = 'x'"],

@@ -9,6 +9,8 @@
  * | its text calls one of these, or has `COPY … PROGRAM`, `COPY` to or from a server's file, `lo_export` … | refused |
  * | its text notifies (`NOTIFY`, `pg_notify`) | told: a rollback sends nothing, and rows are written with triggers silent |
  *
+ * Called by name, or through an operator, an aggregate, a cast, a view, a trigger, a rule, a default, a check, an index.
+ *
  * A text that is put together while it runs tells nothing. What was fired all the same, because the statements wrote a
  * table that they do not name, is found afterwards, and then nothing is signed.
  */
@@ -63,11 +65,17 @@ const TOLD = /\bpg_notify(?=\s*\()|\bnotify\b/i;
 const FUNCTIONS = `SELECT p.oid, p.proname, n.nspname, l.lanname, l.lanpltrusted,
     (SELECT e.extname FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
      WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e' LIMIT 1),
-    CASE WHEN p.prokind IN ('f', 'p') THEN coalesce(nullif(p.prosrc, ''), pg_get_functiondef(p.oid)) ELSE '' END
+    CASE WHEN p.prokind IN ('f', 'p') THEN coalesce(nullif(p.prosrc, ''), pg_get_functiondef(p.oid))
+      ELSE (SELECT string_agg(s.proname || '()', ' ') FROM pg_aggregate a JOIN pg_proc s
+        ON s.oid IN (a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn)
+        WHERE a.aggfnoid = p.oid) END
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang
   WHERE p.oid >= 16384 ORDER BY p.oid`;
 
-/** Triggers, rules, defaults and checks that call these functions, by the table (a partition's root) that they stand on. */
+/**
+ * Triggers, rules, defaults, checks (those of a column's domain too) and indexes that call these functions, by the table (a
+ * partition's root) or view that they stand on. A view's query is a rule of its own.
+ */
 const FIRING = `SELECT coalesce(pg_partition_root(c.oid)::oid, c.oid), f.what, f.name, f.function FROM (
     SELECT 'trigger' AS what, t.tgname AS name, t.tgrelid AS relation, t.tgfoid AS function
       FROM pg_trigger t WHERE NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
@@ -78,7 +86,24 @@ const FIRING = `SELECT coalesce(pg_partition_root(c.oid)::oid, c.oid), f.what, f
       JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = v.oid AND d.refclassid = 'pg_proc'::regclass
     UNION ALL SELECT 'constraint', k.conname, k.conrelid, d.refobjid FROM pg_constraint k
       JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = k.oid AND d.refclassid = 'pg_proc'::regclass
+    UNION ALL SELECT 'domain', y.typname, a.attrelid, d.refobjid FROM pg_constraint k JOIN pg_type y ON y.oid = k.contypid
+      JOIN pg_attribute a ON a.atttypid = y.oid
+      JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = k.oid AND d.refclassid = 'pg_proc'::regclass
+    UNION ALL SELECT 'index', x.relname, i.indrelid, d.refobjid FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
+      JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND d.refclassid = 'pg_proc'::regclass
   ) AS f JOIN pg_class c ON c.oid = f.relation WHERE f.function = ANY ($1::oid[]) ORDER BY 1, 2, 3`;
+
+/** Views, and the views that each reads. */
+const VIEWS = `SELECT c.oid, n.nspname, c.relname, array_to_json(ARRAY(SELECT d.refobjid::text FROM pg_rewrite r
+      JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
+      JOIN pg_class v ON v.oid = d.refobjid AND v.relkind = 'v'
+    WHERE r.ev_class = c.oid AND d.refobjid <> c.oid))
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'v' AND c.oid >= 16384`;
+
+/** What stands in a statement without being called by name, and where it is a cast, without standing there at all. */
+const OPERATORS = `SELECT oprname, oprcode::oid FROM pg_operator WHERE oprcode::oid = ANY ($1::oid[])`;
+const CASTS = `SELECT format('%s to %s', format_type(castsource, NULL), format_type(casttarget, NULL)), castfunc
+  FROM pg_cast WHERE castfunc = ANY ($1::oid[])`;
 
 const EVENT_TRIGGERS = `SELECT evtname, evtfoid FROM pg_event_trigger WHERE evtenabled IN ('O', 'A') AND evtfoid = ANY ($1::oid[])`;
 
@@ -88,17 +113,25 @@ export class OutsideEffects {
   readonly #byName: ReadonlyMap<string, Outside>;
   readonly #firing: readonly Firing[];
   readonly #onSchema: readonly Firing[];
+  readonly #views: readonly View[];
+  readonly #operators: ReadonlyMap<string, Outside>;
 
   private constructor(
     catalogue: Catalogue,
     byName: ReadonlyMap<string, Outside>,
-    firing: readonly Firing[],
-    onSchema: readonly Firing[],
+    found: {
+      readonly firing: readonly Firing[];
+      readonly onSchema: readonly Firing[];
+      readonly views: readonly View[];
+      readonly operators: ReadonlyMap<string, Outside>;
+    },
   ) {
     this.#catalogue = catalogue;
     this.#byName = byName;
-    this.#firing = firing;
-    this.#onSchema = onSchema;
+    this.#firing = found.firing;
+    this.#onSchema = found.onSchema;
+    this.#views = found.views;
+    this.#operators = found.operators;
   }
 
   /** Looks for them. Before the statements run. */
@@ -108,8 +141,15 @@ export class OutsideEffects {
     const byOid = new Map(functions.flatMap((f) => pair(f.oid, found.get(f.oid))));
     const oids = [...byOid.keys()];
     const byName = new Map(functions.flatMap((f) => pair(f.name, found.get(f.oid))));
-    if (oids.length === 0) return new OutsideEffects(catalogue, byName, [], []);
-    const names = new Map(catalogue.tables.map((t) => [t.oid, t.name]));
+    if (oids.length === 0)
+      return new OutsideEffects(catalogue, byName, {
+        firing: [],
+        onSchema: [],
+        views: [],
+        operators: new Map(),
+      });
+    const views = await readViews(session);
+    const names = new Map([...catalogue.tables, ...views].map((t) => [t.oid, t.name]));
     const firing = (await session.rows(FIRING, oids)).flatMap(([table, what, name, fn]) => {
       const on = names.get(table ?? "");
       const does = byOid.get(fn ?? "");
@@ -124,7 +164,21 @@ export class OutsideEffects {
         ? []
         : [{ table: "", words: `event trigger ${name ?? ""} calls ${does.words}`, ...refused(does) }];
     });
-    return new OutsideEffects(catalogue, byName, firing, onSchema);
+    const casts = (await session.rows(CASTS, oids)).flatMap(([name, fn]) => {
+      const does = byOid.get(fn ?? "");
+      return does === undefined
+        ? []
+        : [{ table: "", words: `the cast from ${name ?? ""} calls ${does.words}`, ...refused(does) }];
+    });
+    const operators = new Map(
+      (await session.rows(OPERATORS, oids)).flatMap(([name, fn]) => pair(name ?? "", byOid.get(fn ?? ""))),
+    );
+    return new OutsideEffects(catalogue, byName, {
+      firing,
+      onSchema: [...onSchema, ...casts],
+      views,
+      operators,
+    });
   }
 
   /**
@@ -138,10 +192,16 @@ export class OutsideEffects {
       const does = this.#byName.get(word);
       if (does?.isRefused === true) throw calls(line, does);
     }
+    for (const [operator, does] of this.#operators)
+      if (does.isRefused && text.includes(operator))
+        throw calls(line, { ...does, words: `operator ${operator}, which is ${does.words},` });
     this.#refuse(this.#following(words), "the statement was not run");
   }
 
-  /** Before anything is made, scratch paper of ours included: an event trigger may fire for that, too. */
+  /**
+   * Before anything is made, scratch paper of ours included: an event trigger may fire for that, too; and a cast may happen
+   * anywhere.
+   */
   refuseOnMaking(): void {
     const event = this.#onSchema.find((f) => f.isRefused);
     if (event !== undefined) throw fires(event, "nothing was run");
@@ -165,9 +225,18 @@ export class OutsideEffects {
     if (found !== undefined) throw fires(found, what);
   }
 
-  /** Tables that these words name, in whatever schema, and those that a reference makes follow them. */
+  /**
+   * Tables and views that these words name, in whatever schema, those that a reference makes follow them, and the views
+   * that a view reads.
+   */
   #following(words: ReadonlySet<string>): ReadonlySet<string> {
-    const tables = new Set(this.#catalogue.tables.flatMap((t) => (words.has(t.relation) ? [t.name] : [])));
+    const tables = new Set(
+      [...this.#catalogue.tables, ...this.#views].flatMap((t) => (words.has(t.relation) ? [t.name] : [])),
+    );
+    for (const view of this.#views)
+      if (tables.has(view.name))
+        for (const read of view.reads)
+          for (const other of this.#views) if (other.oid === read) tables.add(other.name);
     for (let before = -1; before < tables.size;) {
       before = tables.size;
       for (const key of this.#catalogue.foreignKeys)
@@ -175,6 +244,34 @@ export class OutsideEffects {
     }
     return tables;
   }
+}
+
+/** A view, with all views that it reads, directly or not. */
+interface View {
+  readonly oid: string;
+  readonly name: string;
+  readonly relation: string;
+  readonly reads: ReadonlySet<string>;
+}
+
+async function readViews(session: Session): Promise<readonly View[]> {
+  const rows = (await session.rows(VIEWS)).map(([oid, schema, relation, reads]) => {
+    const list: unknown = JSON.parse(reads ?? "[]");
+    const direct = Array.isArray(list) ? list.map(String) : [];
+    return {
+      oid: oid ?? "",
+      name: shownName(schema ?? "", relation ?? ""),
+      relation: relation ?? "",
+      direct,
+    };
+  });
+  const direct = new Map(rows.map((v) => [v.oid, v.direct]));
+  return rows.map(({ oid, name, relation }) => {
+    const reads = new Set(direct.get(oid));
+    // A set that grows while it is gone through: each view is looked at once.
+    for (const read of reads) for (const further of direct.get(read) ?? []) reads.add(further);
+    return { oid, name, relation, reads };
+  });
 }
 
 async function readFunctions(session: Session): Promise<readonly FoundFunction[]> {
