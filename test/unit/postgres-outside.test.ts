@@ -194,6 +194,12 @@ onPostgres("outside of the transaction", "first", (servers) => {
     expect(rows.rehearsal.notices).toContainEqual(
       expect.stringMatching(/^trigger rings of parent calls told\(\), which has pg_notify: rows are written/),
     );
+    await server.exec(url, "CREATE RULE says AS ON UPDATE TO calm DO ALSO NOTIFY rows");
+    const ruled = await rehearseAll(target, sqlJob("UPDATE calm SET note = 'x' WHERE id = 1"));
+    expect(ruled.rehearsal.notices).toContainEqual(
+      expect.stringMatching(/^rule says of calm notifies: rows are written with triggers silent/),
+    );
+    await server.exec(url, "DROP RULE says ON calm");
     const script = await rehearseAll(
       target,
       sqlJob("ALTER TABLE calm ADD COLUMN n integer", "UPDATE parent SET name = 'x'"),

@@ -14,9 +14,11 @@ import { userInfo } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "@jest/globals";
 import { digestOf } from "../../src/base/digest.js";
-import { sourceOf } from "../../src/changeset/source.js";
-import { gitIgnores } from "../../src/machine/child.js";
+import type { Change, TableShape } from "../../src/changeset/change.js";
+import { changeSet, sourceOf } from "../../src/changeset/source.js";
+import { gitIgnores, runBounded } from "../../src/machine/child.js";
 import { openBundles } from "../../src/storage/bundles.js";
+import { createChanges } from "../../src/storage/changes.js";
 import { openRowIndex } from "../../src/storage/row-index.js";
 import { loadSqlite } from "../../src/storage/sqlite.js";
 import { openStore, type Store } from "../../src/storage/store.js";
@@ -162,6 +164,33 @@ describe("the index of touched rows", () => {
       const again = await openRowIndex(folder, { random: () => new Uint8Array(32) });
       expect(again.runsOf("orders", [2n])).toEqual(["rn_a"]);
       again.close();
+    }));
+
+  test("finds every key of a run that lies in a file: of more than are handed over at once, and of long ones", () =>
+    inFolder(async (folder) => {
+      const shape: TableShape = {
+        name: "pages",
+        columns: [{ name: "path", type: "TEXT" }],
+        keyKind: "primary",
+        key: [0],
+      };
+      // The thousand keys from 2,000 on are too long to be handed over together.
+      const path = (i: number): string => `${i}${i >= 2_000 && i % 50 === 0 ? "/x".repeat(10_000) : ""}`;
+      const changes = Array.from({ length: 3_100 }, (_, i): Change => {
+        return { op: "insert", table: "pages", key: [path(i)], origin: "job", after: [path(i)] };
+      });
+      const writer = await createChanges(join(folder, "work.db"), { runBounded, removeOnClose: true });
+      writer.table(shape);
+      for (const change of changes) writer.add(change);
+      const file = writer.finish();
+      const index = await openRowIndex(folder, { random });
+      index.indexRun("rn_a", file);
+      index.indexRun("rn_b", sourceOf(changeSet([shape], changes)));
+      for (let i = 0; i < changes.length; i++)
+        if (i % 50 < 2 || i % 1_000 > 997) expect(index.runsOf("pages", [path(i)])).toEqual(["rn_a", "rn_b"]);
+      expect(index.runsOf("pages", ["3100"])).toEqual([]);
+      index.close();
+      file.close();
     }));
 
   test("holds no table and no key, and nothing of use without its secret", () =>

@@ -93,6 +93,10 @@ const FIRING = `SELECT coalesce(pg_partition_root(c.oid)::oid, c.oid), f.what, f
       JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND d.refclassid = 'pg_proc'::regclass
   ) AS f JOIN pg_class c ON c.oid = f.relation WHERE f.function = ANY ($1::oid[]) ORDER BY 1, 2, 3`;
 
+/** Rules that notify by themselves, which no function tells. */
+const NOTIFYING = `SELECT r.ev_class, r.rulename FROM pg_rewrite r
+  WHERE r.oid >= 16384 AND r.ev_enabled IN ('O', 'A') AND pg_get_ruledef(r.oid) ~* '\\ynotify\\y' ORDER BY 1, 2`;
+
 /** Views, and the views that each reads. */
 const VIEWS = `SELECT c.oid, n.nspname, c.relname, array_to_json(ARRAY(SELECT d.refobjid::text FROM pg_rewrite r
       JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
@@ -140,16 +144,23 @@ export class OutsideEffects {
     const found = outsideOf(functions);
     const byOid = new Map(functions.flatMap((f) => pair(f.oid, found.get(f.oid))));
     const oids = [...byOid.keys()];
+    const names = new Map(catalogue.tables.map((t) => [t.oid, t.name]));
+    const notifying = (await session.rows(NOTIFYING)).flatMap(([table, rule]): Firing[] => {
+      const on = names.get(table ?? "");
+      return on === undefined
+        ? []
+        : [{ table: on, words: `rule ${rule ?? ""} of ${on} notifies`, isRefused: false }];
+    });
     const byName = new Map(functions.flatMap((f) => pair(f.name, found.get(f.oid))));
     if (oids.length === 0)
       return new OutsideEffects(catalogue, byName, {
-        firing: [],
+        firing: notifying,
         onSchema: [],
         views: [],
         operators: new Map(),
       });
     const views = await readViews(session);
-    const names = new Map([...catalogue.tables, ...views].map((t) => [t.oid, t.name]));
+    for (const view of views) names.set(view.oid, view.name);
     const firing = (await session.rows(FIRING, oids)).flatMap(([table, what, name, fn]) => {
       const on = names.get(table ?? "");
       const does = byOid.get(fn ?? "");
@@ -174,7 +185,7 @@ export class OutsideEffects {
       (await session.rows(OPERATORS, oids)).flatMap(([name, fn]) => pair(name ?? "", byOid.get(fn ?? ""))),
     );
     return new OutsideEffects(catalogue, byName, {
-      firing,
+      firing: [...firing, ...notifying],
       onSchema: [...onSchema, ...casts],
       views,
       operators,
