@@ -91,13 +91,15 @@ export interface LedgerStore {
   readonly create: () => SealedEntry;
   /** Appends under a lock against other processes. */
   readonly append: (entry: NewEntry) => SealedEntry;
-  /** Newest last. Streams. */
+  /** Newest last, where nothing else is said. Streams. */
   readonly entries: (filter?: {
     readonly plan?: string;
     /** Null for entries that are about no run. */
     readonly run?: string | null;
     readonly target?: string;
     readonly kinds?: readonly EntryKind[];
+    /** Whoever looks for the last of something need not read what came before. */
+    readonly newestFirst?: boolean;
   }) => Iterable<SealedEntry>;
   /** Checks the whole chain, and that every anchor is in it. */
   readonly verify: (anchors: readonly Anchor[]) => Verification;

@@ -352,12 +352,13 @@ function insert(db: Database, entry: Entry): SealedEntry {
   return sealed;
 }
 
-/** Rows in order, a page at a time: no statement stays open while the caller works, so appending goes on. */
+/** Rows in their order, a page at a time: no statement stays open while the caller works, so appending goes on. */
 function* rowsOf(db: Database, filter: Filter): Iterable<EntryRow> {
   const { sql, values } = whereOf(filter);
-  const first = db.prepare(`SELECT * FROM entry WHERE TRUE${sql} ORDER BY sequence LIMIT ${PAGE_ROWS}`);
+  const [beyond, order] = filter.newestFirst === true ? ["<", "sequence DESC"] : [">", "sequence"];
+  const first = db.prepare(`SELECT * FROM entry WHERE TRUE${sql} ORDER BY ${order} LIMIT ${PAGE_ROWS}`);
   const more = db.prepare(
-    `SELECT * FROM entry WHERE sequence > ?${sql} ORDER BY sequence LIMIT ${PAGE_ROWS}`,
+    `SELECT * FROM entry WHERE sequence ${beyond} ?${sql} ORDER BY ${order} LIMIT ${PAGE_ROWS}`,
   );
   let page = allRows(first, values);
   while (page.length > 0) {

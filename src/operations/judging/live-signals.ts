@@ -35,14 +35,8 @@ async function lastRun(tools: Toolbox, target: Target, marker: Marker): Promise<
   const anchored = own === null ? null : await anchoredSequence(target, marker, own);
   if (anchored === null) return [];
   return fromLedger(tools, [], (ledger) => {
-    const started = new Map<string, SealedEntry["entry"]>();
-    let last: SealedEntry["entry"] | undefined;
-    for (const { entry } of ledger.entries({ target: target.name, kinds: ["run-started", "run-finished"] })) {
-      if (entry.run === null) continue;
-      if (entry.kind === "run-started") started.set(entry.run, entry);
-      else if ((numberFact(entry, "rows") ?? 0) > 0) last = started.get(entry.run) ?? last;
-    }
-    if (last === undefined) return [];
+    const last = lastCompleted(ledger, target.name);
+    if (last === null) return [];
     const run = `${last.run ?? ""} of ${last.at}`;
     const signal = { source: "last run", side: "target", strength: "medium", says: null } as const;
     if (anchored >= last.sequence) return [{ ...signal, state: "agrees", detail: run }];
@@ -56,6 +50,16 @@ async function lastRun(tools: Toolbox, target: Target, marker: Marker): Promise<
       },
     ];
   });
+}
+
+/** The beginning of the last run that was completed and wrote rows. Every command asks: it must not read the whole history. */
+function lastCompleted(ledger: LedgerStore, target: string): SealedEntry["entry"] | null {
+  for (const { entry } of ledger.entries({ target, kinds: ["run-finished"], newestFirst: true })) {
+    if (entry.run === null || (numberFact(entry, "rows") ?? 0) === 0) continue;
+    for (const began of ledger.entries({ target, run: entry.run, kinds: ["run-started"] }))
+      return began.entry;
+  }
+  return null;
 }
 
 /** How far the target knows this machine's ledger: the one that pinned it, or one that joined. */
