@@ -41,7 +41,7 @@ import { addressEvidence, callerKind, machineEvidence } from "../machine/evidenc
 import { credentialFiles } from "../machine/credential-files.js";
 import { variableAge } from "../machine/inherited.js";
 import { postgresPrograms, programFolders } from "../machine/postgres-programs.js";
-import { fileFacts, variablesNaming } from "../machine/probe.js";
+import { fileFacts, fileText, variablesNaming } from "../machine/probe.js";
 import { ciFacts } from "../machine/ci.js";
 import { ciToken } from "../machine/ci-token.js";
 import { runGuard } from "../machine/guard.js";
@@ -168,6 +168,7 @@ export async function wire(options: WiringOptions): Promise<Wired> {
     queryPreparer,
     probe: {
       file: fileFacts,
+      text: fileText,
       variablesNaming: (name) =>
         variablesNaming(options.env, resolveUrl(config, name, options.env).url, config.root),
       credentialFiles: (name) =>

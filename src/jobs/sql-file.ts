@@ -63,6 +63,12 @@ export function loadSqlJob(bytes: Uint8Array, facts: SqlJobFacts): SqlJob {
   };
 }
 
+/** The statements of a text as they are written, unjudged: for whoever only looks at what they name. */
+export function statementTexts(text: string, engine: SqlEngine): readonly string[] {
+  const pieces = splitSql(text, engine === "postgres" ? POSTGRES : SQLITE);
+  return pieces.filter((piece) => piece.tokens.length > 0).map((piece) => piece.text);
+}
+
 /**
  * Why a statement may not stand in a job, in words; null when it may. For code that gets statements one by
  * one, as the connection of a module does.

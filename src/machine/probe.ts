@@ -1,5 +1,5 @@
 /** What `doctor` asks this machine: who may write a file, and which variables lead straight to a target. Reads only. */
-import { accessSync, constants, realpathSync, statSync } from "node:fs";
+import { accessSync, constants, readFileSync, realpathSync, statSync } from "node:fs";
 import { isAbsolute, resolve } from "node:path";
 
 /** A file or folder as its owner left it. */
@@ -27,6 +27,18 @@ export function fileFacts(path: string): FileFacts | null {
     };
   } catch {
     return null; // not there, or not for us: either way nothing can be said about it
+  }
+}
+
+/** A job is no longer than this, in bytes. */
+const LONGEST_TEXT = 4 * 1024 * 1024;
+
+/** The text of a file; null where it cannot be read, or is larger than any job. */
+export function fileText(path: string): string | null {
+  try {
+    return statSync(path).size > LONGEST_TEXT ? null : readFileSync(path, "utf8");
+  } catch {
+    return null; // not there, or not for us: whoever needs it is told then
   }
 }
 

@@ -355,7 +355,12 @@ export interface Target {
    * Asks for every privilege that these uses need, on these tables (names as in plans) or, where none is named, on those
    * that the role can already do something to. Absent where a kind of target knows no roles.
    */
-  readonly privileges?: (uses: readonly RoleUse[], tables: readonly string[]) => Promise<RolePrivileges>;
+  readonly privileges?: (
+    uses: readonly RoleUse[],
+    tables: readonly string[],
+    /** Statements of jobs, as they are written: what they demand beyond rows is asked for too. */
+    statements: readonly string[],
+  ) => Promise<RolePrivileges>;
   /** The SQL that makes the marker, for `env pin --print-sql`. */
   readonly markerSql: (marker: Marker) => readonly string[];
   /** Writes the marker in one transaction; only `env pin` calls it. */

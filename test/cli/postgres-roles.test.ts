@@ -195,6 +195,28 @@ onPostgres("the roles of docs/postgres.md", "first", () => {
     expect((await apply(made.id)).rows).toMatchObject({ planned: 8, written: 8 });
   });
 
+  test("a job that empties a table or changes its schema asks for more, by its own statements", async () => {
+    await granted();
+    await server.exec(admin, "CREATE ROLE shop_owner", "ALTER TABLE orders OWNER TO shop_owner");
+    try {
+      for (const [job, grant] of [
+        ["TRUNCATE lines;\n", 'GRANT TRUNCATE ON "public"."lines"'],
+        ["ALTER TABLE public.orders ADD COLUMN note text;\n", 'GRANT "shop_owner"'],
+      ] as const) {
+        project.write("jobs/tidy.sql", job);
+        const found = await roleStops();
+        const asks = found.flatMap((f) => f.todo.map((t) => (t.text ?? "").replace("Ask for: ", "")));
+        expect(asks).toEqual([`${grant} TO "hp_plan";`, `${grant} TO "hp_write";`]);
+        await expect(plan()).rejects.toMatchObject({ code: "ERR_TARGET_PRIVILEGE" });
+        await server.exec(admin, ...asks);
+        expect(await roleStops()).toEqual([]);
+        expect((await plan()).id).toMatch(/^pl_/);
+      }
+    } finally {
+      await server.exec(admin, "REASSIGN OWNED BY shop_owner TO postgres", "DROP ROLE shop_owner");
+    }
+  });
+
   test("what a rehearsal goes better with is a LOOK, with the statement", async () => {
     await granted();
     const asks = async (): Promise<readonly (string | undefined)[]> =>

@@ -331,8 +331,11 @@ class PostgresTarget implements Target {
     this.#reading(() => this.#beside.ask(sql, maxMs));
   vitals = async (newest: readonly VitalColumn[]): Promise<Vitals> =>
     this.#reading(() => vitals(this.#reader, newest));
-  privileges = async (uses: readonly RoleUse[], tables: readonly string[]): Promise<RolePrivileges> =>
-    this.#reading(() => privileges(this.#reader, uses, tables));
+  privileges = async (
+    uses: readonly RoleUse[],
+    tables: readonly string[],
+    statements: readonly string[],
+  ): Promise<RolePrivileges> => this.#reading(() => privileges(this.#reader, uses, tables, statements));
   spentFor = async (planDigest: Digest): Promise<SpentMark | null> =>
     this.#reading(() => readSpent(this.#reader, planDigest));
   notes = async (): Promise<readonly Note[]> => this.#reading(() => readNotes(this.#reader));

@@ -3,6 +3,7 @@
  * more than that. Each is answered with the exact statement that would give it.
  */
 import type { PrivilegeCheck, RolePrivileges, RoleUse } from "../../target/target.js";
+import { demandsOf, type Named } from "./demands.js";
 import type { Session } from "./driver.js";
 import { literal, qualified, quote } from "./names.js";
 import { type Catalogue, readCatalogue, type TableInfo } from "./schema.js";
@@ -33,6 +34,7 @@ export async function privileges(
   session: Session,
   uses: readonly RoleUse[],
   tables: readonly string[],
+  statements: readonly string[],
 ): Promise<RolePrivileges> {
   const [role = "", superuser, version, database = ""] =
     (await session.row(
@@ -49,6 +51,7 @@ export async function privileges(
     ...always(uses[0] ?? "look", database ?? "", pinned),
     ...(uses.includes("rehearse") ? rehearsing(database ?? "", await extensionSchema(session)) : []),
     ...(await ofTables(session, meant, uses)),
+    ...(isReading ? [] : await demanded(session, catalogue, statements, writes ? "write" : "rehearse")),
     ...(isReading ? [] : await silencing(session, catalogue, meant, Number(version), writes)),
     ...(writes && pinned ? marks() : []),
   ];
@@ -191,6 +194,45 @@ async function ofTables(
           ]
         : []),
     ]),
+  ];
+}
+
+/** What jobs demand beyond rows, of the tables that are there. */
+async function demanded(
+  session: Session,
+  catalogue: Catalogue,
+  statements: readonly string[],
+  use: RoleUse,
+): Promise<readonly Question[]> {
+  const { truncated, altered } = await demandsOf(statements);
+  const meant = (names: readonly Named[]): readonly TableInfo[] =>
+    catalogue.tables.filter((t) =>
+      names.some((n) => n.name === t.relation && (n.schema === null || n.schema === t.schema)),
+    );
+  const changed = meant(altered);
+  const owned = await session.rows(
+    "SELECT oid, pg_get_userbyid(relowner) FROM pg_class WHERE oid = ANY ($1)",
+    changed.map((t) => t.oid),
+  );
+  const owners = new Map(owned.map(([oid, owner]) => [oid, owner ?? ""]));
+  return [
+    ...meant(truncated).map((t) => ({
+      use,
+      on: qualified(t.schema, t.relation),
+      privilege: "TRUNCATE",
+      sql: tableSql(t.schema, t.relation, "TRUNCATE"),
+      needed: true,
+      without: "a job of holdpoint.yaml that truncates it is refused",
+    })),
+    ...changed.map((t) => ({
+      use,
+      on: null,
+      privilege: null,
+      sql: `pg_has_role((SELECT relowner FROM pg_class WHERE oid = ${oidSql(t.schema, t.relation)}), 'USAGE')`,
+      needed: true,
+      without: `a job of holdpoint.yaml that changes the schema of ${qualified(t.schema, t.relation)} is refused`,
+      grant: `GRANT ${quote(owners.get(t.oid) ?? "")} TO %role;`,
+    })),
   ];
 }
 

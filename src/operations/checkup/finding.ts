@@ -26,6 +26,8 @@ export interface MachineProbe {
   } | null;
   /** Names of variables that lead to the target without holdpoint; the one that its own url names is among them. */
   readonly variablesNaming: (target: string) => readonly string[];
+  /** The text of a file; null where it cannot be read, or is larger than any job. */
+  readonly text: (path: string) => string | null;
   /** Lines of files in reach that lead to the target: `.env:3 DATABASE_URL`. Never what stands there. */
   readonly credentialFiles: (
     target: string,

@@ -4,6 +4,7 @@ import { type Purpose, targetConfigOf } from "../../config/config.js";
 import { type Examined, withTarget } from "../judging/examine.js";
 import { usesOfPlanning } from "../judging/role-use.js";
 import { requirePlannable } from "../plan.js";
+import { statementTexts } from "../../jobs/sql-file.js";
 import type { PrivilegeCheck, RolePrivileges, RoleUse } from "../../target/target.js";
 import { pauseRulesFor } from "../writing/collectors.js";
 import type { Toolbox } from "../toolbox.js";
@@ -16,7 +17,7 @@ export async function targetFindings(
   probe: MachineProbe,
   name: string,
 ): Promise<DoctorFinding[]> {
-  return [...(await examinedFindings(tools, probe, name)), ...(await roleFindings(tools, name))];
+  return [...(await examinedFindings(tools, probe, name)), ...(await roleFindings(tools, probe, name))];
 }
 
 async function examinedFindings(tools: Toolbox, probe: MachineProbe, name: string): Promise<DoctorFinding[]> {
@@ -37,11 +38,12 @@ async function examinedFindings(tools: Toolbox, probe: MachineProbe, name: strin
 }
 
 /** The roles of a target's connections, each asked of the server over its own: what it lacks, and what it has too much. */
-async function roleFindings(tools: Toolbox, name: string): Promise<DoctorFinding[]> {
+async function roleFindings(tools: Toolbox, probe: MachineProbe, name: string): Promise<DoctorFinding[]> {
   const configured = tools.project.config.targets[name];
   // That there is no such target was found already.
   if (configured === undefined) return [];
   const tables = [...new Set(Object.values(tools.project.config.jobs).flatMap((job) => job.scope ?? []))];
+  const statements = statementsOfJobs(tools, probe);
   const planning = usesOfPlanning(configured);
   const asked: readonly (readonly [Purpose, readonly RoleUse[]])[] =
     configured.planUrl === null
@@ -54,7 +56,7 @@ async function roleFindings(tools: Toolbox, name: string): Promise<DoctorFinding
   const roles: string[] = [];
   for (const [purpose, uses] of asked) {
     try {
-      const role = await privilegesOf(tools, name, purpose, uses, tables);
+      const role = await privilegesOf(tools, name, purpose, uses, { tables, statements });
       if (role === null) return [];
       roles.push(role.role);
       found.push(...privilegeFindings(role, uses));
@@ -75,16 +77,23 @@ async function roleFindings(tools: Toolbox, name: string): Promise<DoctorFinding
   return found.map((f) => ({ ...f, target: name }));
 }
 
+/** Of all jobs that are declared as SQL; a file that cannot be read is told where it is planned. */
+function statementsOfJobs({ project }: Toolbox, probe: MachineProbe): readonly string[] {
+  return Object.values(project.config.jobs).flatMap(({ source }) =>
+    source.kind === "sql" ? statementTexts(probe.text(source.path) ?? "", "postgres") : [],
+  );
+}
+
 async function privilegesOf(
   tools: Toolbox,
   name: string,
   purpose: Purpose,
   uses: readonly RoleUse[],
-  tables: readonly string[],
+  { tables, statements }: { readonly tables: readonly string[]; readonly statements: readonly string[] },
 ): Promise<RolePrivileges | null> {
   const { target } = await tools.openTarget(name, purpose);
   try {
-    return (await target.privileges?.(uses, tables)) ?? null;
+    return (await target.privileges?.(uses, tables, statements)) ?? null;
   } finally {
     await target.close();
   }

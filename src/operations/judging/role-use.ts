@@ -19,7 +19,7 @@ export async function needlessRights(tools: Toolbox, { target }: Examined): Prom
   const configured = targetConfigOf(tools.project.config, target.name);
   if (target.privileges === undefined) return [];
   if (configured.planUrl === null && configured.rehearseOn === null) return [];
-  const { role, beyond } = await target.privileges(usesOfPlanning(configured), []);
+  const { role, beyond } = await target.privileges(usesOfPlanning(configured), [], []);
   if (beyond.length === 0) return [];
   const needed =
     configured.rehearseOn === null
