@@ -73,7 +73,7 @@ const MAY_IMPORT_TYPES: Readonly<Record<string, readonly string[]>> = {
  * The files of `cli` that may import adapters, machine and storage: where the toolbox is put together, and the program that
  * checks a plan in a process of its own, which has no toolbox.
  */
-const WIRING: readonly string[] = ["cli/wiring.ts", "cli/verify-plan.ts"];
+const WIRING: readonly string[] = ["cli/wiring.ts", "cli/opening.ts", "cli/verify-plan.ts"];
 
 /** Package → the folders that alone may use it. */
 const PACKAGES: Readonly<Record<string, readonly string[]>> = {

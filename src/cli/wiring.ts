@@ -6,7 +6,7 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync, rmSync } from "node:fs";
 import { mkdir, readFile } from "node:fs/promises";
 import { homedir, hostname, userInfo } from "node:os";
-import { dirname, relative, resolve } from "node:path";
+import { relative, resolve } from "node:path";
 import { setImmediate, setTimeout } from "node:timers/promises";
 import { openSqlite, sqlitePaths } from "../adapters/sqlite/index.js";
 import { makeBundle, parseBundle } from "../approval/bundle.js";
@@ -14,14 +14,11 @@ import { personOfKey } from "../approval/people.js";
 import type { CiMapping } from "../approval/requesters.js";
 import type { Json } from "../base/canonical.js";
 import type { Clock } from "../base/clock.js";
-import { asFarAsPossible, IntegrityError, isOutOfReach, UsageError } from "../base/errors.js";
+import { asFarAsPossible, UsageError } from "../base/errors.js";
 import { digestOf } from "../base/digest.js";
 import { isIdOrPrefix } from "../base/ids.js";
-import type { Value } from "../changeset/value.js";
 import {
-  type RehearsalConfig,
   type Config,
-  type Purpose,
   loadConfig,
   findConfig,
   guardingOf,
@@ -39,8 +36,6 @@ import { type JobRequest, type PreparedJob, resolveJob } from "../jobs/job.js";
 import { committedFile, confinement, gitBranch, gitIgnores, runBounded } from "../machine/child.js";
 import { addressEvidence, callerKind, machineEvidence } from "../machine/evidence.js";
 import { credentialFiles } from "../machine/credential-files.js";
-import { variableAge } from "../machine/inherited.js";
-import { postgresPrograms, programFolders } from "../machine/postgres-programs.js";
 import { fileFacts, fileText, variablesNaming } from "../machine/probe.js";
 import { ciFacts } from "../machine/ci.js";
 import { ciToken } from "../machine/ci-token.js";
@@ -49,25 +44,23 @@ import { readAddress } from "../machine/address.js";
 import { keysInReach } from "../machine/keys-in-reach.js";
 import { findKey, type FoundKey, keyFingerprint, signBytes } from "../machine/ssh-sign.js";
 import type { Interruption } from "../operations/writing/interruption.js";
-import type { Project, Progress, SigningKey, Toolbox, ValueOrigin } from "../operations/toolbox.js";
+import type { Project, Progress, SigningKey, Toolbox } from "../operations/toolbox.js";
 import { type CompiledPolicies, compilePolicies } from "../policy/compile.js";
 import { type Bundles, openBundles } from "../storage/bundles.js";
 import { createChanges } from "../storage/changes.js";
 import { openLedger } from "../storage/ledger.js";
 import { openPlans } from "../storage/plans.js";
 import { queryPreparer } from "../storage/prepare-query.js";
-import { queryFile } from "../storage/query.js";
 import { openRowIndex, type RowIndex } from "../storage/row-index.js";
 import { openSnapshots } from "../storage/snapshots.js";
 import { storing } from "../storage/sqlite.js";
 import { openStore, type Store } from "../storage/store.js";
-import type { PostgresOptions, RestoreOptions, RestorePlace } from "../adapters/postgres/index.js";
-import type { Target } from "../target/target.js";
 import { verifyApart } from "./apart.js";
 
 export { queryPreparer } from "../storage/prepare-query.js";
 
 export { pagerCommand, startPager } from "../machine/pager.js";
+import { dumpShelf, openTarget } from "./opening.js";
 
 /** What a toolbox is made for. */
 export interface WiringOptions {
@@ -256,167 +249,6 @@ function ciInBundle(ci: CiMapping): Json {
     accounts,
     people,
     ...(identities === undefined ? {} : { identity: identitiesInBundle(identities) }),
-  };
-}
-
-async function openTarget(
-  config: Config,
-  store: Store,
-  { name, purpose }: { readonly name: string; readonly purpose: Purpose },
-  env: WiringOptions["env"],
-  clock: Clock,
-): Promise<{ readonly target: Target; readonly origins: readonly ValueOrigin[] }> {
-  const { url, origins } = resolveUrl(config, name, env, purpose);
-  const kind = targetKind(url, config.root);
-  const { planUrl } = targetConfigOf(config, name);
-  if (planUrl !== null && kind.kind !== "postgres") throw noRoles(name);
-  const aged = (all: readonly ValueOrigin[]): readonly ValueOrigin[] => all.map((o) => withAge(o, env));
-  const random = (size: number): Uint8Array => randomBytes(size);
-  switch (kind.kind) {
-    case "sqlite": {
-      const { foreignKeys } = targetConfigOf(config, name);
-      const scratchDir = store.changes;
-      return {
-        target: await openSqlite({ name, path: kind.path, foreignKeys, clock, random, scratchDir, ask }),
-        origins: aged(origins),
-      };
-    }
-    case "postgres": {
-      // Its packages are optional, and no start of a command should wait for them in vain.
-      const { openPostgres } = await import("../adapters/postgres/index.js");
-      const limits = rehearsalOptions(targetConfigOf(config, name).rehearsal);
-      const { partsFromVariables } = await import("../adapters/postgres/origins.js");
-      const filled = partsFromVariables(kind.url, env).map(({ part, variable }) => ({
-        part,
-        from: `environment variable ${variable}, because the url names no ${part}`,
-        inherited: true,
-        variable,
-      }));
-      const isApart = purpose === "plan" && planUrl !== null;
-      const writer = isApart ? { writer: writerOf(config, name, env) } : {};
-      const programs = postgresPrograms(programFolders(env["PATH"]));
-      const target = await openPostgres({
-        name,
-        url: kind.url,
-        clock,
-        random,
-        env,
-        programs,
-        ...limits,
-        ...writer,
-      });
-      return { target, origins: aged([...origins, ...filled]) };
-    }
-  }
-}
-
-/** Dumps are restored beside the clone that `rehearse_on` names, else on a server of our own. */
-function dumpShelf(config: Config, store: Store, env: WiringOptions["env"], clock: Clock): Toolbox["dumps"] {
-  const optionsFor = (name: string): RestoreOptions => ({
-    name,
-    clock,
-    env,
-    random: (size) => randomBytes(size),
-    programs: postgresPrograms(programFolders(env["PATH"])),
-    // A restored dump has no other reader, and one of its tables may take long.
-    statementTimeoutMs: 24 * 3_600_000,
-  });
-  const placeFor = async (of: string, folder: string): Promise<RestorePlace> => {
-    const { rehearseOn: name } = targetConfigOf(config, of);
-    if (name === null) return { kind: "own", folder };
-    await assertElsewhere(config, store, { of, clone: name }, env, clock);
-    return { kind: "server", name, url: resolveUrl(config, name, env).url };
-  };
-  return {
-    assertRestorable: async (of) => {
-      const { assertRestorable } = await import("../adapters/postgres/index.js");
-      await assertRestorable(await placeFor(of, store.changes), optionsFor(of));
-    },
-    open: async (path, of, facts) => {
-      const { openRestored } = await import("../adapters/postgres/index.js");
-      return await openRestored({ path, facts }, await placeFor(of, dirname(path)), optionsFor(of));
-    },
-  };
-}
-
-/** A restore is heavy work: it is never done on the server that the dump is of. */
-async function assertElsewhere(
-  config: Config,
-  store: Store,
-  { of, clone }: { readonly of: string; readonly clone: string },
-  env: WiringOptions["env"],
-  clock: Clock,
-): Promise<void> {
-  const { serverOf } = await import("../adapters/postgres/index.js");
-  const runningAt = async (name: string): Promise<string | undefined> => {
-    const { target } = await openTarget(config, store, { name, purpose: "plan" }, env, clock);
-    try {
-      return serverOf((await target.identify()).instance);
-    } finally {
-      await target.close();
-    }
-  };
-  const there = await runningAt(clone);
-  const here = await runningAt(of).catch((e: unknown) => {
-    if (isOutOfReach(e)) return null; // gone, and then nothing is done to it
-    throw e;
-  });
-  if (here === null || (there !== undefined && there !== here)) return;
-  throw new IntegrityError({
-    code: "ERR_SNAPSHOT_UNVERIFIED",
-    message: "a dump could not be verified here: there is no place to restore it to",
-    why: `${clone} (rehearse_on) lies on the server of ${of} itself, which a restore would load`,
-    next: [{ actor: "dba", text: `Move ${clone} to a server of its own, or take --snapshot tables.` }],
-  });
-}
-
-function noRoles(name: string): UsageError {
-  return new UsageError({
-    code: "ERR_TARGET_UNSUPPORTED",
-    message: `${name} has a plan_url, and is no kind of target that has roles`,
-    why: "plan_url names a second role of the same PostgreSQL database",
-  });
-}
-
-/** The address by which plans are written, where this machine has it: the role in it is named in advice. Never connected to. */
-function writerOf(config: Config, name: string, env: WiringOptions["env"]): string | null {
-  try {
-    return resolveUrl(config, name, env, "write").url;
-  } catch (e) {
-    if (isOutOfReach(e)) return null;
-    throw e;
-  }
-}
-
-/** A variable says of itself how long it has been set; what stands in a file needs no age. */
-function withAge(
-  origin: ValueOrigin & { readonly variable?: string },
-  env: WiringOptions["env"],
-): ValueOrigin {
-  const { variable, ...shown } = origin;
-  const name = variable ?? /^\$\{(.*)\}$/.exec(origin.part)?.[1];
-  const value = name === undefined ? undefined : env[name];
-  if (!origin.inherited || name === undefined || value === undefined) return shown;
-  return { ...shown, age: variableAge(name, value, process.ppid) };
-}
-
-/** The first cell of an answer; one row is all that is read. */
-async function ask(path: string, sql: string, maxMs: number): Promise<Value> {
-  const { rows } = await queryFile(path, sql, { maxRows: 1, maxMs }, runBounded);
-  return rows[0]?.[0] ?? null;
-}
-
-function rehearsalOptions(
-  c: RehearsalConfig,
-): Pick<PostgresOptions, "limits" | "lockTimeoutMs" | "statementTimeoutMs"> {
-  return {
-    limits: {
-      ...(c.rows === undefined ? {} : { rows: c.rows }),
-      ...(c.walMb === undefined ? {} : { walBytes: c.walMb * 2 ** 20 }),
-      ...(c.replicaLagSeconds === undefined ? {} : { lagMs: c.replicaLagSeconds * 1000 }),
-    },
-    ...(c.lockWaitSeconds === undefined ? {} : { lockTimeoutMs: c.lockWaitSeconds * 1000 }),
-    ...(c.statementSeconds === undefined ? {} : { statementTimeoutMs: c.statementSeconds * 1000 }),
   };
 }
 
