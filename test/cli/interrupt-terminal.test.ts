@@ -1,5 +1,5 @@
 /** Ctrl-C at a real pseudo-terminal while a run writes: the first begins no new batch, the second rolls this one back. */
-import { rmSync } from "node:fs";
+import { readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
@@ -20,10 +20,10 @@ const CTRL_C = "\u0003";
 const LOCKER = `import { spawn } from "node:child_process";
 import { appendFileSync, existsSync } from "node:fs";
 import Database from ${JSON.stringify(createRequire(import.meta.url).resolve("better-sqlite3"))};
-const [, self, terminal] = process.argv;
+const [, self, terminal, runner] = process.argv;
 if (terminal === undefined) {
   if (process.env.HOLDPOINT_WAVE !== "1" || process.env.LOCK === "no") process.exit(0);
-  const child = spawn(process.execPath, [self, "/proc/" + process.ppid + "/fd/2"], { detached: true, stdio: ["ignore", "pipe", "ignore"] });
+  const child = spawn(process.execPath, [self, "/proc/" + process.ppid + "/fd/2", String(process.ppid)], { detached: true, stdio: ["ignore", "pipe", "ignore"] });
   await new Promise((held) => child.stdout.once("data", held));
   child.unref();
   process.exit(0);
@@ -32,7 +32,7 @@ const db = new Database("shop.db");
 db.exec("BEGIN IMMEDIATE");
 process.stdout.write("held\\n");
 const free = () => { db.exec("ROLLBACK"); process.exit(0); };
-setTimeout(() => appendFileSync(terminal, "LOCKED\\n"), 1500);
+setTimeout(() => appendFileSync(terminal, "LOCKED " + runner + "\\n"), 1500);
 setInterval(() => existsSync("let-go") && free(), 50);
 setTimeout(free, 60000);
 `;
@@ -59,10 +59,20 @@ beforeAll(() => {
 afterAll(() => project?.close());
 
 const written = (): number => project.rows("SELECT id FROM item WHERE state = 'new'").length;
+/** Whether the run has taken every Ctrl-C so far: a second one beside one that still waits is none. */
+const isTaken = (raw: string): boolean => {
+  const [, runner = ""] = /LOCKED (\d+)/.exec(raw) ?? [];
+  const [, waiting = "0"] = /^ShdPnd:\s*(\w+)/m.exec(readFileSync(`/proc/${runner}/status`, "utf8")) ?? [];
+  return (BigInt(`0x${waiting}`) & 2n) === 0n;
+};
 /** Pressed once or twice; the lock goes when the terminal has taken the last one. */
 const pressed = (times: number): readonly Turn[] => [
-  ...Array.from({ length: times }, (_, i) => ({ after: i === 0 ? "LOCKED" : "^C", type: CTRL_C })),
-  { after: "^C", type: "", done: () => project.write("let-go", "") },
+  ...Array.from({ length: times }, (_, i) => ({
+    after: i === 0 ? /LOCKED \d+/ : "^C",
+    type: CTRL_C,
+    once: isTaken,
+  })),
+  { after: "^C", type: "", once: isTaken, done: () => project.write("let-go", "") },
 ];
 beforeEach(() => rmSync(join(project.dir, "let-go"), { force: true }));
 const planOf = (where: string): string =>

@@ -1,4 +1,5 @@
 /** A command at a real pseudo-terminal: keys are typed when their question stands on the screen, never by the clock. */
+import { fileURLToPath } from "node:url";
 import { spawn } from "@lydell/node-pty";
 import xterm from "@xterm/headless";
 import { BIN } from "./project.js";
@@ -7,6 +8,8 @@ import { BIN } from "./project.js";
 export interface Turn {
   readonly after: string | RegExp;
   readonly type: string;
+  /** What must be so besides, looked at until it is. Gets what was printed. */
+  readonly once?: (raw: string) => boolean;
   /** What is done once it was typed. */
   readonly done?: () => void;
 }
@@ -27,6 +30,11 @@ export interface TerminalOptions {
   readonly columns?: number;
 }
 
+/** Says that the command has ended, in a sequence that no terminal shows. */
+const ENDED = "\u001b]777;ended\u0007";
+/** Prints {@link ENDED} after the command and waits for an answer, so that nothing that was printed is lost. */
+const HOLDING = fileURLToPath(new URL("holding-child.js", import.meta.url));
+
 /** Runs the command and types through the turns; ends when the command does. */
 export async function converse(
   args: readonly string[],
@@ -35,7 +43,7 @@ export async function converse(
 ): Promise<Conversation> {
   const columns = options.columns ?? 100;
   const screen = new xterm.Terminal({ cols: columns, rows: 40, scrollback: 2_000, allowProposedApi: true });
-  const pty = spawn(process.execPath, [BIN, ...args], {
+  const pty = spawn(process.execPath, [HOLDING, process.execPath, BIN, ...args], {
     cols: columns,
     rows: 40,
     cwd: options.cwd,
@@ -56,6 +64,10 @@ export async function converse(
     if (next === undefined) return;
     const at = find(plain(raw), next.after, seen);
     if (at === -1) return;
+    if (next.once?.(raw) === false) {
+      setTimeout(answer, 5);
+      return;
+    }
     turn += 1;
     seen = at;
     if (next.type !== "") pty.write(next.type);
@@ -65,7 +77,8 @@ export async function converse(
   pty.onData((data) => {
     raw += data;
     screen.write(data);
-    answer();
+    if (raw.includes(ENDED)) pty.write("\r");
+    else answer();
   });
   const code = await new Promise<number>((done) => pty.onExit(({ exitCode }) => done(exitCode)));
   await new Promise<void>((done) => screen.write("", done));
@@ -73,7 +86,7 @@ export async function converse(
   screen.dispose();
   if (turn < turns.length)
     throw new Error(`ended with ${code} before ${String(turns[turn]?.after)}:\n${text}`);
-  return { code, raw, screen: text };
+  return { code, raw: raw.replace(ENDED, ""), screen: text };
 }
 
 /** Where the words end that were looked for, from `from` on; -1 while they are not there. */

@@ -17,12 +17,8 @@ import { highestLevel, type SnapshotLevel } from "../../src/snapshot/snapshot.js
 import { manifestBytes, manifestDigest, parseManifest } from "../../src/snapshot/manifest.js";
 import { createChanges } from "../../src/storage/changes.js";
 import { tell } from "../../src/storage/packed.js";
-import {
-  openSnapshots,
-  type SnapshotDeps,
-  type SnapshotFacts,
-  type Snapshots,
-} from "../../src/storage/snapshots.js";
+import { openSnapshots, type Snapshots } from "../../src/storage/snapshots.js";
+import { type SnapshotDeps, type SnapshotFacts } from "../../src/storage/snapshot-rows.js";
 import { runBounded } from "../../src/machine/child.js";
 import { changeSetArbitrary } from "../support/changeset-arbitrary.js";
 import { born, gone, ordersSet, paid } from "../support/tables.js";
