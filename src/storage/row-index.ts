@@ -72,14 +72,20 @@ function indexOver(sqlite: Sqlite, db: Database, file: string, secret: Uint8Arra
       number++;
     }
   };
+  // Of each segment the one block that could hold it is looked into by the engine: handing over those of every run takes longer.
   const blocks = db.prepare(`SELECT name, (SELECT rows FROM run_digests AS b
-      WHERE b.run = s.run AND b.segment = s.segment AND b.first <= ? ORDER BY b.first DESC LIMIT 1)
-    FROM (SELECT DISTINCT run, segment FROM run_digests) AS s JOIN run ON run.id = s.run ORDER BY run.id, s.segment`);
+      WHERE b.run = s.run AND b.segment = s.segment AND b.first <= @first ORDER BY b.first DESC LIMIT 1) AS block
+    FROM (SELECT DISTINCT run, segment FROM run_digests) AS s JOIN run ON run.id = s.run
+    WHERE instr(block, @wanted) > 0 ORDER BY run.id, s.segment`);
   const runsOf = (table: string, key: RowKey): readonly string[] => {
     const wanted = Buffer.alloc(DIGEST_BYTES);
     rowDigests(secret, table)(keyBytes(key), wanted, 0);
-    const found = blocks.raw().all(wanted.readUInt32BE()) as readonly (readonly [string, Buffer | null])[];
-    const names = found.filter(([, rows]) => rows !== null && holds(rows, wanted)).map(([name]) => name);
+    const found = blocks.raw().all({ first: wanted.readUInt32BE(), wanted }) as readonly (readonly [
+      string,
+      Buffer,
+    ])[];
+    // Found where no digest begins it is none.
+    const names = found.filter(([, rows]) => holds(rows, wanted)).map(([name]) => name);
     return [...new Set(names)];
   };
   const forget = (run: string): void => {
